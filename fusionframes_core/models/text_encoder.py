@@ -1,0 +1,199 @@
+"""Prompt to U-Net context: a T5 encoder, then Linear (no bias) and LayerNorm (paper section 4; Flan-UL2 at full size).
+
+transformers is imported only when an encoder is built or a tokenizer is loaded, so that importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import typing
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import TextEncoderConfig
+
+if typing.TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+QUOTED_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class TextContext:
+    """What the U-Nets attend to: `context` (B, N, D), zero at padding, and `mask` (B, N) bool, True = attend."""
+
+    context: Tensor
+    mask: Tensor
+
+    def pad(self, num_tokens: int) -> TextContext:
+        """The same context with zero, masked tokens appended up to `num_tokens`. Raises ValueError if it is longer."""
+        missing = num_tokens - self.context.shape[1]
+        if missing < 0:
+            raise ValueError(
+                f"num_tokens must be at least {self.context.shape[1]}, the context's length; got {num_tokens}"
+            )
+        return TextContext(functional.pad(self.context, (0, 0, 0, missing)), functional.pad(self.mask, (0, missing)))
+
+    def to(self, *args: Any, **kwargs: Any) -> TextContext:
+        """Move both tensors to a device; a dtype applies to `context` alone."""
+        context = self.context.to(*args, **kwargs)
+        return TextContext(context, self.mask.to(context.device))
+
+
+def concatenate(contexts: typing.Sequence[TextContext]) -> TextContext:
+    """Join contexts along the batch, padded to the longest."""
+    longest = max(context.context.shape[1] for context in contexts)
+    padded = [context.pad(longest) for context in contexts]
+    return TextContext(torch.cat([item.context for item in padded]), torch.cat([item.mask for item in padded]))
+
+
+class TextEncoder(nn.Module):
+    """T5 encoder with the projection to the U-Net's context and the null embedding of unconditional prompts.
+
+    `tokenizer` is what `load_tokenizer` returns; None builds an encoder that takes token ids only. T5 is drawn at
+    random; load a state dict for anything but training from scratch. Its embedding is stored once (`t5.embed_tokens`).
+    Raises ValueError when the tokenizer has more tokens than the config's vocabulary.
+    """
+
+    def __init__(
+        self,
+        config: TextEncoderConfig,
+        tokenizer: PreTrainedTokenizerFast | None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        operations: Any = nn,
+    ) -> None:
+        super().__init__()
+        if tokenizer is not None and len(tokenizer) > config.vocab_size:
+            raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the text encoder only {config.vocab_size}")
+        self.config = config
+        self.tokenizer = tokenizer
+        self.t5 = _build_t5(config, device, dtype)
+        self.projection = operations.Linear(config.d_model, config.context_dim, bias=False, device=device, dtype=dtype)
+        self.norm = operations.LayerNorm(config.context_dim, device=device, dtype=dtype)
+        self.null_embedding = nn.Parameter(torch.empty(config.context_dim, device=device, dtype=dtype))
+        nn.init.normal_(self.null_embedding, std=0.02)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> TextContext:
+        """Encode token ids (B, L) with `mask` (B, L) bool, True = token, to a context of the longest prompt + 1."""
+        return self.project(self.t5(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state, mask)
+
+    def project(self, states: Tensor, mask: Tensor) -> TextContext:
+        """T5 states (B, L, d_model) to the context: zero at padding, of which one token is kept after the longest prompt.
+
+        Prompts whose states are not finite (T5 may overflow in fp16) become the null context, with a warning.
+        """
+        mask = mask.bool()
+        finite = torch.isfinite(states).flatten(1).all(dim=1)
+        num_tokens = min(int(mask.sum(dim=1).max()) + 1, mask.shape[1])
+        states, mask = states[:, :num_tokens].to(self.norm.weight.dtype), mask[:, :num_tokens]
+        context = self.norm(self.projection(states)).masked_fill(~mask[..., None], 0.0)
+        if bool(finite.all()):
+            return TextContext(context, mask)
+        warnings.warn("the text encoder overflowed and ignores the prompt; use bf16 or fp32 for it", stacklevel=2)
+        return self._replace(TextContext(context, mask), ~finite)
+
+    def encode(self, prompts: list[str]) -> TextContext:
+        """Encode prompts to a context (B, N, D), N = tokens of the longest prompt + 1, at most `max_tokens`.
+
+        An empty prompt gives the null context. A prompt that is too long is cut, with a warning that says what was
+        cut. Every prompt's tokens are the same alone and in a batch. Raises TypeError for anything but strings.
+        """
+        ids = self.tokenize(prompts)
+        width = min(max(map(len, ids)) + 1, self.config.max_tokens)
+        device = self.null_embedding.device
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=device)
+        lengths = torch.tensor([len(row) for row in ids], device=device)
+        encoded = self(tokens, torch.arange(width, device=device) < lengths[:, None])
+        return self._replace(encoded, torch.tensor([not prompt.strip() for prompt in prompts], device=device))
+
+    def tokenize(self, prompts: list[str]) -> list[list[int]]:
+        """Token ids of each prompt, the end token included, at most `max_tokens`; warns of what is cut."""
+        if self.tokenizer is None:
+            raise ValueError("this text encoder was built without a tokenizer and takes token ids only")
+        if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+            raise TypeError(f"prompts must be a list of at least one string; got {prompts!r}")
+        encoded = self.tokenizer(list(prompts), return_offsets_mapping=True, verbose=False)
+        limit, eos = self.config.max_tokens, self.tokenizer.eos_token_id
+        rows = []
+        for prompt, ids, offsets in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            if len(ids) > limit:
+                _warn_cut(prompt[offsets[limit - 1][0] :], len(ids), limit)
+                ids = [*ids[: limit - 1], eos]
+            rows.append(ids)
+        return rows
+
+    def null_context(self, batch: int, num_tokens: int = 2) -> TextContext:
+        """The unconditional context: the null embedding at token 0, then masked zeros, (batch, num_tokens, D).
+
+        The official code gives it the prompt's number of tokens, which the U-Net's mean over tokens sees.
+        """
+        context = self.null_embedding.new_zeros(batch, num_tokens, self.config.context_dim)
+        mask = torch.zeros(batch, num_tokens, dtype=torch.bool, device=context.device)
+        return self._replace(TextContext(context, mask), torch.ones_like(mask[:, 0]))
+
+    def _replace(self, encoded: TextContext, rows: Tensor) -> TextContext:
+        """Put the null context in the place of the chosen rows (B,) bool."""
+        first = torch.arange(encoded.mask.shape[1], device=rows.device) == 0
+        null = first[:, None] * self.null_embedding
+        context = torch.where(rows[:, None, None], null.to(encoded.context.dtype), encoded.context)
+        return TextContext(context, torch.where(rows[:, None], first, encoded.mask))
+
+
+def load_tokenizer(folder_or_file: str | Path) -> PreTrainedTokenizerFast:
+    """Load a T5-style fast tokenizer from a `tokenizer.json` or the folder that holds one.
+
+    Raises FileNotFoundError when there is none, and ValueError when it is no tokenizer or lacks <pad>, </s> or <unk>.
+    """
+    path = Path(folder_or_file)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"no tokenizer at {path}: it must be a tokenizer.json or a folder that holds one")
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ValueError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from error
+    missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
+    if missing:
+        raise ValueError(f"{path} is not a T5 tokenizer: it lacks {', '.join(missing)}")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Module:
+    from transformers import T5Config, T5EncoderModel
+
+    t5_config = T5Config(
+        vocab_size=config.vocab_size,
+        d_model=config.d_model,
+        d_kv=config.d_kv,
+        d_ff=config.d_ff,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        feed_forward_proj=config.feed_forward,
+        dropout_rate=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    with torch.device("cpu" if device is None else device):
+        # The stack alone: T5EncoderModel's second name for the embedding would be stored twice.
+        return T5EncoderModel(t5_config).encoder.to(dtype or torch.get_default_dtype())
+
+
+def _warn_cut(text: str, num_tokens: int, limit: int) -> None:
+    quoted = textwrap.shorten(text, QUOTED_CHARACTERS, placeholder=" …") or text[:QUOTED_CHARACTERS]
+    warnings.warn(
+        f"the prompt has {num_tokens} tokens, the text encoder takes {limit}; cut its last {len(text.split())} word(s): {quoted!r}",
+        stacklevel=4,
+    )
