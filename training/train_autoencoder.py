@@ -1,0 +1,126 @@
+"""Base stage: the image autoencoder (MoVQ with its image decoder) on single frames of Moving Shapes.
+
+`python -m training.train_autoencoder --config training/configs/tiny_autoencoder.yaml`; with `decoder_only` the encoder
+stays as `init` has it, so that latents already encoded stay valid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.models.movq import MoVQ
+from fusionframes_core.presets import PRESETS
+
+from .engine import Batch, Trainer, TrainSettings
+from .moving_shapes import CLIP_LENGTH, render, sample_scene
+
+
+class NoisyAutoencoder(nn.Module):
+    """Encode, disturb the latents a little (the decoder will see imperfect ones), decode."""
+
+    def __init__(self, movq: MoVQ) -> None:
+        super().__init__()
+        self.movq = movq
+
+    def forward(self, pixels: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        """pixels (B, 3, 1, H, W) → reconstruction of the same shape, latents (B, 4, 1, h, w)."""
+        latents = self.movq.encode(pixels)
+        disturbed = latents + noise * torch.randn_like(latents)
+        return self.movq.decode(disturbed, temporal=False), latents
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:
+    """uint8 (..., T, H, W, 3) → float32 (..., 3, T, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).movedim(-1, -4).float().div(127.5).sub(1.0)
+
+
+def foreground_weight(pixels: Tensor, weight: float) -> Tensor:
+    """1 on the background and `weight` on the shape, told by its distance from the frame's median colour."""
+    median = pixels.flatten(-2).median(dim=-1).values[..., None, None]
+    distance = (pixels - median).abs().amax(dim=1, keepdim=True)
+    return 1.0 + (weight - 1.0) * (distance > 0.15).float()
+
+
+def reconstruction_loss(output: Tensor, pixels: Tensor, weight: float) -> Tensor:
+    """Weighted L1 + 2·MSE; the mean weight is divided out."""
+    weights = foreground_weight(pixels, weight)
+    error = (output - pixels).abs()
+    return ((error + 2.0 * error.square()) * weights).mean() / weights.mean()
+
+
+def psnr(output: Tensor, pixels: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of videos in [-1, 1], from the mean squared error over everything."""
+    error = (output.clamp(-1, 1) - pixels).square().mean()
+    return float(10 * torch.log10(4.0 / error))
+
+
+def random_frames(rng: np.random.Generator, count: int, size: int, held_out: bool = False) -> Tensor:
+    """(count, 3, 1, size, size): single frames of random scenes."""
+    frames = [
+        render(sample_scene(rng, held_out), np.array([rng.uniform(0, CLIP_LENGTH)]), size) for _ in range(count)
+    ]
+    return to_pixels(np.stack(frames))
+
+
+def train(
+    train: TrainSettings,
+    preset: str = "tiny",
+    init: Path | None = None,
+    decoder_only: bool = False,
+    latent_noise: float = 0.05,
+    shape_weight: float = 4.0,
+    latent_std: float = 0.5,
+) -> None:
+    """Train the image autoencoder of `preset` and write `movq.safetensors` to the run's folder.
+
+    Args:
+        train: the run: output folder, steps, batch size, rates.
+        preset: model whose MoVQ configuration is trained (with its image decoder).
+        init: weights to start from.
+        decoder_only: freeze the encoder.
+        latent_noise: standard deviation of the noise on the latents.
+        shape_weight: weight of the shape's pixels against the background's.
+        latent_std: standard deviation towards which every latent channel is drawn.
+    """
+    config = PRESETS[preset]
+    movq = MoVQ(dataclasses.replace(config.movq, decoder="image"))
+    if init is not None:
+        load_weights(movq, init)
+    if decoder_only:
+        movq.encoder.requires_grad_(False)
+        movq.quant_conv.requires_grad_(False)
+    size = config.size[0]
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        output, latents = model(batch["pixels"], latent_noise)
+        mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
+        spread = mean.square().mean() + (std - latent_std).square().mean()
+        reconstruction = reconstruction_loss(output, batch["pixels"], shape_weight)
+        return reconstruction + 0.1 * spread, {"psnr": psnr(output, batch["pixels"]), "spread": spread.item()}
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        pixels = random_frames(np.random.default_rng(1), 128, size, held_out=True)
+        output, latents = model(pixels, 0.0)
+        return {"val_psnr": psnr(output, pixels), "val_latent_std": float(latents.std())}
+
+    trainer = Trainer(
+        train,
+        NoisyAutoencoder(movq),
+        loss,
+        lambda rng: {"pixels": random_frames(rng, train.batch_size, size)},
+        validate,
+    )
+    trained = trainer.run()
+    if trainer.accelerator.is_main_process:
+        save_weights(trained.movq.state_dict(), train.output / "movq.safetensors", dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(train, as_positional=False)
