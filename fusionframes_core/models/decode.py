@@ -1,0 +1,70 @@
+"""Decoding long videos in overlapping chunks, so that memory is that of one chunk (paper section 4.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .movq import MoVQ
+
+
+def chunk_windows(num_frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
+    """[start, stop) of the windows that cover `num_frames`.
+
+    All have about the same length, at most `chunk`, and share at least `overlap` frames with the next one (exactly
+    that many, but for rounding). Raises ValueError for a chunk below 1 or an overlap outside [0, chunk).
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 frame; got {chunk}")
+    if not 0 <= overlap < chunk:
+        raise ValueError(f"overlap must be at least 0 and less than the chunk of {chunk} frames; got {overlap}")
+    if num_frames <= chunk:
+        return [(0, num_frames)]
+    count = math.ceil((num_frames - overlap) / (chunk - overlap))
+    length = math.ceil((num_frames + (count - 1) * overlap) / count)
+    last = num_frames - length
+    starts = [last * index // (count - 1) for index in range(count)]
+    return [(start, start + length) for start in starts]
+
+
+def fade_in(num_frames: int, device: torch.device | None = None) -> Tensor:
+    """Weights (num_frames,) of the incoming chunk over an overlap, strictly between 0 and 1; the outgoing chunk's
+    are one minus these."""
+    return torch.arange(1, num_frames + 1, device=device, dtype=torch.float32) / (num_frames + 1)
+
+
+@torch.no_grad()
+def decode_chunked(
+    movq: MoVQ,
+    latents: Tensor,
+    chunk: int = 16,
+    overlap: int = 4,
+    callback: Callable[[int, int], None] | None = None,
+    output_device: torch.device | str | None = None,
+) -> Tensor:
+    """latents (B, C, T, h, w) -> pixels (B, 3, T, H, W) on `output_device` (default: the latents').
+
+    At most `chunk` frames are decoded at once; neighbouring chunks share `overlap` frames and fade linearly into each
+    other, so that no seam shows. A decoder without temporal parts needs no overlap and gets none. `callback(done,
+    total)` follows every chunk; what it raises ends the decoding.
+    """
+    total = latents.shape[2]
+    windows = chunk_windows(total, chunk, overlap)
+    if not movq.has_temporal_parts:
+        windows = chunk_windows(total, chunk, 0)
+    batch, height, width = latents.shape[0], latents.shape[-2] * movq.factor, latents.shape[-1] * movq.factor
+    video = latents.new_empty((batch, 3, total, height, width), device=output_device)
+    written = 0
+    for index, (start, stop) in enumerate(windows):
+        pixels = movq.decode(latents[:, :, start:stop]).to(video)
+        shared = written - start
+        weight = fade_in(shared, video.device).to(video.dtype).view(-1, 1, 1)
+        video[:, :, start:written] = video[:, :, start:written].lerp(pixels[:, :, :shared], weight)
+        video[:, :, written:stop] = pixels[:, :, shared:]
+        written = stop
+        if callback is not None:
+            callback(index + 1, len(windows))
+    return video
