@@ -70,7 +70,9 @@ def _comfy_cli_workspace() -> Path | None:
     command = shutil.which("comfy")
     if command is None:
         return None
-    answer = subprocess.run([command, "--skip-prompt", "which"], capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(
+        [command, "--skip-prompt", "which"], capture_output=True, text=True, timeout=60, check=False
+    )
     for word in answer.stdout.split():
         if (Path(word) / "main.py").is_file():
             return Path(word)

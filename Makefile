@@ -1,0 +1,81 @@
+# `make demo` and `make test` need nothing but Python 3.10+ (3.11 is what the tests run with) and pip.
+#   make demo PROMPT="a small blue star, spinning" SEED=3
+#   make test COMFYUI_PATH=... COMFYUI_PYTHON=...     (adds the tests inside a real ComfyUI)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    ?= $(BIN)/python -m pip --disable-pip-version-check
+PROMPT ?= a large red circle moving right
+SEED   ?= 0
+OUTPUT ?= output
+TORCH  := $(shell grep '^torch==' constraints.txt)
+
+export PROMPT
+export TOKENIZERS_PARALLELISM := false
+
+RUNTIME := $(VENV)/.runtime
+DEVELOP := $(VENV)/.develop
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick lint format bench train-tiny clean distclean
+
+help:
+	@echo "make demo        set up and write $(OUTPUT)/demo.mp4 and its contact sheet (PROMPT=\"...\" SEED=0)"
+	@echo "make test        set up and run lint, types and every test that can run here"
+	@echo "make quick       the same without the slow tests"
+	@echo "make lint        ruff and mypy"
+	@echo "make format      let ruff rewrite the sources"
+	@echo "make bench       side-by-side benchmarks"
+	@echo "make train-tiny  train the bundled model again, all stages"
+	@echo "make clean       remove caches and $(OUTPUT)/;  make distclean removes $(VENV) too"
+
+# torch first and alone, so that no later requirement chooses another build of it.
+$(RUNTIME): requirements.txt constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet -c constraints.txt -r requirements.txt
+	@$(BIN)/python -c 'import cv2' || { echo "opencv-python needs libGL and GLib (Debian, Ubuntu: apt-get install libgl1 libglib2.0-0)"; exit 1; }
+	@touch $@
+
+$(DEVELOP): $(RUNTIME) pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e ".[training,test,dev]"
+	@touch $@
+
+setup: $(DEVELOP)
+
+demo: $(RUNTIME)
+	@mkdir -p "$(OUTPUT)"
+	@start=$$(date +%s); \
+	$(BIN)/python -m fusionframes_core generate --model tiny --prompt "$$PROMPT" --seed $(SEED) \
+		--keyframes 16 --passes 1 --out "$(OUTPUT)/demo.mp4" --contact-sheet "$(OUTPUT)/demo.png" && \
+	echo "$(OUTPUT)/demo.mp4 and $(OUTPUT)/demo.png: \"$$PROMPT\", made in $$(( $$(date +%s) - start )) s"
+
+lint: $(DEVELOP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+quick: lint
+	$(BIN)/python -m pytest -m "not slow" -rs
+
+# The long part may be empty: pytest's exit code 5 (nothing collected) is no failure there.
+test: quick
+	$(BIN)/python -m pytest -m slow -rs || [ $$? -eq 5 ]
+
+format: $(DEVELOP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEVELOP)
+	$(BIN)/python -m benchmarks
+
+TRAIN := $(BIN)/python -m
+
+clean:
+	rm -rf "$(OUTPUT)" .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	find . -path "./$(VENV)" -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf "$(VENV)"
