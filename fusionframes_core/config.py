@@ -80,6 +80,7 @@ class InterpolationConfig:
     temporal_attention: bool  # 1.1 adds temporal attention blocks beside the convolutions
     extra_temporal_convs: bool  # 1.1's add_new_temporal_params
     fixed_perturbation: int | None  # 1.0 always feeds 0 to the perturbation embedding; None: as given
+    text_pooling: str  # pooled text joins the time embedding "before" (1.0) or "after" (1.1) the other embeddings merge
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class ModelConfig:
     guidance: float  # upstream's w of (1 + w)·c − w·u
     interpolation_guidance: float
     max_perturbation: int
+    interpolation_text: bool  # 1.1: the prompt conditions interpolation; its guidance drops text and temporal layers too
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -38,8 +38,10 @@ CONFIG = ScheduleConfig(
 def test_betas_are_probabilities_and_noise_grows(name: str, steps: int) -> None:
     betas = SCHEDULES[name](steps)
     alphas_cumprod = NoiseSchedule(betas).alphas_cumprod
-    assert betas.shape == (steps,) and betas.dtype == torch.float64
-    assert (betas > 0).all() and (betas <= 0.999).all()
+    assert betas.shape == (steps,)
+    assert betas.dtype == torch.float64
+    assert (betas > 0).all()
+    assert (betas <= 0.999).all()
     assert (alphas_cumprod.diff() < 0).all()
 
 
@@ -71,7 +73,8 @@ def test_times_descend_inside_the_training_range(steps: int, spacing: str) -> No
     times = sampling_times(1000, steps, spacing)
     assert len(times) == steps == len(set(times))
     assert list(times) == sorted(times, reverse=True)
-    assert times[0] <= 999 and times[-1] >= 0
+    assert times[0] <= 999
+    assert times[-1] >= 0
     assert times[-1] == 0 if spacing == "leading" else times[0] == 999
 
 
@@ -91,7 +94,8 @@ def test_respaced_schedule_is_rebuilt_and_scales_the_network_time() -> None:
 
 def test_training_schedule_covers_every_time() -> None:
     schedule = NoiseSchedule.from_config(CONFIG)
-    assert schedule.times == tuple(range(999, -1, -1)) and schedule.time_scale == 1
+    assert schedule.times == tuple(range(999, -1, -1))
+    assert schedule.time_scale == 1
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

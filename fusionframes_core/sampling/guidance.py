@@ -1,0 +1,154 @@
+"""Guidance as values: which predictions a step needs and how they combine.
+
+Weights follow upstream's convention: `(1 + w)·c − w·u`, so w = 0 is no guidance (ComfyUI's cfg is 1 + w).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+CONDITIONAL, IMAGE, UNCONDITIONAL = "conditional", "image", "unconditional"
+Condition = TypeVar("Condition")
+
+
+class Guidance(Protocol):
+    """A guidance value: `batches` names the predictions that a step needs, in the order `combine` takes them."""
+
+    @property
+    def batches(self) -> tuple[str, ...]: ...
+
+    def combine(self, predictions: Sequence[Tensor]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class NoGuidance:
+    """The conditional prediction alone."""
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        return (CONDITIONAL,)
+
+    def combine(self, predictions: Sequence[Tensor]) -> Tensor:
+        (conditional,) = predictions
+        return conditional
+
+
+@dataclass(frozen=True)
+class TextGuidance:
+    """Classifier-free guidance `(1 + w)·c − w·u` (arXiv 2207.12598); u: the null or the negative prompt."""
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        _require_finite("weight", self.weight)
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        return (CONDITIONAL, UNCONDITIONAL) if self.weight else (CONDITIONAL,)
+
+    def combine(self, predictions: Sequence[Tensor]) -> Tensor:
+        conditional = predictions[0]
+        return (1 + self.weight) * conditional - self.weight * predictions[1] if self.weight else conditional
+
+
+@dataclass(frozen=True)
+class ContextGuidance(TextGuidance):
+    """Context guidance of the interpolation model (paper, eq. 5); u: keyframes replaced by zeros."""
+
+
+@dataclass(frozen=True)
+class TextImageGuidance:
+    """1.1 keyframes: `u + w_I (i − u) + w_T (c − i)`; c: text and image, i: image alone, u: neither."""
+
+    text_weight: float
+    image_weight: float
+
+    def __post_init__(self) -> None:
+        _require_finite("text_weight", self.text_weight)
+        _require_finite("image_weight", self.image_weight)
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        return (CONDITIONAL, IMAGE, UNCONDITIONAL)
+
+    def combine(self, predictions: Sequence[Tensor]) -> Tensor:
+        conditional, image, unconditional = predictions
+        return unconditional + self.image_weight * (image - unconditional) + self.text_weight * (conditional - image)
+
+
+class GuidedModel:
+    """A network, its conditions and its guidance as one function `(x, t) -> prediction`, called once per step.
+
+    Everything that does not change between steps is put together here, once: the conditions of all predictions,
+    joined along the batch. `conditions[i]` belongs to `guidance.batches[i]`; `extra[i]` (B, C', T, h, w), if given,
+    is appended to the network's input channels (1.1's image condition and mask). `joint` runs all predictions as one
+    batch; False runs them one after the other, in less memory.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guidance: Guidance,
+        conditions: Sequence[Any],
+        extra: Sequence[Tensor] | None = None,
+        joint: bool = True,
+    ) -> None:
+        if len(conditions) != len(guidance.batches):
+            raise ValueError(f"guidance needs conditions for {guidance.batches}; got {len(conditions)}")
+        self.model, self.guidance = model, guidance
+        self.dtype = next(model.parameters()).dtype
+        count = len(conditions)
+        groups = [range(count)] if joint else [range(i, i + 1) for i in range(count)]
+        self.calls = [(len(group), join_conditions([conditions[i] for i in group])) for group in groups]
+        self.extra = [torch.cat([extra[i] for i in group]).to(self.dtype) for group in groups] if extra else None
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The guided prediction, float32, for x (B, C, T, h, w) at network times t (B,)."""
+        predictions: list[Tensor] = []
+        for index, (copies, condition) in enumerate(self.calls):
+            inputs = torch.cat([x.to(self.dtype)] * copies)
+            if self.extra is not None:
+                inputs = torch.cat([inputs, self.extra[index]], dim=1)
+            output = self.model(inputs, torch.cat([t] * copies), condition).float()
+            predictions.extend(output.chunk(copies))
+        return self.guidance.combine(predictions)
+
+
+def join_conditions(conditions: Sequence[Condition]) -> Condition:
+    """Concatenate condition dataclasses of one class along the batch; contexts are padded to the longest.
+
+    Raises ValueError when a field is a tensor in one and something else in another, or differs as a plain value.
+    """
+    first = conditions[0]
+    fields = [field.name for field in dataclasses.fields(first)]  # type: ignore[arg-type]
+    joined = {name: _join(name, [getattr(condition, name) for condition in conditions]) for name in fields}
+    return dataclasses.replace(first, **joined)  # type: ignore[type-var]
+
+
+def _join(name: str, values: Sequence[Any]) -> Any:
+    if all(isinstance(value, Tensor) for value in values):
+        if name in ("context", "mask"):
+            values = _pad_tokens(values)
+        return torch.cat(list(values))
+    if any(isinstance(value, Tensor) for value in values) or any(value != values[0] for value in values):
+        raise ValueError(f"cannot join conditions whose {name} differ: {[type(value).__name__ for value in values]}")
+    return values[0]
+
+
+def _pad_tokens(values: Sequence[Tensor]) -> list[Tensor]:
+    """Pad (B, N, ...) with zeros (False in a mask) to the longest N."""
+    longest = max(value.shape[1] for value in values)
+    padding = [value.new_zeros(value.shape[0], longest - value.shape[1], *value.shape[2:]) for value in values]
+    return [torch.cat([value, pad], dim=1) for value, pad in zip(values, padding, strict=True)]
+
+
+def _require_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; got {value}")
