@@ -1,7 +1,7 @@
 """Reading and writing weights: safetensors only, nothing is ever unpickled.
 
-Models are built first and loaded then: `build(config)`, `load_weights(model, path)`. A model folder holds `config.json`,
-`tokenizer.json` and one safetensors file for each model.
+Models are built first and loaded then: `build(config)`, `load_weights(model, path)`. A model folder holds
+`config.json`, `tokenizer.json` and one safetensors file for each model.
 """
 
 from __future__ import annotations

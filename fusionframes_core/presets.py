@@ -34,6 +34,7 @@ _INTERPOLATION_1_0 = InterpolationConfig(
     temporal_attention=False,
     extra_temporal_convs=False,
     fixed_perturbation=0,
+    text_pooling="before",
 )
 _KEYFRAME_SCHEDULE_1_0 = ScheduleConfig(
     schedule="cosine",
@@ -109,6 +110,7 @@ KANDINSKY_VIDEO_1_1 = replace(
         temporal_attention=True,
         extra_temporal_convs=True,
         fixed_perturbation=None,
+        text_pooling="after",
     ),
     interpolation_schedule=replace(_KEYFRAME_SCHEDULE_1_1, spacing="trailing", prediction="v", steps=10),
     movq=replace(KANDINSKY_VIDEO_1_0.movq, decoder="conv3_attn"),
@@ -172,6 +174,7 @@ TINY = ModelConfig(
         temporal_attention=False,
         extra_temporal_convs=False,
         fixed_perturbation=None,
+        text_pooling="before",
     ),
     interpolation_schedule=replace(_SCHEDULE_TINY, steps=10),
     movq=MoVQConfig(
