@@ -48,13 +48,13 @@ def decode_chunked(
     """latents (B, C, T, h, w) -> pixels (B, 3, T, H, W) on `output_device` (default: the latents').
 
     At most `chunk` frames are decoded at once; neighbouring chunks share `overlap` frames and fade linearly into each
-    other, so that no seam shows. A decoder without temporal parts needs no overlap and gets none. `callback(done,
+    other, so that no seam shows. Where frames are independent an overlap is not needed and not taken. `callback(done,
     total)` follows every chunk; what it raises ends the decoding.
     """
     total = latents.shape[2]
     windows = chunk_windows(total, chunk, overlap)
-    if not movq.has_temporal_parts:
-        windows = chunk_windows(total, chunk, 0)
+    if movq.frames_are_independent:
+        windows = chunk_windows(total, chunk, overlap=0)
     batch, height, width = latents.shape[0], latents.shape[-2] * movq.factor, latents.shape[-1] * movq.factor
     video = latents.new_empty((batch, 3, total, height, width), device=output_device)
     written = 0

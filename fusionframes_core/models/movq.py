@@ -6,6 +6,7 @@ Names of modules are those of the official code, so that its checkpoints load bu
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from .movq_blocks import (
 from .movq_temporal import (
     DECODERS,
     MERGES,
-    has_temporal_parts,
+    frames_are_independent,
     initialise_temporal,
     make_resnet,
     make_temporal_attention,
@@ -62,12 +63,15 @@ class Middle(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, each with its attention and temporal layers."""
+    """Residual blocks of one resolution, each with its attention and temporal layers.
+
+    channels: into the first block, then out of every block.
+    """
 
     def __init__(self, channels: list[int], attention: bool, spec: BlockSpec) -> None:
         super().__init__()
         widths = channels[1:]
-        self.block = nn.ModuleList(make_resnet(i, o, spec) for i, o in zip(channels, widths, strict=False))
+        self.block = nn.ModuleList(make_resnet(i, o, spec) for i, o in pairwise(channels))
         self.temporal_block = nn.ModuleList(make_temporal_block(width, spec) for width in widths)
         self.attn = nn.ModuleList(AttentionBlock(width, spec) if attention else Skip() for width in widths)
         self.temporal_attn = nn.ModuleList(
@@ -81,6 +85,28 @@ class Level(nn.Module):
         return x
 
 
+class DownLevel(Level):
+    """A level of the encoder, halved at its end when `resample`."""
+
+    def __init__(self, channels: list[int], attention: bool, resample: bool, spec: BlockSpec) -> None:
+        super().__init__(channels, attention, spec)
+        self.downsample = Downsample(channels[-1], spec) if resample else Skip()
+
+    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
+        return self.downsample(super().forward(x, context), context)
+
+
+class UpLevel(Level):
+    """A level of the decoder, doubled at its end when `resample`."""
+
+    def __init__(self, channels: list[int], attention: bool, resample: bool, spec: BlockSpec) -> None:
+        super().__init__(channels, attention, spec)
+        self.upsample = Upsample(channels[-1], spec) if resample else Skip()
+
+    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
+        return self.upsample(super().forward(x, context), context)
+
+
 class Encoder(nn.Module):
     """(N, 3, H, W) pixels -> (N, C, h, w); knows single frames only."""
 
@@ -92,9 +118,8 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         width = config.channels
         for index, out in enumerate(widths):
-            level = Level([width] + [out] * config.num_res_blocks, index in config.attention_levels, spec)
-            level.downsample = Downsample(out, spec) if index + 1 < len(widths) else Skip()
-            self.down.append(level)
+            channels = [width] + [out] * config.num_res_blocks
+            self.down.append(DownLevel(channels, index in config.attention_levels, index + 1 < len(widths), spec))
             width = out
         self.mid = Middle(width, spec)
         self.norm_out = spec.norm(width, spec)
@@ -104,7 +129,7 @@ class Encoder(nn.Module):
         context = FrameContext(latents=x, num_frames=1, temporal=False)  # no norm of the encoder looks at the latents
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size))
         for level in self.down:
-            x = level.downsample(level(x, context), context)
+            x = level(x, context)
         x = self.mid(x, context)
         return self.conv_out(F.silu(self.norm_out(x, context)))
 
@@ -121,9 +146,8 @@ class Decoder(nn.Module):
         self.mid = Middle(width, spec)
         levels = []
         for index, out in reversed(list(enumerate(widths))):
-            level = Level([width] + [out] * (config.num_res_blocks + 1), index in config.attention_levels, spec)
-            level.upsample = Upsample(out, spec) if index else Skip()
-            levels.append(level)
+            channels = [width] + [out] * (config.num_res_blocks + 1)
+            levels.append(UpLevel(channels, index in config.attention_levels, index > 0, spec))
             width = out
         self.up = nn.ModuleList(reversed(levels))  # numbered like the encoder's: 0 is the highest resolution
         self.norm_out = spec.norm(width, spec)
@@ -132,7 +156,7 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
         x = self.mid(self.conv_in(x), context)
         for level in reversed(self.up):
-            x = level.upsample(level(x, context), context)
+            x = level(x, context)
         x = self.conv_out(F.silu(self.norm_out(x, context)))
         return F.pixel_shuffle(x, self.patch_size)
 
@@ -175,9 +199,9 @@ class MoVQ(nn.Module):
         return self.config.patch_size * 2 ** (len(self.config.channel_mult) - 1)
 
     @property
-    def has_temporal_parts(self) -> bool:
-        """False for the image decoder, whose frames do not see each other."""
-        return has_temporal_parts(self.decoder)
+    def frames_are_independent(self) -> bool:
+        """True when no frame's pixels depend on another frame's latents."""
+        return frames_are_independent(self.decoder)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, T, H, W) in [-1, 1] -> latents (B, C, T, H / factor, W / factor).
@@ -199,9 +223,7 @@ class MoVQ(nn.Module):
         Raises ValueError for another shape.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
-            raise ValueError(
-                f"latents must be (B, {self.config.latent_channels}, T, h, w); got {tuple(latents.shape)}"
-            )
+            raise ValueError(f"latents must be (B, {self.config.latent_channels}, T, h, w); got {tuple(latents.shape)}")
         frames = fold_frames(latents)
         context = FrameContext(latents=frames, num_frames=latents.shape[2], temporal=temporal)
         return unfold_frames(self.decoder(self.post_quant_conv(frames), context), latents.shape[2])
@@ -240,33 +262,30 @@ def _check(config: MoVQConfig) -> None:
 
 
 @torch.no_grad()
-def inflate_movq(
-    image_movq: MoVQ,
-    config: MoVQConfig,
-    operations: Any = TorchOperations,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> MoVQ:
+def inflate_movq(image_movq: MoVQ, config: MoVQConfig, generator: torch.Generator | None = None) -> MoVQ:
     """A video autoencoder from an image one: its weights are copied, the temporal parts start as identities.
 
-    2D kernels become the central slice of 3D ones (`conv2d_to_3d`). Raises ValueError when the sizes differ.
+    2D kernels become the central slice of 3D ones (`conv2d_to_3d`). The result is where the image autoencoder is, in
+    its type; `generator` as for `initialise_temporal`. Raises ValueError when the sizes differ.
     """
-    movq = MoVQ(config, operations, device, dtype)
-    initialise_temporal(movq)
+    example = image_movq.quant_conv.weight
+    movq = MoVQ(config, device=example.device, dtype=example.dtype)
+    initialise_temporal(movq, generator)
     source, target = image_movq.state_dict(), movq.state_dict()
-    temporal = {name for name, _ in temporal_parameters(movq)}
-    missing = [name for name in target if name not in source and name not in temporal]
-    unknown = [name for name in source if name not in target]
-    wrong = [name for name in source if name in target and source[name].shape not in _shapes(target[name])]
-    if missing or unknown or wrong:
-        raise ValueError(f"the image autoencoder does not fit: missing {missing}, unknown {unknown}, other shape {wrong}")
-    for name, weight in source.items():
-        (target[name] if weight.shape == target[name].shape else target[name][:, :, target[name].shape[2] // 2]).copy_(
-            weight
-        )
+    places = {name: _place(target[name], weight.ndim) for name, weight in source.items() if name in target}
+    added = {name for name, _ in temporal_parameters(movq)}
+    problems = {
+        "missing": [name for name in target if name not in source and name not in added],
+        "unexpected": [name for name in source if name not in target],
+        "of another shape": [name for name, place in places.items() if place.shape != source[name].shape],
+    }
+    if any(problems.values()):
+        raise ValueError(f"the image autoencoder does not fit the config: {problems}")
+    for name, place in places.items():
+        place.copy_(source[name])
     return movq
 
 
-def _shapes(weight: Tensor) -> tuple[torch.Size, ...]:
-    """Shapes that inflation can copy into `weight`: its own and, for a 3D kernel, that of one slice."""
-    return (weight.shape, weight[:, :, 0].shape) if weight.ndim == 5 else (weight.shape,)
+def _place(weight: Tensor, ndim: int) -> Tensor:
+    """Where inflation puts a tensor of `ndim` axes: all of `weight`, or the central slice of a 3D kernel."""
+    return weight[:, :, weight.shape[2] // 2] if weight.ndim == 5 and ndim == 4 else weight

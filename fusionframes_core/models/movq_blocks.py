@@ -52,7 +52,9 @@ class BlockSpec:
     temporal_merge: str
     temporal: TemporalParts
 
-    def conv2d(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int | None = None) -> Any:
+    def conv2d(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int | None = None
+    ) -> Any:
         """A 2D convolution, padded to keep the size unless `padding` is given."""
         padding = kernel // 2 if padding is None else padding
         return self.operations.Conv2d(
@@ -112,9 +114,11 @@ class SpatialNorm(FrameNorm):
 
 
 class FirstFrameNorm(SpatialNorm):
-    """The first frame's latent modulates all frames of the chunk, as the official 1.1 code does in spatial attention."""
+    """The first frame's latent modulates all frames of the chunk, as in the official 1.1 code's spatial attention."""
 
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
+        if not context.temporal:
+            return self.modulate(x, context.latents)
         latents = context.latents.unflatten(0, (-1, context.num_frames))
         return self.modulate(x, latents[:, :1].expand_as(latents).flatten(0, 1))
 

@@ -6,13 +6,24 @@ makes it an identity, so that a video decoder can also decode frames as its imag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .movq_blocks import BlockSpec, FrameContext, Skip, SpatialNorm, TemporalParts, fold_frames, unfold_frames
+from .movq_blocks import (
+    BlockSpec,
+    FirstFrameNorm,
+    FrameContext,
+    FrameNorm,
+    Skip,
+    SpatialNorm,
+    TemporalParts,
+    fold_frames,
+    unfold_frames,
+)
 
 DECODERS: dict[str, TemporalParts] = {
     "image": TemporalParts(),
@@ -41,7 +52,7 @@ class TemporalLayer(nn.Module):
         """(B·T, C, H, W) -> the same shape."""
         raise NotImplementedError
 
-    def initialise(self) -> None:
+    def initialise(self, generator: torch.Generator | None) -> None:
         """Make this layer an identity that can still be trained."""
         raise NotImplementedError
 
@@ -60,9 +71,9 @@ class TemporalConv(TemporalLayer):
         temporal = fold_frames(self.projection(unfold_frames(x, context.num_frames)))
         return self.merge_rule(x, temporal, self.merge(x))
 
-    def initialise(self) -> None:
+    def initialise(self, generator: torch.Generator | None) -> None:
         """α = 0; the convolution stays random, else α's gradient would be zero with the "residual" merge."""
-        self.projection.reset_parameters()
+        _draw(self.projection, generator)
         nn.init.zeros_(self.merge.weight)
 
 
@@ -88,9 +99,9 @@ class TemporalAttention(TemporalLayer):
         h = F.scaled_dot_product_attention(query, key, value)
         return x + self.proj_out(h.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (height, width)))
 
-    def initialise(self) -> None:
+    def initialise(self, generator: torch.Generator | None) -> None:
         """The last layer starts at zero."""
-        _reset(self)
+        _reset(self, generator)
         _zero(self.proj_out)
 
 
@@ -110,9 +121,9 @@ class TemporalResnetBlock(TemporalLayer):
         h = F.silu(self.norm2(h, context))
         return x + fold_frames(self.conv2(unfold_frames(h, context.num_frames)))
 
-    def initialise(self) -> None:
+    def initialise(self, generator: torch.Generator | None) -> None:
         """The last layer starts at zero."""
-        _reset(self)
+        _reset(self, generator)
         _zero(self.conv2)
 
 
@@ -158,7 +169,7 @@ class InflatedResnetBlock(ResnetBlock):
     def convolve(self, conv: nn.Module, x: Tensor, context: FrameContext) -> Tensor:
         return fold_frames(conv(unfold_frames(x, context.num_frames if context.temporal else 1)))
 
-    def initialise(self) -> None:
+    def initialise(self, generator: torch.Generator | None) -> None:
         """Zero every slice of the kernels but the central one."""
         for conv in (self.conv1, self.conv2):
             conv.weight[:, :, ::2] = 0.0
@@ -185,9 +196,10 @@ def make_temporal_attention(channels: int, spec: BlockSpec) -> nn.Module:
     return TemporalAttention(channels, spec) if spec.temporal.attention else Skip()
 
 
-def has_temporal_parts(model: nn.Module) -> bool:
-    """Whether any layer of `model` looks across frames."""
-    return any(isinstance(module, TemporalLayer | InflatedResnetBlock) for module in model.modules())
+def frames_are_independent(model: nn.Module) -> bool:
+    """Whether no layer of `model` looks across frames."""
+    across = TemporalLayer | InflatedResnetBlock | FirstFrameNorm
+    return not any(isinstance(module, across) for module in model.modules())
 
 
 def temporal_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -201,11 +213,14 @@ def temporal_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 @torch.no_grad()
-def initialise_temporal(model: nn.Module) -> None:
-    """Make every temporal part an identity: decoding with and without time gives the same frames (section 4.3)."""
+def initialise_temporal(model: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Make every temporal part an identity: the video decoder gives the image decoder's frames (section 4.3).
+
+    `generator` (on the CPU) draws the weights that an identity leaves free.
+    """
     for module in model.modules():
         if isinstance(module, TemporalLayer | InflatedResnetBlock):
-            module.initialise()
+            module.initialise(generator)
 
 
 def _zero(layer: nn.Module) -> None:
@@ -213,12 +228,21 @@ def _zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-def _reset(module: nn.Module) -> None:
-    """Default initialisation; a spatial norm's modulation starts at scale 1, shift 0."""
-    for child in module.modules():
-        if child is not module and hasattr(child, "reset_parameters"):
-            child.reset_parameters()
-    for child in module.modules():
+def _draw(conv: nn.Module, generator: torch.Generator | None) -> None:
+    """torch's default initialisation of a convolution: uniform in ±1/√(inputs per output)."""
+    bound = 1 / math.sqrt(conv.weight[0].numel())
+    for parameter in conv.parameters():
+        parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
+
+
+def _reset(layer: TemporalLayer, generator: torch.Generator | None) -> None:
+    """Draw the convolutions; norms start at scale 1, shift 0, whatever the latents."""
+    for child in layer.children():
+        if not isinstance(child, FrameNorm):
+            _draw(child, generator)
+            continue
+        nn.init.ones_(child.norm_layer.weight)
+        nn.init.zeros_(child.norm_layer.bias)
         if isinstance(child, SpatialNorm):
             _zero(child.conv_y)
             _zero(child.conv_b)
