@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from fusionframes_core.models.text_encoder import SPECIAL_TOKENS
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-from training.moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS
+
+from fusionframes_core.models.text_encoder import SPECIAL_TOKENS
+
+from .moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS
 
 GLUE = ("a", "an", "that", "on", "soft", "background", ",")
 
@@ -64,12 +66,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "large": ("big", "huge", "giant"),
     "circle": ("ball", "disc", "disk", "dot"),
     "square": ("box",),
-    "black": ("dark",),
     "grey": ("gray",),
     "purple": ("violet",),
     "cyan": ("turquoise", "aqua"),
     "soft gradient": ("smooth gradient",),
     "background": ("backdrop",),
+    "black background": ("dark background",),
     "on": ("over", "against", "before", "in front of", "with"),
     "that": ("which", "who"),
     ",": ("and then",),

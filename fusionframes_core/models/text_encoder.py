@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import TextEncoderConfig
+from .layers import TorchOperations
 
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -68,7 +69,7 @@ class TextEncoder(nn.Module):
         tokenizer: PreTrainedTokenizerFast | None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        operations: Any = nn,
+        operations: Any = TorchOperations,
     ) -> None:
         super().__init__()
         if tokenizer is not None and len(tokenizer) > config.vocab_size:
@@ -86,7 +87,7 @@ class TextEncoder(nn.Module):
         return self.project(self.t5(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state, mask)
 
     def project(self, states: Tensor, mask: Tensor) -> TextContext:
-        """T5 states (B, L, d_model) to the context: zero at padding, of which one token is kept after the longest prompt.
+        """T5 states (B, L, d_model) to the context: zero at padding, of which one token is kept after the longest one.
 
         Prompts whose states are not finite (T5 may overflow in fp16) become the null context, with a warning.
         """
@@ -125,7 +126,7 @@ class TextEncoder(nn.Module):
         rows = []
         for prompt, ids, offsets in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
             if len(ids) > limit:
-                _warn_cut(prompt[offsets[limit - 1][0] :], len(ids), limit)
+                _warn_cut(prompt[offsets[limit - 2][1] :].strip(), len(ids), limit)
                 ids = [*ids[: limit - 1], eos]
             rows.append(ids)
         return rows
@@ -194,6 +195,7 @@ def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtyp
 def _warn_cut(text: str, num_tokens: int, limit: int) -> None:
     quoted = textwrap.shorten(text, QUOTED_CHARACTERS, placeholder=" …") or text[:QUOTED_CHARACTERS]
     warnings.warn(
-        f"the prompt has {num_tokens} tokens, the text encoder takes {limit}; cut its last {len(text.split())} word(s): {quoted!r}",
+        f"the prompt has {num_tokens} tokens, the text encoder takes {limit}; "
+        f"its last {len(text.split())} word(s) were cut: {quoted!r}",
         stacklevel=4,
     )

@@ -1,0 +1,165 @@
+"""Base stage: the tiny text encoder, taught to read attributes out of Moving Shapes' captions.
+
+`python -m training.train_text_encoder --config training/configs/tiny_text_encoder.yaml` writes
+`text_encoder.safetensors` and `tokenizer.json`. The U-Nets see a prompt in two ways: token by token in cross-attention,
+and as the mean over tokens in the time embedding, the only way for the temporal blocks. So the attributes must be
+readable from both.
+"""
+
+from __future__ import annotations
+
+import os
+
+import jsonargparse
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusionframes_core.checkpoints import save_weights
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder, load_tokenizer
+from fusionframes_core.presets import PRESETS
+
+from .engine import Batch, Trainer, TrainSettings
+from .moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, sample_scene
+from .tokenizer import build_tokenizer
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "size": tuple(SIZES),
+    "motion": tuple(MOTIONS),
+    "speed": SPEEDS,
+    "background": BACKGROUNDS,
+}
+OPTIONAL = ("size", "speed", "background")  # captions may leave them out: a class of its own
+FILLER = ("nice", "picture", "video", "really", "photo", "thing")  # words outside the vocabulary
+
+
+class AttributeReader(nn.Module):
+    """A text encoder with two sets of linear heads: on the mean over tokens and on attention-pooled tokens."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        width = encoder.config.context_dim
+        self.encoder = encoder
+        self.query = nn.Linear(width, 1)
+        counts = {name: len(words) + (name in OPTIONAL) for name, words in ATTRIBUTES.items()}
+        self.mean_heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in counts.items()})
+        self.token_heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in counts.items()})
+
+    def forward(self, prompts: list[str], noise: float = 0.0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Logits (B, classes) of every attribute from the mean and from the tokens; `noise` is added to the mean."""
+        encoded = self.encoder.encode(prompts)
+        mean = self.mean(encoded)
+        mean = mean + noise * torch.randn_like(mean)
+        weights = self.query(encoded.context).squeeze(-1).masked_fill(~encoded.mask, -torch.inf).softmax(dim=1)
+        tokens = torch.einsum("bn,bnd->bd", weights, encoded.context)
+        return (
+            {name: head(mean) for name, head in self.mean_heads.items()},
+            {name: head(tokens) for name, head in self.token_heads.items()},
+        )
+
+    def mean(self, encoded: TextContext) -> Tensor:
+        """The U-Net's mean over tokens (B, D) as it is for each prompt alone: one padding token counts too.
+
+        In training up to `max_tokens` paddings count, because a longer prompt in the batch adds them.
+        """
+        limit = self.encoder.config.max_tokens
+        count = (encoded.mask.sum(dim=1) + 1).clamp(max=limit).float()
+        if self.training:
+            count = count + torch.rand_like(count) * (limit - count)
+        return encoded.context.sum(dim=1) / count[:, None]
+
+
+def spoken_attributes(scene: Scene, text: str) -> dict[str, int]:
+    """Class of every attribute; an optional one that `text` leaves out has the class after its last."""
+    words = text.replace(",", " ").split()
+    said = {
+        "size": scene.size in words,
+        "speed": scene.speed in words,
+        "background": "background" in words,
+    }
+    return {
+        name: choices.index(getattr(scene, name)) if said.get(name, True) else len(choices)
+        for name, choices in ATTRIBUTES.items()
+    }
+
+
+def random_captions(rng: np.random.Generator, count: int, held_out: bool, unknown_rate: float) -> Batch:
+    """`count` captions with their classes; a share of `unknown_rate` has a word that the tokenizer does not know."""
+    prompts, rows = [], []
+    for _ in range(count):
+        scene = sample_scene(rng, held_out)
+        text = caption(scene, rng)
+        rows.append(spoken_attributes(scene, text))
+        if rng.random() < unknown_rate:
+            words = text.split()
+            words.insert(int(rng.integers(len(words) + 1)), str(rng.choice(FILLER)))
+            text = " ".join(words)
+        prompts.append(text)
+    return {"prompts": prompts, "classes": {name: torch.tensor([row[name] for row in rows]) for name in ATTRIBUTES}}
+
+
+def attribute_loss(logits: dict[str, Tensor], classes: dict[str, Tensor]) -> Tensor:
+    """Mean cross-entropy over the attributes."""
+    return torch.stack(
+        [functional.cross_entropy(logits[k], classes[k].to(logits[k].device)) for k in ATTRIBUTES]
+    ).mean()
+
+
+def accuracies(model: AttributeReader, count: int, seed: int, batch_size: int = 256) -> dict[str, float]:
+    """Share of held-out captions whose attribute is read rightly from the mean (val_…) and the tokens (tokens_…)."""
+    rng = np.random.default_rng(seed)
+    right: dict[str, list[Tensor]] = {}
+    for start in range(0, count, batch_size):
+        batch = random_captions(rng, min(batch_size, count - start), held_out=True, unknown_rate=0.0)
+        for prefix, logits in zip(("val", "tokens"), model(batch["prompts"]), strict=True):
+            for name in ATTRIBUTES:
+                hits = logits[name].argmax(dim=1).cpu() == batch["classes"][name]
+                right.setdefault(f"{prefix}_{name}", []).append(hits.float())
+    return {name: float(torch.cat(hits).mean()) for name, hits in right.items()}
+
+
+def train(
+    train: TrainSettings,
+    preset: str = "tiny",
+    unknown_rate: float = 0.15,
+    mean_noise: float = 0.2,
+    validation_captions: int = 4000,
+) -> None:
+    """Train the text encoder of `preset` and write it with its tokenizer to the run's folder.
+
+    Args:
+        train: the run: output folder, steps, batch size, rates.
+        preset: model whose text encoder is trained.
+        unknown_rate: share of captions that get a word outside the vocabulary.
+        mean_noise: standard deviation of the noise on the mean over tokens, so that attributes lie far apart in it.
+        validation_captions: held-out captions that the accuracies are measured on.
+    """
+    train.output.mkdir(parents=True, exist_ok=True)
+    partial, path = train.output / "tokenizer.json.partial", train.output / "tokenizer.json"
+    build_tokenizer().save(str(partial))
+    os.replace(partial, path)
+    encoder = TextEncoder(PRESETS[preset].text, load_tokenizer(path))
+    encoder.null_embedding.requires_grad_(False)  # the U-Nets learn what it means
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        from_mean, from_tokens = model(batch["prompts"], mean_noise)
+        mean, tokens = attribute_loss(from_mean, batch["classes"]), attribute_loss(from_tokens, batch["classes"])
+        return mean + tokens, {"mean_loss": mean.item(), "tokens_loss": tokens.item()}
+
+    trainer = Trainer(
+        train,
+        AttributeReader(encoder),
+        loss,
+        lambda rng: random_captions(rng, train.batch_size, held_out=False, unknown_rate=unknown_rate),
+        lambda model: accuracies(model, validation_captions, seed=1),
+    )
+    trained = trainer.run()
+    if trainer.accelerator.is_main_process:
+        save_weights(trained.encoder.state_dict(), train.output / "text_encoder.safetensors", dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(train, as_positional=False)
