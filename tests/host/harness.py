@@ -1,0 +1,233 @@
+"""A real ComfyUI server for tests: started on a free port with the pack in its custom_nodes, always stopped.
+
+Standard library only. The ComfyUI work tree is only read; all state lives in a temporary base directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PACK_NAME = "ComfyUI-FusionFrames"
+NOT_IN_PACK = shutil.ignore_patterns(".git", ".venv", "__pycache__", "output", "runs", ".*_cache", "*.egg-info")
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.Persist": False, "Comfy.Minimap.Visible": False}
+FINISHED = ("execution_success", "execution_error", "execution_interrupted")
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is here, never behind a proxy
+
+
+class Rejected(Exception):
+    """The server refused a prompt; `answer` is its JSON."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(json.dumps(answer))
+        self.answer = answer
+
+    @property
+    def sentences(self) -> list[str]:
+        """One line for each complaint: message and details."""
+        errors = [error for node in self.answer["node_errors"].values() for error in node["errors"]]
+        return [f"{error['message']}: {error['details']}" for error in errors]
+
+
+class Server:
+    """ComfyUI on the CPU with this pack, and the little of its API that the tests need."""
+
+    def __init__(self, comfyui: Path, python: Path, pack: Path) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="fusionframes-comfyui-"))
+        self.log = self.base / "server.log"
+        self.client = uuid.uuid4().hex
+        for folder in ("custom_nodes", "input", "output", "temp", "models", "user/default"):
+            (self.base / folder).mkdir(parents=True)
+        (self.base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
+        shutil.copytree(pack, self.base / "custom_nodes" / PACK_NAME, ignore=NOT_IN_PACK)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._command = [
+            *(str(python), "-u", str(comfyui / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)),
+            *("--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"),
+            *("--disable-auto-launch", "--disable-api-nodes"),
+        ]
+
+    def __enter__(self) -> Server:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        environment.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", PYTHONDONTWRITEBYTECODE="1")
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.base
+            )
+        try:
+            self._wait_until_up(seconds=300)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def _wait_until_up(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(OSError):
+                self.get("/system_stats")
+                return
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"ComfyUI did not start:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.3)
+
+    @property
+    def url(self) -> str:
+        """Where the server answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> Any:
+        """JSON of a GET request."""
+        with OPENER.open(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def text(self, path: str) -> str:
+        """Body of a GET request. Raises urllib.error.HTTPError."""
+        with OPENER.open(self.url + path, timeout=30) as answer:
+            return answer.read().decode()
+
+    def post(self, path: str, body: Any) -> Any:
+        """JSON of a POST request, or None for an empty answer."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with OPENER.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or "null")
+
+    def queue(self, prompt: dict[str, Any]) -> str:
+        """Queue an API-format prompt; its id. Raises Rejected."""
+        try:
+            return self.post("/prompt", {"prompt": prompt, "client_id": self.client})["prompt_id"]
+        except urllib.error.HTTPError as error:
+            raise Rejected(json.load(error)) from None
+
+    def finish(self, prompt_id: str, seconds: float = 300) -> dict[str, Any]:
+        """Wait for a prompt's end; its history entry (outputs, status)."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            history = self.get(f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]
+            time.sleep(0.1)
+        raise TimeoutError(f"prompt {prompt_id} did not end in {seconds} s:\n{self.log.read_text()[-4000:]}")
+
+    def saved_files(self, entry: dict[str, Any]) -> list[Path]:
+        """The files that a finished prompt's output nodes saved."""
+        records = [record for node in entry["outputs"].values() for record in node.get("images", [])]
+        return [self.base / record["type"] / record["subfolder"] / record["filename"] for record in records]
+
+    def import_seconds(self) -> float:
+        """How long the pack's import took, from the server's own table. Raises AssertionError when it failed."""
+        line = re.search(rf"^.*seconds.*{PACK_NAME}$", self.log.read_text(), re.MULTILINE)
+        assert line is not None, self.log.read_text()
+        assert "IMPORT FAILED" not in line[0], self.log.read_text()
+        return float(re.search(r"([0-9.]+) seconds", line[0])[1])
+
+
+def websocket_messages(port: int, path: str) -> Iterator[dict[str, Any]]:
+    """Text messages as {"type", "data", "at"} and binary ones as {"type": "binary", "data": bytes, "at"}, as they come.
+
+    `at` is time.monotonic(). Connects at the first next(), whose value is the server's greeting.
+    """
+    connection = socket.create_connection(("127.0.0.1", port), timeout=300)
+    with connection, connection.makefile("rb") as stream:
+        key = base64.b64encode(os.urandom(16)).decode()
+        headers = f"Host: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}"
+        connection.sendall(f"GET {path} HTTP/1.1\r\n{headers}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+        while stream.readline().strip():
+            pass
+        while True:
+            kind, length = struct.unpack("!BB", stream.read(2))
+            if length > 125:
+                length = struct.unpack("!H" if length == 126 else "!Q", stream.read(2 if length == 126 else 8))[0]
+            payload = stream.read(length)
+            if kind & 15 == 1:
+                yield {**json.loads(payload), "at": time.monotonic()}
+            elif kind & 15 == 2:
+                yield {"type": "binary", "data": payload, "at": time.monotonic()}
+
+
+class Listener(threading.Thread):
+    """Collects a server's messages in `messages` while a test acts; `wait_for` waits for one of them."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(daemon=True)
+        self.messages: list[dict[str, Any]] = []
+        self._more = threading.Condition()
+        self._source = websocket_messages(server.port, f"/ws?clientId={server.client}")
+        self.messages.append(next(self._source))
+        self.start()
+
+    def run(self) -> None:
+        """Append until the server closes the connection."""
+        with contextlib.suppress(OSError, struct.error, ValueError):
+            for message in self._source:
+                with self._more:
+                    self.messages.append(message)
+                    self._more.notify_all()
+
+    def wait_for(self, kind: str, seconds: float = 120, **data: Any) -> dict[str, Any]:
+        """The first message of this type whose data holds these values, past or to come. Raises TimeoutError."""
+        with self._more:
+            if self._more.wait_for(lambda: self.find(kind, **data), seconds):
+                return self.find(kind, **data)[0]
+        raise TimeoutError(f"no {kind} {data} in {seconds} s")
+
+    def find(self, kind: str, **data: Any) -> list[dict[str, Any]]:
+        """Every message so far of this type whose data holds these values."""
+        found = [message for message in self.messages if message["type"] == kind]
+        return [message for message in found if not data or data.items() <= message["data"].items()]
+
+
+def api_prompt(workflow: dict[str, Any], node_info: dict[str, Any]) -> dict[str, Any]:
+    """A UI-format workflow as an API-format prompt; `node_info` is the server's /object_info."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] not in node_info:
+            continue  # notes
+        values = dict(zip(_widget_names(node_info[node["type"]]), node["widgets_values"], strict=True))
+        values.pop(None, None)
+        values.update({socket_["name"]: sources[socket_["link"]] for socket_ in node["inputs"] if socket_.get("link")})
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": values}
+    return prompt
+
+
+def _widget_names(info: dict[str, Any]) -> list[str | None]:
+    """Names of a node's widgets in order; None for the frontend's own 'control after generate' beside a seed."""
+    names: list[str | None] = []
+    for group in ("required", "optional"):
+        for name, (kind, *options) in info["input"].get(group, {}).items():
+            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                names.append(name)
+                if options and options[0].get("control_after_generate"):
+                    names.append(None)
+    return names

@@ -1,0 +1,95 @@
+"""The pack inside ComfyUI: what its import costs and what it tells the user about itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.harness import PACK_NAME, Server
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+NODES = ["LoadModel", "EncodeText", "SampleKeyframes", "Interpolate", "Decode"]
+HEAVY = {"transformers", "cv2", "diffusers", "accelerate", "scipy", "sklearn", "pandas", "matplotlib", "tensorboard"}
+# The pack under a path-like module name, as ComfyUI loads it, after everything that ComfyUI itself has loaded by then.
+IMPORT = """
+import asyncio, importlib.util, json, sys, time
+folder = sys.argv.pop(1)
+sys.argv.append("--cpu")
+import comfy.options
+comfy.options.enable_args_parsing()
+import torch, nodes, comfy_api.latest
+before, start = set(sys.modules), time.perf_counter()
+name = folder.replace(".", "_x_")
+spec = importlib.util.spec_from_file_location(name, folder + "/__init__.py")
+sys.modules[name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
+seconds = time.perf_counter() - start
+print("\\n" + json.dumps([seconds, sorted({m.partition(".")[0] for m in set(sys.modules) - before if m[0] != "/"})]))
+"""
+
+
+def test_import_is_quick_and_light(comfyui: Any, root: Path) -> None:
+    """Under 0.3 s beyond what ComfyUI has loaded (the better of two), and no heavy package comes with it."""
+    command = [str(comfyui.python), "-c", IMPORT, str(root)]
+    answers = []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=comfyui.path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    seconds, packages = min(answers)
+    print(f"import: {seconds:.3f} s; new packages: {packages}")
+    assert not HEAVY & set(packages)
+    assert seconds < 0.3
+
+
+def test_server_loads_the_pack(server: Server) -> None:
+    """ComfyUI's own table of import times has the pack, without IMPORT FAILED."""
+    assert server.import_seconds() <= 0.3
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_node_explains_itself(server: Server, name: str) -> None:
+    """A description, search aliases, a tooltip on every input and output, and a help page."""
+    info = server.get(f"/object_info/FusionFrames_{name}")[f"FusionFrames_{name}"]
+    assert info["category"] == "FusionFrames"
+    assert info["description"]
+    assert info["search_aliases"]
+    assert all(info["output_tooltips"])
+    for group in info["input"].values():
+        for name_, (_, options) in group.items():
+            assert options.get("tooltip"), name_
+    page = server.text(f"/extensions/{PACK_NAME}/docs/FusionFrames_{name}.md")
+    assert page.startswith(f"# {info['display_name']}\n")
+    inputs = [key for group in info["input"].values() for key in group]
+    assert [key for key in inputs if key not in page] == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "ru"])
+def test_locale_names_everything(server: Server, language: str) -> None:
+    """The translations name exactly the nodes, inputs and outputs that there are; English repeats the schema."""
+    translated = server.get("/i18n")[language]["nodeDefs"]
+    for name in NODES:
+        node = f"FusionFrames_{name}"
+        info, words = server.get(f"/object_info/{node}")[node], translated[node]
+        options = {key: value[1] for group in info["input"].values() for key, value in group.items()}
+        assert set(words["inputs"]) == set(options)
+        assert set(words["outputs"]) == {str(index) for index in range(len(info["output"]))}
+        if language == "en":
+            assert (words["display_name"], words["description"]) == (info["display_name"], info["description"])
+            assert {key: value["tooltip"] for key, value in words["inputs"].items()} == {
+                key: value["tooltip"] for key, value in options.items()
+            }
+
+
+def test_template_browser_offers_the_workflow(server: Server) -> None:
+    """The workflow and its thumbnail are where the frontend's template browser looks."""
+    assert "text_to_video_tiny" in server.get("/api/workflow_templates")[PACK_NAME]
+    assert server.get(f"/api/workflow_templates/{PACK_NAME}/text_to_video_tiny.json")["nodes"]
+    thumbnail = server.base / "custom_nodes" / PACK_NAME / "workflows" / "text_to_video_tiny.jpg"
+    assert thumbnail.read_bytes()[:2] == b"\xff\xd8"

@@ -1,0 +1,165 @@
+"""The shipped workflow run in a real ComfyUI through its API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from fusionframes_core.presets import TINY
+from tests.host.harness import Listener, Rejected, Server
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+Prompt = Callable[..., dict[str, Any]]
+
+
+def read_video(file: Path) -> tuple[np.ndarray, float]:
+    """Frames (T, H, W, 3) uint8 and frames per second."""
+    video = cv2.VideoCapture(str(file))
+    frames = []
+    while (answer := video.read())[0]:
+        frames.append(answer[1])
+    return np.stack(frames), video.get(cv2.CAP_PROP_FPS)
+
+
+def error_of(entry: dict[str, Any]) -> str:
+    """The sentence of a prompt that failed while running."""
+    return next(data["exception_message"] for kind, data in entry["status"]["messages"] if kind == "execution_error")
+
+
+def test_workflow_makes_a_video(server: Server, listener: Listener, make_prompt: Prompt) -> None:
+    """61 frames that change, at four times the keyframes' rate; progress counts every step and shows all keyframes."""
+    prompt_id = server.queue(make_prompt())
+    entry = server.finish(prompt_id)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    (file,) = server.saved_files(entry)
+    frames, rate = read_video(file)
+    assert frames.shape == (61, 64, 64, 3)
+    assert rate == pytest.approx(4 * TINY.fps, rel=0.01)
+    assert np.abs(frames[0].astype(int) - frames[30]).mean() > 1
+    steps = [message["data"] for message in listener.find("progress", prompt_id=prompt_id)]
+    nodes = {step["node"]: step["max"] for step in steps}
+    assert [[step["value"] for step in steps if step["node"] == node] for node in nodes] == [
+        list(range(1, nodes[node] + 1)) for node in nodes
+    ]
+    assert len(nodes) == 3
+    previews = [message["data"][8:] for message in listener.find("binary")]
+    assert len(previews) >= max(nodes.values())
+    sheet = cv2.imdecode(np.frombuffer(previews[0], np.uint8), cv2.IMREAD_COLOR)
+    assert sheet.shape == (512, 512, 3)  # 16 keyframes of 8×8 latents, 4 × 4, 16 pixels to a latent
+
+
+def test_seed_repeats_and_matters(server: Server, make_prompt: Prompt) -> None:
+    """The same seed gives the same file, frame by frame, also from a fresh run; another seed another video."""
+    short = {"SampleKeyframes": {"steps": 3}, "Interpolate": {"steps": 2}}
+    videos = []
+    for seed in (1, 1, 2):
+        server.post("/free", {"unload_models": True, "free_memory": True})  # forgets every cached result
+        short["SampleKeyframes"]["seed"] = seed
+        entry = server.finish(server.queue(make_prompt(**short)))
+        videos.append(read_video(server.saved_files(entry)[0])[0])
+    assert np.array_equal(videos[0], videos[1])
+    assert not np.array_equal(videos[0], videos[2])
+
+
+def test_second_pass_and_negative_prompt(server: Server, make_prompt: Prompt) -> None:
+    """Two Interpolate nodes in a row give 4(4T − 3) − 3 frames at 16 times the keyframes' rate."""
+    prompt = make_prompt(SampleKeyframes={"steps": 2, "num_frames": 3}, Interpolate={"steps": 2})
+    (first,) = [key for key, node in prompt.items() if node["class_type"] == "FusionFrames_Interpolate"]
+    (decode,) = [node for node in prompt.values() if node["class_type"] == "FusionFrames_Decode"]
+    (keyframes,) = [node for node in prompt.values() if node["class_type"] == "FusionFrames_SampleKeyframes"]
+    (text,) = [node for node in prompt.values() if node["class_type"] == "FusionFrames_EncodeText"]
+    prompt["second"] = {
+        "class_type": "FusionFrames_Interpolate",
+        "inputs": {**prompt[first]["inputs"], "latents": [first, 0], "skip_frames": 1},
+    }
+    prompt["negative"] = {
+        "class_type": "FusionFrames_EncodeText",
+        "inputs": {**text["inputs"], "prompt": "a small green star"},
+    }
+    keyframes["inputs"]["negative"] = ["negative", 0]
+    decode["inputs"]["latents"] = ["second", 0]
+    frames, rate = read_video(server.saved_files(server.finish(server.queue(prompt)))[0])
+    assert len(frames) == 33
+    assert rate == pytest.approx(16 * TINY.fps, rel=0.01)
+
+
+@pytest.mark.parametrize("node", ["SampleKeyframes", "Interpolate"])
+def test_cancel_stops_within_one_step(server: Server, listener: Listener, make_prompt: Prompt, node: str) -> None:
+    """After Cancel at most the step in progress is finished, and the next prompt runs as if nothing had been."""
+    changes = {"SampleKeyframes": {"steps": 2}, "Interpolate": {"steps": 2}}
+    changes[node] = {"steps": 900, "seed": 5}
+    prompt = make_prompt(**changes)
+    (node_id,) = [key for key, value in prompt.items() if value["class_type"] == f"FusionFrames_{node}"]
+    prompt_id = server.queue(prompt)
+    listener.wait_for("progress", node=node_id, prompt_id=prompt_id, value=5)
+    asked = time.monotonic()
+    server.post("/interrupt", {})
+    stopped = listener.wait_for("execution_interrupted", prompt_id=prompt_id)["at"]
+    steps = listener.find("progress", node=node_id, prompt_id=prompt_id)
+    step_seconds = (steps[-1]["at"] - steps[0]["at"]) / (len(steps) - 1)
+    late = sum(step["at"] > asked for step in steps)
+    print(f"{node}: stopped {stopped - asked:.3f} s after Cancel, a step takes {step_seconds:.3f} s")
+    assert late <= 1
+    assert stopped - asked < 2 * step_seconds + 0.5
+    again = server.finish(server.queue(make_prompt(SampleKeyframes={"steps": 2}, Interpolate={"steps": 2})))
+    assert again["status"]["status_str"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "sentence"),
+    [
+        ("SampleKeyframes", {"steps": 0}, "Value 0 smaller than min of 1: steps"),
+        ("SampleKeyframes", {"num_frames": 0}, "Value 0 smaller than min of 1: num_frames"),
+        ("SampleKeyframes", {"width": 60}, "width and height must be multiples of 8 from 8 to 2048 pixels; got 60×64"),
+        ("SampleKeyframes", {"height": 4096}, "width and height must be multiples of 8 from 8 to 2048 pixels"),
+        ("SampleKeyframes", {"cfg": -1.0}, "Value -1.0 smaller than min of 1.0: cfg"),
+        ("SampleKeyframes", {"sampler": "euler_z"}, "sampler: 'euler_z' not in"),
+        ("Interpolate", {"skip_frames": 13}, "Value 13 bigger than max of 12: skip_frames"),
+        ("Interpolate", {"perturbation": 251}, "Value 251 bigger than max of 250: perturbation"),
+        ("LoadModel", {"model_name": "gone"}, "model_name 'gone' is not there: put its folder"),
+        ("LoadModel", {"precision": "fp4"}, "precision: 'fp4' not in"),
+        ("Decode", {"fps": -1.0}, "Value -1.0 smaller than min of 0.0: fps"),
+    ],
+)
+def test_bad_value_is_refused(
+    server: Server, make_prompt: Prompt, node: str, inputs: dict[str, Any], sentence: str
+) -> None:
+    """The server refuses to queue it, in one sentence that names the input and what is allowed."""
+    with pytest.raises(Rejected) as refusal:
+        server.queue(make_prompt(**{node: inputs}))
+    assert any(sentence in line for line in refusal.value.sentences), refusal.value.sentences
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "sentence"),
+    [
+        ("SampleKeyframes", {"cfg": float("nan")}, "cfg must be a finite number of at least 1; got nan"),
+        ("Interpolate", {"cfg": float("nan")}, "cfg must be a finite number of at least 1; got nan"),
+        ("SampleKeyframes", {"num_frames": 1, "steps": 2}, "at least 2"),
+    ],
+)
+def test_bad_value_fails_before_sampling(
+    server: Server, listener: Listener, make_prompt: Prompt, node: str, inputs: dict[str, Any], sentence: str
+) -> None:
+    """What ComfyUI's own checks let through stops with one sentence before the first step of the node it concerns."""
+    entry = server.finish(server.queue(make_prompt(**{"SampleKeyframes": {"steps": 2}, node: inputs})))
+    assert entry["status"]["status_str"] == "error"
+    assert sentence in error_of(entry)
+    assert "\n" not in error_of(entry).strip()
+
+
+def test_empty_and_overlong_prompts(server: Server, make_prompt: Prompt) -> None:
+    """An empty prompt is unconditional; 2,000 words are cut with a warning in the log. Both make a video."""
+    for text in ("", "a large red circle moving left " * 334):
+        prompt = make_prompt(
+            EncodeText={"prompt": text}, SampleKeyframes={"steps": 2, "num_frames": 2}, Interpolate={"steps": 2}
+        )
+        assert server.finish(server.queue(prompt))["status"]["status_str"] == "success"
+    assert "cut" in server.log.read_text()
