@@ -6,10 +6,15 @@ can slot in layers that cast, offload or patch their weights. `TorchOperations` 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..config import UNetConfig
 
 
 class Alpha(nn.Module):
@@ -25,14 +30,153 @@ class Alpha(nn.Module):
         return self.weight.to(device=x.device, dtype=x.dtype)
 
 
+class TimeConvolution:
+    """Mixin for Conv3d: on a CPU, kernels of shape (k, 1, 1) run as 2-D convolutions over (T, H·W), which is 3-4× faster.
+
+    Works under any Conv3d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer.
+    """
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
+        plain = self.stride == (1, 1, 1) and self.dilation == (1, 1, 1) and self.padding_mode == "zeros"
+        if x.is_cpu and x.ndim == 5 and plain and self.kernel_size[1:] == (1, 1) and tuple(self.padding[1:]) == (0, 0):
+            out = F.conv2d(x.flatten(3), weight.flatten(3), bias, padding=(self.padding[0], 0), groups=self.groups)
+            return out.unflatten(3, x.shape[3:])
+        return super()._conv_forward(x, weight, bias, *args, **kwargs)
+
+
+class Conv3d(TimeConvolution, nn.Conv3d):
+    """torch's Conv3d with the fast path of `TimeConvolution`."""
+
+
 class TorchOperations:
     """Layers from torch.nn, plus `Alpha`; a host's namespace has the same names and signatures."""
 
     Linear = nn.Linear
     Conv2d = nn.Conv2d
-    Conv3d = nn.Conv3d
+    Conv3d = Conv3d
     ConvTranspose2d = nn.ConvTranspose2d
     GroupNorm = nn.GroupNorm
     LayerNorm = nn.LayerNorm
     Embedding = nn.Embedding
     Alpha = Alpha
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the layers of one U-Net: its sizes, its operations namespace, where and in which type parameters lie."""
+
+    config: UNetConfig
+    operations: Any
+    device: Any
+    dtype: torch.dtype | None
+
+    def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+        return self.operations.Linear(inputs, outputs, bias=bias, device=self.device, dtype=self.dtype)
+
+    def conv(self, inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Module:
+        padding = kernel // 2
+        kind = self.operations.Conv2d
+        return kind(inputs, outputs, kernel, padding=padding, bias=bias, device=self.device, dtype=self.dtype)
+
+    def conv3d(self, inputs: int, outputs: int, kernel: tuple[int, int, int]) -> nn.Module:
+        padding = tuple(size // 2 for size in kernel)
+        return self.operations.Conv3d(inputs, outputs, kernel, padding=padding, device=self.device, dtype=self.dtype)
+
+    def half(self, channels: int) -> nn.Module:
+        return self.operations.Conv2d(channels, channels, 2, stride=2, device=self.device, dtype=self.dtype)
+
+    def double(self, channels: int) -> nn.Module:
+        return self.operations.ConvTranspose2d(channels, channels, 2, stride=2, device=self.device, dtype=self.dtype)
+
+    def embedding(self, entries: int, width: int) -> nn.Module:
+        return self.operations.Embedding(entries, width, device=self.device, dtype=self.dtype)
+
+    def alpha(self) -> nn.Module:
+        return self.operations.Alpha(device=self.device, dtype=self.dtype)
+
+    def norm(self, channels: int) -> ConditionalGroupNorm:
+        return ConditionalGroupNorm(channels, self)
+
+    def attention(self, inputs: int, outputs: int, context: int) -> Attention:
+        return Attention(inputs, outputs, context, self)
+
+    def scalar(self) -> ScalarEmbedding:
+        return ScalarEmbedding(self)
+
+
+def sinusoidal(values: Tensor, dim: int) -> Tensor:
+    """Sines, then cosines, of `values` (N,) at `dim // 2` frequencies from 1 down to 1/10000; float32 (N, dim)."""
+    half = dim // 2
+    steps = torch.arange(half, device=values.device, dtype=torch.float32)
+    angles = values.float()[:, None] * torch.exp(steps * (-math.log(10000) / (half - 1)))
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+class ScalarEmbedding(nn.Module):
+    """A number per row (diffusion time, frame position, motion score, ...) to a vector: sinusoid, then a small MLP."""
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+        self.dim = make.config.init_channels
+        self.linear_in = make.linear(self.dim, make.config.time_embed_dim)
+        self.linear_out = make.linear(make.config.time_embed_dim, make.config.time_embed_dim)
+
+    def forward(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """(N,) to (N, time_embed_dim) in `dtype`."""
+        return self.linear_out(F.silu(self.linear_in(sinusoidal(values, self.dim).to(dtype))))
+
+
+class ConditionalGroupNorm(nn.Module):
+    """Group norm of each frame whose scale and shift are read from an embedding."""
+
+    def __init__(self, channels: int, make: Maker) -> None:
+        super().__init__()
+        self.groups = make.config.groups
+        if channels % self.groups:
+            raise ValueError(f"groups must divide every width of the U-Net; got groups={self.groups}, a width {channels}")
+        self.modulation = make.linear(make.config.time_embed_dim, 2 * channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B·T, C, H, W); embedding (R, E), already through SiLU, one row per video (R = B) or per frame (R = B·T)."""
+        rows = embedding.shape[0]
+        scale, shift = self.modulation(embedding)[:, None, :, None, None].chunk(2, dim=2)
+        normed = F.group_norm(x, self.groups)
+        return torch.addcmul(shift, normed.unflatten(0, (rows, -1)), scale + 1).flatten(0, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases."""
+
+    def __init__(self, inputs: int, outputs: int, context: int, make: Maker) -> None:
+        super().__init__()
+        self.head_dim = make.config.head_dim
+        if outputs % self.head_dim:
+            raise ValueError(
+                f"head_dim must divide every attention width of the U-Net; got head_dim={self.head_dim}, a width {outputs}"
+            )
+        self.to_query = make.linear(inputs, outputs, bias=False)
+        self.to_key = make.linear(context, outputs, bias=False)
+        self.to_value = make.linear(context, outputs, bias=False)
+        self.output_layer = make.linear(outputs, outputs, bias=False)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, N, inputs), context (B, M, context); mask bool, broadcastable to (B, heads, N, M). Gives (B, N, outputs)."""
+        query, key, value = self.to_query(x), self.to_key(context), self.to_value(context)
+        query, key, value = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (query, key, value))
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.output_layer(out.transpose(1, 2).flatten(2))
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU; in place when no gradient needs its input."""
+    return F.silu(x, inplace=not x.requires_grad)
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, H·W, C); no copy when `x` is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def to_frames(tokens: Tensor, height: int, width: int) -> Tensor:
+    """(N, H·W, C) to a channels-last (N, C, H, W); the inverse of `to_tokens`."""
+    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
