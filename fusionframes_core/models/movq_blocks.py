@@ -107,10 +107,13 @@ class SpatialNorm(FrameNorm):
         return self.modulate(x, context.latents)
 
     def modulate(self, x: Tensor, latents: Tensor) -> Tensor:
-        """x (N, C, H, W), latents (N, c, h, w) -> (N, C, H, W)."""
-        scale = F.interpolate(self.conv_y(latents), size=x.shape[-2:], mode="nearest")
-        shift = F.interpolate(self.conv_b(latents), size=x.shape[-2:], mode="nearest")
-        return torch.addcmul(shift, self.norm_layer(x), scale)
+        """x (N, C, H, W), latents (N, c, h, w) -> (N, C, H, W), where H / h = W / w is a whole number."""
+        factor = x.shape[-1] // latents.shape[-1]
+        # Columns are repeated, rows broadcast: several times faster than resizing both on a CPU, and a smaller peak.
+        scale, shift = (
+            layer(latents).repeat_interleave(factor, -1).unsqueeze(3) for layer in (self.conv_y, self.conv_b)
+        )
+        return torch.addcmul(shift, self.norm_layer(x).unflatten(2, (-1, factor)), scale).flatten(2, 3)
 
 
 class FirstFrameNorm(SpatialNorm):
@@ -174,11 +177,11 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width."""
+    """Doubles height and width, nearest neighbour first."""
 
     def __init__(self, channels: int, spec: BlockSpec) -> None:
         super().__init__()
         self.conv = spec.conv2d(channels, channels, 3)
 
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(x.repeat_interleave(2, -1).repeat_interleave(2, -2))
