@@ -41,7 +41,9 @@ class Skip(nn.Module):
 class Block(nn.Module):
     """Norm, SiLU, convolution; may double or halve the resolution, and may mix time after its convolutions."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, up: bool | None, make: Maker, kind: TemporalKind) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, up: bool | None, make: Maker, kind: TemporalKind
+    ) -> None:
         super().__init__()
         self.group_norm = make.norm(inputs)
         self.up_sample = make.double(inputs) if up is True else nn.Identity()
@@ -60,7 +62,7 @@ class Block(nn.Module):
 
 
 class ResNetBlock(nn.Module):
-    """Bottleneck of four `Block`s (kernels 1, 3, 3, 1) with a shortcut; `ups` says per block: double, halve or neither."""
+    """Bottleneck of four `Block`s (kernels 1, 3, 3, 1) with a shortcut; `ups`: which double (True) or halve (False)."""
 
     def __init__(
         self, inputs: int, outputs: int, make: Maker, kind: TemporalKind, ups: tuple[bool | None, ...] = (None,) * 4
@@ -178,9 +180,7 @@ PLAIN: tuple[bool | None, ...] = (None,) * 4
 class DownLevel(nn.Module):
     """Attention, then `num_blocks` stages; the last halves the resolution when `halve`."""
 
-    def __init__(
-        self, inputs: int, outputs: int, level: int, halve: bool, make: Maker, kind: TemporalKind
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, level: int, halve: bool, make: Maker, kind: TemporalKind) -> None:
         super().__init__()
         config = make.config
         attends, count = config.self_attention[level], config.num_blocks[level]
@@ -218,7 +218,7 @@ class UpLevel(nn.Module):
             first = (None, True if double else None, None, None) if index == 0 else PLAIN
             width = inputs + skipped if index == 0 else inputs
             end = outputs if index == count - 1 else inputs
-            stages.append(Stage(width, inputs, end, config.cross_attention[level], make, kind, (first, PLAIN), True))
+            stages.append(Stage(width, width, end, config.cross_attention[level], make, kind, (first, PLAIN), True))
         self.stages = nn.ModuleList(stages)
         self.temporal_attention_block = kind.attention_block(outputs, make) if attends else Skip()
         self.self_attention_block = SelfAttentionBlock(outputs, make, kind) if attends else Skip()

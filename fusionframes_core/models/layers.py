@@ -1,7 +1,7 @@
 """The layers that every model is made of, and the namespace they are taken from.
 
-A model takes an `operations` namespace and makes each layer as `operations.Linear(..., device=, dtype=)`, so that a host
-can slot in layers that cast, offload or patch their weights. `TorchOperations` is the default: torch's own layers.
+A model takes an `operations` namespace and makes each layer as `operations.Linear(..., device=, dtype=)`, so that a
+host can slot in layers that cast, offload or patch their weights. `TorchOperations` is the default: torch's own layers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..config import UNetConfig
 
 
 class Alpha(nn.Module):
-    """A learned merge weight α (paper, eq. 3): one number, kept as a leaf layer so that a host can cast and patch it."""
+    """A learned merge weight α (paper, eq. 3): one number, a leaf layer so that a host can cast and patch it."""
 
     def __init__(self, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Alpha(nn.Module):
 
 
 class TimeConvolution:
-    """Mixin for Conv3d: on a CPU, kernels of shape (k, 1, 1) run as 2-D convolutions over (T, H·W), which is 3-4× faster.
+    """Mixin for Conv3d: on a CPU, kernels of shape (k, 1, 1) run as 2-D convolutions over (T, H·W), 3-4× faster.
 
     Works under any Conv3d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer.
     """
@@ -133,11 +133,11 @@ class ConditionalGroupNorm(nn.Module):
         super().__init__()
         self.groups = make.config.groups
         if channels % self.groups:
-            raise ValueError(f"groups must divide every width of the U-Net; got groups={self.groups}, a width {channels}")
+            raise ValueError(f"groups must divide every width of the U-Net; got {self.groups} and {channels}")
         self.modulation = make.linear(make.config.time_embed_dim, 2 * channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B·T, C, H, W); embedding (R, E), already through SiLU, one row per video (R = B) or per frame (R = B·T)."""
+        """x (B·T, C, H, W); embedding (R, E), already through SiLU, a row per video (R = B) or frame (R = B·T)."""
         rows = embedding.shape[0]
         scale, shift = self.modulation(embedding)[:, None, :, None, None].chunk(2, dim=2)
         normed = F.group_norm(x, self.groups)
@@ -151,16 +151,14 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = make.config.head_dim
         if outputs % self.head_dim:
-            raise ValueError(
-                f"head_dim must divide every attention width of the U-Net; got head_dim={self.head_dim}, a width {outputs}"
-            )
+            raise ValueError(f"head_dim must divide every attention width; got {self.head_dim} and {outputs}")
         self.to_query = make.linear(inputs, outputs, bias=False)
         self.to_key = make.linear(context, outputs, bias=False)
         self.to_value = make.linear(context, outputs, bias=False)
         self.output_layer = make.linear(outputs, outputs, bias=False)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x (B, N, inputs), context (B, M, context); mask bool, broadcastable to (B, heads, N, M). Gives (B, N, outputs)."""
+        """x (B, N, inputs), context (B, M, context), mask bool that broadcasts to (B, heads, N, M): (B, N, outputs)."""
         query, key, value = self.to_query(x), self.to_key(context), self.to_value(context)
         query, key, value = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (query, key, value))
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

@@ -174,7 +174,7 @@ def _fold(video: Tensor, window: int) -> Tensor:
 
 def from_windows(tokens: Tensor, video: Tensor, window: int) -> Tensor:
     """Undo `to_windows` for a video (B, T, H, W, C): gives (B·T, C, H, W)."""
-    batch, frames, height, width, channels = video.shape
+    batch, frames, height, width = video.shape[:4]
     if window == 1:
         grid = tokens.unflatten(0, (batch, height, width))
         return grid.permute(0, 3, 4, 1, 2).flatten(0, 1)

@@ -90,7 +90,7 @@ class Trunk(nn.Module):
 
 
 class FrameEmbedding(nn.Module):
-    """Frame positions, and in 1.1 the motion score and the noise on the conditioning frame, as one embedding a frame."""
+    """Frame positions, and in 1.1 the motion score and the noise on the conditioning frame, embedded per frame."""
 
     def __init__(self, make: Maker) -> None:
         super().__init__()
@@ -123,16 +123,18 @@ class UNet(Trunk):
     """The text-to-image U-Net (`temporal` "none") and, with temporal parts, the keyframe U-Net."""
 
     def __init__(
-        self, config: UNetConfig, operations: Any = TorchOperations, device: Any = None, dtype: torch.dtype | None = None
+        self,
+        config: UNetConfig,
+        operations: Any = TorchOperations,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         make = Maker(config, operations, device, dtype)
         kind = named(TEMPORAL_BLOCKS, "temporal", config.temporal)
         super().__init__(make, kind)
         self.combine = named(TEMPORAL_CONDITIONING, "temporal_conditioning", config.temporal_conditioning)
         self.frame_embedding = FrameEmbedding(make) if kind.framed else None
-        self.image_in_layer = (
-            make.conv(config.in_channels, config.init_channels, 3) if config.image_input else None
-        )
+        self.image_in_layer = make.conv(config.in_channels, config.init_channels, 3) if config.image_input else None
 
     def forward(self, x: Tensor, t: Tensor, condition: KeyframeCondition) -> Tensor:
         """Predict from noisy latents x (B, in, T, h, w) at times t (B,): (B, out, T, h, w)."""
