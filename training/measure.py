@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.measure_track import Array, Track, track
+from .measure_track import Array, Track, track
 
 UNKNOWN = "unknown"
 

@@ -1,0 +1,96 @@
+"""What every evaluation needs: metrics of videos in [-1, 1], reports as JSON and as tables, errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from fusionframes_core.checkpoints import atomic_path
+
+
+class BadInput(ValueError):
+    """What the user has to change, in one sentence."""
+
+
+def psnr(output: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio (B,) in dB of each video (B, 3, T, H, W) in [-1, 1]; `output` is clipped to that."""
+    options: dict[str, Any] = {"data_range": 2.0, "dim": tuple(range(1, target.ndim)), "reduction": "none"}
+    return peak_signal_noise_ratio(output.float().clamp(-1, 1), target.float(), **options)
+
+
+def ssim(output: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity (B,) of each video (B, 3, T, H, W) in [-1, 1], the mean over its frames."""
+    batch = target.shape[0]
+    pictures = [video.float().clamp(-1, 1).transpose(1, 2).flatten(0, 1) for video in (output, target)]
+    values = structural_similarity_index_measure(*pictures, data_range=2.0, reduction="none")
+    return values.reshape(batch, -1).mean(dim=1)  # type: ignore[union-attr]
+
+
+def flicker(output: Tensor, target: Tensor) -> Tensor:
+    """Mean |Δoutput − Δtarget| (B,) between consecutive frames of (B, 3, T, H, W) in [-1, 1], in 8-bit levels.
+
+    Δ is the difference of a frame and the one before it: a constant error does not count, a changing one does.
+    """
+    change = torch.diff(output.float().clamp(-1, 1), dim=2) - torch.diff(target.float(), dim=2)
+    return change.abs().flatten(1).mean(dim=1) * 127.5
+
+
+def to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, T, H, W) in [-1, 1], clipped to that → uint8 (B, T, H, W, 3)."""
+    levels = (pixels.float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
+    return levels.movedim(1, -1).cpu().numpy()
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson's score interval)."""
+    if total == 0:
+        return 0.0, 1.0
+    z, share = 1.96, right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def check_output(path: Path | None, name: str = "--json") -> None:
+    """Raise BadInput unless a file can be written at `path`. For before long work; leaves nothing behind."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise BadInput(f"{name} must name a file; {path} is a folder")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise BadInput(f"{name} must name a file in a writable folder; {parent} is not one")
+
+
+def check_positive(value: int | None, name: str) -> None:
+    """Raise BadInput for a count below 1; None passes."""
+    if value is not None and value < 1:
+        raise BadInput(f"{name} must be at least 1; got {value}")
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """Write `report` whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:
+    """A table on the standard output; the first column is text, the others are figures."""
+    table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console().print(table)
