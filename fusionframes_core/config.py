@@ -44,6 +44,7 @@ class TextEncoderConfig:
     feed_forward: str  # transformers' feed_forward_proj, e.g. "gated-gelu" for Flan-UL2
     max_tokens: int
     context_dim: int
+    fixed_length: bool  # every context has max_tokens tokens, or (False, official) the longest prompt's and one more
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class UNetConfig:
     cross_attention: tuple[bool, ...]
     self_attention: tuple[bool, ...]
     temporal: str  # a key of models.temporal.TEMPORAL_BLOCKS
-    temporal_conditioning: str  # "separate" (1.0) or "sum" (1.1): what conditions the temporal norms
+    temporal_conditioning: str  # "separate" (1.0), "sum" (1.1) or "mixed": what conditions the temporal norms
     image_input: bool  # 1.1: a second input layer for still images, which skip every temporal block
     motion_score: bool  # 1.1
     noise_augmentation: bool  # 1.1
@@ -116,7 +117,7 @@ class ModelConfig:
     guidance: float  # upstream's w of (1 + w)·c − w·u
     interpolation_guidance: float
     max_perturbation: int
-    interpolation_text: bool  # 1.1: the prompt conditions interpolation; its guidance drops text and temporal layers too
+    interpolation_text: bool  # 1.1: the prompt conditions interpolation; guidance drops text and temporal layers too
 
 
 def to_dict(config: Any) -> dict[str, Any]:

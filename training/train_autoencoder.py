@@ -58,7 +58,7 @@ def reconstruction_loss(output: Tensor, pixels: Tensor, weight: float) -> Tensor
 def psnr(output: Tensor, pixels: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of videos in [-1, 1], from the mean squared error over everything."""
     error = (output.clamp(-1, 1) - pixels).square().mean()
-    return float(10 * torch.log10(4.0 / error))
+    return float(10 * torch.log10(4.0 / error.detach()))
 
 
 def random_frames(rng: np.random.Generator, count: int, size: int, held_out: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..config import UNetConfig
 from .blocks import AttentionPooling, DownLevel, TrunkCondition, UpLevel
 from .layers import ConditionalGroupNorm, Maker, TorchOperations
-from .temporal import TEMPORAL_BLOCKS, TemporalKind, zero
+from .temporal import TEMPORAL_BLOCKS, Temporal, TemporalKind, zero
 
 
 @dataclass
@@ -28,18 +28,50 @@ class KeyframeCondition:
     image: bool = False  # True: the frames are stills; the image input layer (if any) and no temporal part
 
 
-def _separate(time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-    return F.silu(time), F.silu(frame)
+class SeparateConditioning(nn.Module):
+    """Official 1.0: temporal attention's norm sees the frame alone, the other temporal norms the time alone."""
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+
+    def forward(self, time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """time (B, E), frame (B·T, E): what temporal norms see, and what temporal attention's first norm sees."""
+        return F.silu(time), F.silu(frame)
 
 
-def _sum(time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-    total = F.silu(time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame)
-    return total, total
+class SumConditioning(SeparateConditioning):
+    """Official 1.1: every temporal norm sees the sum of the time and the frame embedding."""
+
+    def forward(self, time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        total = F.silu(time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame)
+        return total, total
 
 
-TEMPORAL_CONDITIONING: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "separate": _separate,
-    "sum": _sum,
+class MixedConditioning(Temporal):
+    """Ours: the sum, then a residual MLP that trains, so that the meaning of a frame's number can depend on the text.
+
+    The sum alone leaves that to the frozen time embedding; where something is in frame k is decided by both.
+    """
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+        width = make.config.time_embed_dim
+        self.linear_in = make.linear(width, width)
+        self.linear_out = make.linear(width, width)
+
+    def forward(self, time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        total = time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame
+        total = F.silu(total + self.linear_out(F.silu(self.linear_in(F.silu(total)))))
+        return total, total
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self.linear_out]
+
+
+TEMPORAL_CONDITIONING: dict[str, Callable[[Maker], nn.Module]] = {
+    "separate": SeparateConditioning,
+    "sum": SumConditioning,
+    "mixed": MixedConditioning,
 }
 """From time (B, E) and frame (B·T, E): what the temporal norms see, and what temporal attention's first norm sees."""
 
@@ -132,7 +164,8 @@ class UNet(Trunk):
         make = Maker(config, operations, device, dtype)
         kind = named(TEMPORAL_BLOCKS, "temporal", config.temporal)
         super().__init__(make, kind)
-        self.combine = named(TEMPORAL_CONDITIONING, "temporal_conditioning", config.temporal_conditioning)
+        conditioning = named(TEMPORAL_CONDITIONING, "temporal_conditioning", config.temporal_conditioning)
+        self.combine = conditioning(make) if kind.framed else None
         self.frame_embedding = FrameEmbedding(make) if kind.framed else None
         self.image_in_layer = make.conv(config.in_channels, config.init_channels, 3) if config.image_input else None
 

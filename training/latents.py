@@ -1,0 +1,121 @@
+"""Clips of Moving Shapes encoded once to latents, kept in a safetensors file and sampled from memory.
+
+`python -m training.latents --output FILE --movq FILE --kind keyframes --count N` prepares a file; the training stages
+read it. Scenes are not stored: they are drawn again from the seed, which the file's metadata names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from tqdm import tqdm
+
+from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.models.movq import MoVQ
+from fusionframes_core.presets import PRESETS
+
+from .moving_shapes import CLIP_LENGTH, FAST_MOTIONS, Scene, keyframe_times, render, sample_scene
+from .train_autoencoder import to_pixels
+
+MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
+WINDOW = 33  # 9 keyframes and the three frames between every two
+KINDS = ("keyframes", "windows")
+
+
+@dataclasses.dataclass
+class Clips:
+    """`scenes` (N), `latents` (N, 4, T, h, w), `times` (N, T) in base frames, `skip_frames` (N,)."""
+
+    scenes: list[Scene]
+    latents: Tensor
+    times: Tensor
+    skip_frames: Tensor
+
+
+def draw_clip(rng: np.random.Generator, kind: str, held_out: bool | None = False) -> tuple[Scene, np.ndarray, int]:
+    """A scene, the times to show it at, and the distance s between its frames.
+
+    "keyframes" are 16 frames from the clip's start; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip where
+    they fit, with fast motions drawn more often.
+    """
+    if kind == "keyframes":
+        return sample_scene(rng, held_out), keyframe_times(), int(keyframe_times()[1])
+    if kind != "windows":
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    motion = {"motion": str(rng.choice(FAST_MOTIONS))} if rng.random() < 0.4 else {}
+    scene = sample_scene(rng, held_out, **motion)
+    # Small s, the ones that sampling uses, are drawn more often than the rest.
+    skip = int(rng.integers(1, 5)) if rng.random() < 0.5 else int(rng.integers(1, MAX_SKIP + 1))
+    room = CLIP_LENGTH - skip * (WINDOW - 1)
+    start = rng.uniform(min(0.0, room), max(0.0, room))
+    return scene, start + skip * np.arange(WINDOW), skip
+
+
+def _scenes(kind: str, count: int, seed: int, held_out: bool | None) -> list[tuple[Scene, np.ndarray, int]]:
+    rng = np.random.default_rng(seed)
+    return [draw_clip(rng, kind, held_out) for _ in range(count)]
+
+
+@torch.inference_mode()
+def encode_clips(movq: MoVQ, kind: str, count: int, seed: int, held_out: bool | None, size: int) -> Clips:
+    """Draw and encode `count` clips."""
+    drawn = _scenes(kind, count, seed, held_out)
+    latents = []
+    for scene, times, _ in tqdm(drawn, desc=f"encoding {kind}", mininterval=10, disable=count < 500):
+        latents.append(movq.encode(to_pixels(render(scene, times, size))[None]).half())
+    return _clips(drawn, torch.cat(latents))
+
+
+def _clips(drawn: list[tuple[Scene, np.ndarray, int]], latents: Tensor) -> Clips:
+    times = torch.from_numpy(np.stack([times for _, times, _ in drawn]))
+    return Clips([scene for scene, _, _ in drawn], latents, times, torch.tensor([skip for _, _, skip in drawn]))
+
+
+def load_clips(path: Path | str) -> Clips:
+    """Read a file that `prepare` wrote. Raises FileNotFoundError that says how to make it."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no latents at {path}: prepare them with `python -m training.latents`")
+    with safe_open(str(path), framework="pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+        latents = file.get_tensor("latents")
+    return _clips(_scenes(settings["kind"], settings["count"], settings["seed"], settings["held_out"]), latents)
+
+
+def prepare(
+    output: Path,
+    movq: Path,
+    kind: str = "keyframes",
+    count: int = 12_000,
+    seed: int = 0,
+    held_out: bool = False,
+    preset: str = "tiny",
+) -> None:
+    """Encode `count` clips with the image encoder in `movq` and write them to `output`.
+
+    Args:
+        output: safetensors file to write.
+        movq: image autoencoder weights.
+        kind: "keyframes" or "windows".
+        count: number of clips.
+        seed: of the scenes.
+        held_out: draw from the combinations that training never sees.
+        preset: model whose MoVQ configuration the weights have.
+    """
+    config = PRESETS[preset]
+    model = MoVQ(dataclasses.replace(config.movq, decoder="image"))
+    load_weights(model, movq)
+    clips = encode_clips(model.eval(), kind, count, seed, held_out, config.size[0])
+    settings = {"kind": kind, "count": count, "seed": seed, "held_out": held_out}
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    save_weights({"latents": clips.latents}, output, dtype=torch.float16, metadata={"settings": json.dumps(settings)})
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(prepare, as_positional=False)

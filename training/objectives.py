@@ -1,0 +1,59 @@
+"""What the diffusion stages minimise, and how they draw noise levels and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder
+from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise, prediction_target
+
+from .moving_shapes import Scene, caption
+
+
+@dataclass
+class NoiseLevels:
+    """Share `high_share` of the samples is drawn from the upper half of the times, where motion is decided."""
+
+    high_share: float = 0.0
+
+    def draw(self, rng: np.random.Generator, count: int, num_steps: int) -> Tensor:
+        """Times (count,) long, stratified so that every batch covers the range."""
+        u = (rng.permutation(count) + rng.uniform(size=count)) / count
+        low = np.where(rng.uniform(size=count) < self.high_share, num_steps // 2, 0)
+        return torch.from_numpy((low + u * (num_steps - low)).astype(np.int64))
+
+
+def denoising_loss(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    t: Tensor,
+    schedule: NoiseSchedule,
+    prediction: str,
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean squared error of `predict(x_t, t)` against the target of `prediction` (paper section 3; v: section 4.2).
+
+    Also reports it for the lower and the upper 20 % of the times.
+    """
+    noise = torch.randn_like(x0)
+    alpha, sigma = schedule.alpha_sigma(t)
+    output = predict(add_noise(x0, noise, alpha, sigma), t)
+    error = (output - prediction_target(prediction, x0, noise, alpha, sigma)).square().flatten(1).mean(dim=1)
+    logs = {}
+    with torch.no_grad():
+        for name, chosen in (("low", t < 0.2 * schedule.num_steps), ("high", t >= 0.8 * schedule.num_steps)):
+            if bool(chosen.any()):
+                logs[f"loss_{name}"] = error[chosen].mean().item()
+    return error.mean(), logs
+
+
+@torch.no_grad()
+def encode_captions(
+    encoder: TextEncoder, scenes: list[Scene], rng: np.random.Generator, drop: float = 0.1
+) -> TextContext:
+    """Contexts of freshly worded captions; a share `drop` of them is empty, which means the null embedding."""
+    return encoder.encode(["" if rng.random() < drop else caption(scene, rng) for scene in scenes])

@@ -1,0 +1,103 @@
+"""Base stage: the text-to-image U-Net on single frames, which the keyframe and interpolation stages start from.
+
+`python -m training.train_image --config training/configs/tiny_image.yaml`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.config import UNetConfig
+from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.presets import PRESETS
+from fusionframes_core.sampling.schedule import NoiseSchedule
+
+from .engine import Batch, Trainer, TrainSettings
+from .latents import Clips, load_clips
+from .objectives import NoiseLevels, denoising_loss, encode_captions
+
+
+def image_config(config: UNetConfig) -> UNetConfig:
+    """The text-to-image trunk of a keyframe U-Net."""
+    return dataclasses.replace(config, temporal="none")
+
+
+def load_text_encoder(folder: Path, preset: str) -> TextEncoder:
+    """The frozen text encoder of a run's folder."""
+    encoder = TextEncoder(PRESETS[preset].text, load_tokenizer(folder))
+    load_weights(encoder, Path(folder) / "text_encoder.safetensors")
+    return encoder.eval().requires_grad_(False)
+
+
+def frame_batch(clips: Clips, rng: np.random.Generator, count: int) -> tuple[Tensor, list]:
+    """Single frames (count, 4, 1, h, w) of random clips, and their scenes."""
+    index = rng.integers(len(clips.scenes), size=count)
+    frame = rng.integers(clips.latents.shape[2], size=count)
+    return clips.latents[index, :, frame].float()[:, :, None], [clips.scenes[i] for i in index]
+
+
+def train(
+    train: TrainSettings,
+    clips: Path,
+    text_encoder: Path,
+    validation_clips: Path,
+    preset: str = "tiny",
+    init: Path | None = None,
+    high_share: float = 0.3,
+) -> None:
+    """Train the text-to-image U-Net of `preset` and write `image.safetensors` to the run's folder.
+
+    Args:
+        train: the run: output folder, steps, batch size, rates.
+        clips: keyframe latents made by training.latents.
+        text_encoder: folder with text_encoder.safetensors and tokenizer.json.
+        validation_clips: latents of held-out combinations.
+        preset: model whose keyframe configuration is trained without its temporal blocks.
+        init: weights to start from.
+        high_share: share of the noise levels drawn from the upper half.
+    """
+    config = PRESETS[preset]
+    model = UNet(image_config(config.keyframe))
+    if init is not None:
+        load_weights(model, init)
+    encoder = load_text_encoder(text_encoder, preset)
+    data, validation = load_clips(clips), load_clips(validation_clips)
+    schedule = NoiseSchedule.from_config(config.keyframe_schedule)
+    prediction, levels = config.keyframe_schedule.prediction, NoiseLevels(high_share)
+
+    def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
+        latents, scenes = frame_batch(source, rng, count)
+        return {
+            "latents": latents,
+            "t": levels.draw(rng, count, schedule.num_steps),
+            "text": encode_captions(encoder, scenes, rng),
+        }
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions=None)
+        return denoising_loss(
+            lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction
+        )
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            value, logs = loss(model, make_batch(np.random.default_rng(1), validation, 256))
+        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
+
+    trainer = Trainer(train, model, loss, make_batch, validate)
+    trained = trainer.run()
+    if trainer.accelerator.is_main_process:
+        save_weights(trained.state_dict(), train.output / "image.safetensors", dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(train, as_positional=False)

@@ -1,0 +1,135 @@
+"""Stage 2 of the paper (section 4.2): the interpolation U-Net, the whole of which trains, from text-to-image weights.
+
+33 frames at skip-frame s ∈ {1, ..., 12}, 9 of them keyframes; keyframes perturbed by up to 250 forward-diffusion steps;
+10 % unconditional; v-prediction. `python -m training.train_interp --config training/configs/tiny_interp.yaml`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.models.interpolation import (
+    InterpolationCondition,
+    InterpolationUNet,
+    inflate_interpolation,
+    split_groups,
+)
+from fusionframes_core.models.unet import UNet
+from fusionframes_core.presets import PRESETS
+from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
+
+from .engine import Batch, Trainer, TrainSettings
+from .latents import WINDOW, Clips, load_clips
+from .objectives import NoiseLevels, denoising_loss
+from .train_image import image_config, load_text_encoder
+
+
+def interpolation_model(preset: str, image: Path, input_copy: str, output_copy: str) -> InterpolationUNet:
+    """The interpolation U-Net made from the image weights (appendix 9)."""
+    config = PRESETS[preset]
+    base = UNet(image_config(config.keyframe))
+    load_weights(base, image)
+    return inflate_interpolation(base, config.interpolation, input_copy, output_copy)
+
+
+def draw_perturbation(rng: np.random.Generator, count: int, limit: int, share: float) -> Tensor:
+    """Forward-diffusion steps (count,) applied to the keyframes: 0 but for `share` of them, which get 1..limit."""
+    levels = np.where(rng.random(count) < share, rng.integers(1, limit + 1, count), 0)
+    return torch.from_numpy(levels)
+
+
+def perturb(keyframes: Tensor, levels: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Diffuse keyframes (B, 4, K, h, w) forward by `levels` (B,) steps; 0 leaves them as they are."""
+    alpha, sigma = schedule.alpha_sigma((levels - 1).clamp(min=0))
+    noisy = add_noise(keyframes, torch.randn_like(keyframes), alpha, sigma)
+    return torch.where((levels > 0).reshape(-1, 1, 1, 1, 1), noisy, keyframes)
+
+
+def train(
+    train: TrainSettings,
+    image: Path,
+    clips: Path,
+    text_encoder: Path,
+    validation_clips: Path,
+    preset: str = "tiny",
+    init: Path | None = None,
+    input_copy: str = "first",
+    output_copy: str = "replicate",
+    high_share: float = 0.3,
+    perturbed_share: float = 0.4,
+    unconditional_share: float = 0.1,
+    window: int = WINDOW,
+) -> None:
+    """Train the interpolation U-Net of `preset` and write `interpolation.safetensors` to the run's folder.
+
+    Args:
+        train: the run: output folder, steps, batch size (videos), rates.
+        image: text-to-image weights to start from.
+        clips: window latents made by training.latents.
+        text_encoder: folder with the text encoder, for its null embedding.
+        validation_clips: window latents of held-out combinations.
+        preset: model whose interpolation configuration is trained.
+        init: interpolation weights to start from instead.
+        input_copy: where the image's input kernel goes (appendix 9: `first`).
+        output_copy: `replicate` (appendix 9) or `fresh`.
+        high_share: share of the noise levels drawn from the upper half.
+        perturbed_share: share of the clips whose keyframes are perturbed, by 1 to the model's limit steps.
+        unconditional_share: share of the clips without keyframes and temporal layers (eq. 5, m = 0).
+        window: frames taken of each clip, 4·G + 1.
+    """
+    config = PRESETS[preset]
+    model = interpolation_model(preset, image, input_copy, output_copy)
+    if init is not None:
+        load_weights(model, init)
+    null = load_text_encoder(text_encoder, preset).null_context(1)
+    data, validation = load_clips(clips), load_clips(validation_clips)
+    schedule = NoiseSchedule.from_config(config.interpolation_schedule)
+    prediction, levels = config.interpolation_schedule.prediction, NoiseLevels(high_share)
+
+    def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
+        index = rng.integers(len(source.scenes), size=count)
+        start = 4 * int(rng.integers(0, (source.latents.shape[2] - window) // 4 + 1))
+        return {
+            "video": source.latents[index, :, start : start + window].float(),
+            "skip_frames": source.skip_frames[index],
+            "t": levels.draw(rng, count, schedule.num_steps),
+            "perturbation": draw_perturbation(rng, count, config.max_perturbation, perturbed_share),
+            "conditional": torch.from_numpy(rng.random(count) >= unconditional_share),
+        }
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        keyframes, groups = split_groups(batch["video"])
+        count, conditional = len(keyframes), batch["conditional"]
+        given = perturb(keyframes, batch["perturbation"], schedule) * conditional.reshape(-1, 1, 1, 1, 1)
+        condition = InterpolationCondition(
+            given,
+            null.context.expand(count, -1, -1),
+            null.mask.expand(count, -1),
+            batch["skip_frames"],
+            batch["perturbation"].float(),
+            conditional,
+        )
+        return denoising_loss(lambda x, t: model(x, t, condition), groups, batch["t"], schedule, prediction)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            batch = make_batch(np.random.default_rng(1), validation, 32)
+            clean = {"perturbation": torch.zeros(32, dtype=torch.long), "conditional": torch.ones(32, dtype=torch.bool)}
+            value, logs = loss(model, {**batch, **clean})
+        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
+
+    trainer = Trainer(train, model, loss, make_batch, validate)
+    trained = trainer.run()
+    if trainer.accelerator.is_main_process:
+        save_weights(trained.state_dict(), train.output / "interpolation.safetensors", dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(train, as_positional=False)

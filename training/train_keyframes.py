@@ -1,0 +1,108 @@
+"""Stage 1 of the paper (section 4.1): temporal blocks over a frozen text-to-image U-Net, on 16 keyframes.
+
+`python -m training.train_keyframes --config training/configs/tiny_keyframes.yaml`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe
+from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.presets import PRESETS
+from fusionframes_core.sampling.schedule import NoiseSchedule
+
+from .engine import Batch, Trainer, TrainSettings
+from .evaluate_gap import motion_gap
+from .latents import Clips, load_clips
+from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .train_image import image_config, load_text_encoder
+
+
+def keyframe_model(preset: str, image: Path) -> UNet:
+    """The keyframe U-Net over the image weights, its temporal parts an identity, the rest frozen."""
+    config = PRESETS[preset].keyframe
+    base = UNet(image_config(config))
+    load_weights(base, image)
+    model = inflate_keyframe(base, config)
+    freeze_spatial(model)
+    return model
+
+
+def train(
+    train: TrainSettings,
+    image: Path,
+    clips: Path,
+    text_encoder: Path,
+    validation_clips: Path,
+    preset: str = "tiny",
+    init: Path | None = None,
+    high_share: float = 0.65,
+) -> None:
+    """Train the temporal blocks of `preset` and write `keyframe.safetensors` to the run's folder.
+
+    Args:
+        train: the run: output folder, steps, batch size (videos), rates.
+        image: text-to-image weights, which stay frozen.
+        clips: keyframe latents made by training.latents.
+        text_encoder: folder with text_encoder.safetensors and tokenizer.json.
+        validation_clips: latents of held-out combinations.
+        preset: model whose keyframe configuration is trained.
+        init: keyframe weights to start from.
+        high_share: share of the noise levels drawn from the upper half, where motion is decided.
+    """
+    config = PRESETS[preset]
+    model = keyframe_model(preset, image)
+    if init is not None:
+        load_weights(model, init)
+    encoder = load_text_encoder(text_encoder, preset)
+    data, validation = load_clips(clips), load_clips(validation_clips)
+    schedule = NoiseSchedule.from_config(config.keyframe_schedule)
+    prediction, levels = config.keyframe_schedule.prediction, NoiseLevels(high_share)
+    positions = frame_positions(config.frame_positions, config.num_frames)
+
+    def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
+        index = rng.integers(len(source.scenes), size=count)
+        return {
+            "latents": source.latents[index].float(),
+            "t": levels.draw(rng, count, schedule.num_steps),
+            "text": encode_captions(encoder, [source.scenes[i] for i in index], rng),
+        }
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        count = len(batch["latents"])
+        condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions.expand(count, -1))
+        return denoising_loss(lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        def predict(x: Tensor, t: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+            return model(x, t, KeyframeCondition(context, mask, positions.expand(len(x), -1)))
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            value, logs = loss(model, make_batch(np.random.default_rng(1), validation, 32))
+        chosen = range(min(44, len(validation.scenes)))
+        gap = motion_gap(
+            predict,
+            validation.latents[list(chosen)].float(),
+            [validation.scenes[i] for i in chosen],
+            encoder,
+            schedule,
+            torch.Generator().manual_seed(0),
+        )
+        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
+
+    trainer = Trainer(train, model, loss, make_batch, validate)
+    trained = trainer.run()
+    if trainer.accelerator.is_main_process:
+        save_weights(trained.state_dict(), train.output / "keyframe.safetensors", dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(train, as_positional=False)
