@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,17 +21,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import InterpolationConfig, ModelConfig, MoVQConfig, UNetConfig, from_dict, to_dict
+from .models.interpolation import InterpolationUNet
 from .models.movq import MoVQ
 from .models.text_encoder import TextEncoder, load_tokenizer
-
-if TYPE_CHECKING:
-    from .models.interpolation import InterpolationUNet
-    from .models.unet import UNet
+from .models.unet import UNet
 
 BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 MODEL_FILES = ("text_encoder", "keyframe", "interpolation", "movq")
 _NAMED_KEYS = 6  # of each kind in an error's sentence; the exception carries all of them
+
+MODEL_CLASSES: dict[type, Any] = {UNetConfig: UNet, InterpolationConfig: InterpolationUNet, MoVQConfig: MoVQ}
 
 
 class CheckpointError(ValueError):
@@ -68,11 +68,7 @@ def build(
     dtype: torch.dtype | None = None,
 ) -> Any:
     """The model that `config` describes, with memory but no weights (device "meta": not even memory)."""
-    from .models.interpolation import InterpolationUNet
-    from .models.unet import UNet
-
-    classes: dict[type, Any] = {UNetConfig: UNet, InterpolationConfig: InterpolationUNet, MoVQConfig: MoVQ}
-    return classes[type(config)](config, device=device, dtype=dtype)
+    return MODEL_CLASSES[type(config)](config, device=device, dtype=dtype)
 
 
 def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -123,9 +119,9 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
         return
     shapes = [f"{key} is {tuple(weights[key].shape)}, not {tuple(own[key].shape)}" for key in mismatched]
     kinds = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-    problems = "; ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds if keys)
+    problems = "; ".join(f"{len(keys)} keys are {kind} ({_some(keys)})" for kind, keys in kinds if keys)
     name = type(model).__name__
-    raise CheckpointError(f"{source} does not fit {name}: keys {problems}", missing, unexpected, mismatched)
+    raise CheckpointError(f"{source} does not fit {name}: {problems}", missing, unexpected, mismatched)
 
 
 def _some(keys: Any) -> str:

@@ -1,0 +1,143 @@
+"""What one generation can be asked for, its defaults, and the checks that run before any work."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .config import ModelConfig
+from .sampling.sampler import SAMPLERS
+
+MAX_SEED = 2**64 - 1
+MAX_KEYFRAMES = 180  # frame positions of 1.0 are spread over 180
+MAX_PASSES = 2
+MAX_SKIP_FRAMES = 12  # section 4.2: s ∈ {1, ..., 12}
+MAX_STILL_NOISE = 999  # a time of the 1000-step schedule
+MOTION_SCORES = {"low": 1, "medium": 10, "high": 50, "extreme": 100}  # 1.1
+_DEFAULT_MOTION, _DEFAULT_IMAGE_GUIDANCE, _DEFAULT_NOISE_AUGMENTATION = "medium", 2.0, 20  # 1.1's call
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """Everything about a generation but the prompt. None means: as the model's config says.
+
+    Guidance weights are upstream's w of `(1 + w)·c − w·u`; 0 is no guidance. `image_guidance`, `motion` and
+    `noise_augmentation` are for models that continue an image (1.1); others refuse them.
+    """
+
+    negative_prompt: str = _option("", "what the video must not show")
+    seed: int = _option(0, "the same seed gives the same video; the second prompt of a batch gets seed + 1")
+    num_frames: int | None = _option(None, "number of keyframes; 2 or more when there are interpolation passes")
+    passes: int = _option(1, f"interpolation passes, 0 to {MAX_PASSES}; each turns T frames into 4T - 3")
+    skip_frames: tuple[int, ...] = _option((3, 1), f"skip-frame value of each pass, 1 to {MAX_SKIP_FRAMES}")
+    perturbation: int = _option(0, "noise steps on the frames that interpolation is given")
+    guidance: float | None = _option(None, "keyframe guidance weight w of (1 + w)c - wu")
+    interpolation_guidance: float | None = _option(None, "context guidance weight w; 0.25 to 0.5 is useful")
+    steps: int | None = _option(None, "denoising steps of the keyframes")
+    interpolation_steps: int | None = _option(None, "denoising steps of each interpolation pass")
+    sampler: str | None = _option(None, f"sampler of both stages: {', '.join(SAMPLERS)}")
+    size: tuple[int, int] | None = _option(None, "height and width in pixels")
+    image_guidance: float | None = _option(None, "weight of the first image (1.1 models)")
+    motion: str | None = _option(None, f"amount of motion (1.1 models): {', '.join(MOTION_SCORES)}")
+    noise_augmentation: int | None = _option(None, "noise steps on the first image (1.1 models)")
+
+    def resolve(self, config: ModelConfig) -> GenerationSettings:
+        """These settings with the model's defaults filled in. Raises ValueError as `validate` does."""
+        self.validate(config)
+        defaults: dict[str, Any] = {
+            "num_frames": config.num_frames,
+            "guidance": config.guidance,
+            "interpolation_guidance": config.interpolation_guidance,
+            "steps": config.keyframe_schedule.steps,
+            "interpolation_steps": config.interpolation_schedule.steps,
+            "size": config.size,
+        }
+        if config.keyframe.image_input:
+            defaults["image_guidance"] = _DEFAULT_IMAGE_GUIDANCE
+            defaults["motion"] = _DEFAULT_MOTION
+            defaults["noise_augmentation"] = _DEFAULT_NOISE_AUGMENTATION
+        return replace(self, **{key: value for key, value in defaults.items() if getattr(self, key) is None})
+
+    def validate(self, config: ModelConfig) -> None:
+        """Raise ValueError that names the argument, its value and what is allowed, at the first that is wrong."""
+        if not isinstance(self.negative_prompt, str):
+            raise ValueError(f"negative_prompt must be a string; got {self.negative_prompt!r}")
+        check_range("seed", self.seed, 0, MAX_SEED)
+        check_range("passes", self.passes, 0, MAX_PASSES)
+        self._validate_frames(config)
+        check_range("perturbation", self.perturbation, 0, config.max_perturbation)
+        if self.perturbation and config.interpolation.fixed_perturbation is not None:
+            raise ValueError(f"perturbation must be 0 for {config.name}; got {self.perturbation}")
+        for name in ("guidance", "interpolation_guidance", "image_guidance"):
+            check_weight(name, getattr(self, name))
+        if self.steps is not None:
+            check_range("steps", self.steps, 1, config.keyframe_schedule.train_steps)
+        if self.interpolation_steps is not None:
+            check_range("interpolation_steps", self.interpolation_steps, 1, config.interpolation_schedule.train_steps)
+        check_choice("sampler", self.sampler, SAMPLERS)
+        if self.size is not None:
+            check_size(self.size, size_multiple(config))
+        self._validate_image(config)
+
+    def _validate_frames(self, config: ModelConfig) -> None:
+        frames = config.num_frames if self.num_frames is None else self.num_frames
+        check_range("num_frames", frames, 1, MAX_KEYFRAMES)
+        if self.passes and frames < 2:
+            raise ValueError(f"num_frames must be at least 2 for interpolation (passes {self.passes}); got {frames}")
+        if not isinstance(self.skip_frames, tuple | list) or len(self.skip_frames) < self.passes:
+            raise ValueError(
+                f"skip_frames must have one value for each of {self.passes} passes; got {self.skip_frames}"
+            )
+        for value in self.skip_frames:
+            check_range("skip_frames", value, 1, MAX_SKIP_FRAMES)
+
+    def _validate_image(self, config: ModelConfig) -> None:
+        given = [name for name in ("image_guidance", "motion", "noise_augmentation") if getattr(self, name) is not None]
+        if given and not config.keyframe.image_input:
+            raise ValueError(f"{given[0]} must be left out: {config.name} does not start from an image")
+        check_choice("motion", self.motion, MOTION_SCORES)
+        if self.noise_augmentation is not None:
+            check_range("noise_augmentation", self.noise_augmentation, 0, MAX_STILL_NOISE)
+
+
+def size_multiple(config: ModelConfig) -> int:
+    """What height and width have to be a multiple of: the decoder's factor times the U-Nets' downsampling."""
+    factor = config.movq.patch_size * 2 ** (len(config.movq.channel_mult) - 1)
+    levels = max(len(config.keyframe.channel_mult), len(config.interpolation.trunk.channel_mult))
+    return factor * 2 ** (levels - 1)
+
+
+def check_range(name: str, value: Any, lowest: int, highest: int) -> None:
+    """Raise ValueError unless `value` is a whole number from lowest to highest."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not lowest <= value <= highest:
+        raise ValueError(f"{name} must be a whole number from {lowest} to {highest}; got {value!r}")
+
+
+def check_weight(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is None or a finite number of at least 0."""
+    if value is None:
+        return
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Raise ValueError unless `value` is None or one of `choices`."""
+    if value is not None and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_size(size: Any, multiple: int) -> None:
+    """Raise ValueError unless `size` is (height, width), both positive multiples of `multiple`."""
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    if not pair or not all(isinstance(side, numbers.Integral) and side > 0 and side % multiple == 0 for side in size):
+        shown = "x".join(map(str, size)) if isinstance(size, tuple | list) else repr(size)
+        raise ValueError(f"size must be height and width in pixels, both multiples of {multiple}; got {shown}")
