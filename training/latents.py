@@ -78,8 +78,16 @@ def _clips(drawn: list[tuple[Scene, np.ndarray, int]], latents: Tensor) -> Clips
     return Clips([scene for scene, _, _ in drawn], latents, times, torch.tensor([skip for _, _, skip in drawn]))
 
 
-def load_clips(path: Path | str) -> Clips:
-    """Read a file that `prepare` wrote. Raises FileNotFoundError that says how to make it."""
+def load_clips(paths: list[Path]) -> Clips:
+    """Read files that `prepare` wrote, joined. Raises FileNotFoundError that says how to make a missing one."""
+    parts = [_load(path) for path in paths]
+    return Clips(
+        [scene for part in parts for scene in part.scenes],
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "times", "skip_frames")),
+    )
+
+
+def _load(path: Path) -> Clips:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no latents at {path}: prepare them with `python -m training.latents`")
     with safe_open(str(path), framework="pt") as file:

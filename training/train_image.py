@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fusionframes_core.checkpoints import load_weights, save_weights
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
-from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.models.unet import KeyframeCondition, UNet, initialise
 from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule
 
@@ -46,9 +46,9 @@ def frame_batch(clips: Clips, rng: np.random.Generator, count: int) -> tuple[Ten
 
 def train(
     train: TrainSettings,
-    clips: Path,
+    clips: list[Path],
     text_encoder: Path,
-    validation_clips: Path,
+    validation_clips: list[Path],
     preset: str = "tiny",
     init: Path | None = None,
     high_share: float = 0.3,
@@ -66,6 +66,7 @@ def train(
     """
     config = PRESETS[preset]
     model = UNet(image_config(config.keyframe))
+    initialise(model)
     if init is not None:
         load_weights(model, init)
     encoder = load_text_encoder(text_encoder, preset)

@@ -54,9 +54,9 @@ def perturb(keyframes: Tensor, levels: Tensor, schedule: NoiseSchedule) -> Tenso
 def train(
     train: TrainSettings,
     image: Path,
-    clips: Path,
+    clips: list[Path],
     text_encoder: Path,
-    validation_clips: Path,
+    validation_clips: list[Path],
     preset: str = "tiny",
     init: Path | None = None,
     input_copy: str = "first",

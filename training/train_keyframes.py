@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights, save_weights
 from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe
+from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.models.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule
@@ -38,9 +39,9 @@ def keyframe_model(preset: str, image: Path) -> UNet:
 def train(
     train: TrainSettings,
     image: Path,
-    clips: Path,
+    clips: list[Path],
     text_encoder: Path,
-    validation_clips: Path,
+    validation_clips: list[Path],
     preset: str = "tiny",
     init: Path | None = None,
     high_share: float = 0.65,
@@ -81,8 +82,8 @@ def train(
         return denoising_loss(lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        def predict(x: Tensor, t: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-            return model(x, t, KeyframeCondition(context, mask, positions.expand(len(x), -1)))
+        def predict(x: Tensor, t: Tensor, text: TextContext) -> Tensor:
+            return model(x, t, KeyframeCondition(text.context, text.mask, positions.expand(len(x), -1)))
 
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -95,6 +96,7 @@ def train(
             encoder,
             schedule,
             torch.Generator().manual_seed(0),
+            prediction,
         )
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
 
