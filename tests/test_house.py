@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,9 @@ LONG_FILE, TOO_LONG_FILE = 300, 400
 # Written so that this line does not match itself.
 MACHINE_PATH = re.compile(r"(?<![\w.~>$}])/(?:ro[o]t|hom[e]/\w+|Use[r]s/\w+|wor[k]|tm[p]|op[t])/\w|\b[A-Z]:\\\\?Users")
 TEXT = {".py", ".md", ".toml", ".txt", ".json", ".yaml", ".yml", ".js", ".mjs", ".cfg", ".ini", ".sh", ""}
+# Module → the package that brings it, where the names differ.
+DISTRIBUTIONS = {"cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow", "tokenizers": "transformers"}
+COMES_WITH_COMFYUI = {"pillow", "pyyaml", "aiohttp"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
@@ -58,6 +62,32 @@ def test_constraints_hold_an_exact_version_of_everything_we_ask_for() -> None:
     asked = [line for name in ("dependencies", "training", "test", "dev") for line in pyproject_list(name)]
     for name in asked:
         assert re.fullmatch(rf"{name}==[\w.]+", pinned.get(name, "missing")), f"{name} in constraints.txt"
+
+
+def test_every_import_is_declared() -> None:
+    """Core and nodes live on what `pip install` brings (and what ComfyUI has); the other rooms on the extras too."""
+    core = {line.lower() for line in pyproject_list("dependencies")}
+    extras = {line.lower() for name in ("training", "test") for line in pyproject_list(name)}
+    problems = []
+    for path in sources():
+        room = path.relative_to(ROOT).parts[0]
+        known = core | (COMES_WITH_COMFYUI if room == "nodes" else set() if room == "fusionframes_core" else extras)
+        names = {name: DISTRIBUTIONS.get(name, name) for name in third_party(ast.parse(path.read_text("utf-8")))}
+        problems += [f"{path.relative_to(ROOT)}: {name}" for name, package in names.items() if package not in known]
+    assert not problems, "\n".join(problems)
+
+
+def third_party(tree: ast.AST) -> set[str]:
+    """Top-level modules that a file imports from neither the standard library nor this pack nor ComfyUI."""
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    comfyui = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found - ours - comfyui - set(sys.stdlib_module_names)
 
 
 def test_no_file_names_a_machine() -> None:

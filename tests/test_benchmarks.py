@@ -1,0 +1,57 @@
+"""The benchmarks run, notice a wrong result, and print what they measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.__main__ import main
+from benchmarks.cases import CASES
+from benchmarks.harness import Case, Sides, compare, peak_growth, table
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_case_runs_and_its_sides_agree(case: Case) -> None:
+    row = compare(replace(case, memory=False), repeats=1, small=True)
+    assert row.ours_seconds > 0
+    assert row.baseline_seconds > 0
+    assert row.speed_ratio == pytest.approx(row.baseline_seconds / row.ours_seconds)
+
+
+def test_a_wrong_result_is_no_measurement() -> None:
+    def build(small: bool) -> Sides:
+        return lambda: torch.ones(3), lambda: torch.ones(3) * 1.01
+
+    with pytest.raises(ArithmeticError, match=r"wrong: results differ by 9\.9e-03, more than 1e-03"):
+        compare(Case("wrong", "a", "b", build, tolerance=1e-3), repeats=1, small=True)
+
+
+def test_peak_memory_counts_what_the_work_allocates() -> None:
+    def allocate() -> Tensor:
+        return torch.ones(64, 1024, 1024)  # 256 MB
+
+    growth = peak_growth(allocate)
+    if growth is None:
+        pytest.skip("peak memory is read from /proc, which this system does not have")
+    assert growth == pytest.approx(256, rel=0.2)
+
+
+def test_table_puts_ratios_first() -> None:
+    case = next(case for case in CASES if case.name.startswith("temporal attention"))
+    lines = table([compare(replace(case, memory=False), repeats=1, small=True)]).splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")[1:4]] == ["speed ×", "memory ×", "case"]
+    assert case.name in lines[2]
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--small", "--repeats", "1", "--json", "--only", "text attention"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["text attention, 128 tokens, masked"]
+    assert main(["--only", "no such case"]) == 2
+    assert "names no case" in capsys.readouterr().err
+    assert main(["--repeats", "0"]) == 2
+    assert "--repeats must be at least 1" in capsys.readouterr().err
