@@ -61,14 +61,16 @@ class AttributeReader(nn.Module):
         )
 
     def mean(self, encoded: TextContext) -> Tensor:
-        """The U-Net's mean over tokens (B, D) as it is for each prompt alone: one padding token counts too.
+        """The U-Net's mean over tokens (B, D) as it is for each prompt alone; zero padding tokens count too.
 
-        In training up to `max_tokens` paddings count, because a longer prompt in the batch adds them.
+        In training a random number of them counts, so that the attributes are readable from every length.
         """
         limit = self.encoder.config.max_tokens
         count = (encoded.mask.sum(dim=1) + 1).clamp(max=limit).float()
         if self.training:
             count = count + torch.rand_like(count) * (limit - count)
+        elif self.encoder.config.fixed_length:
+            return encoded.context.mean(dim=1)
         return encoded.context.sum(dim=1) / count[:, None]
 
 

@@ -104,8 +104,10 @@ class TextEncoder(nn.Module):
     def encode(self, prompts: list[str]) -> TextContext:
         """Encode prompts to a context (B, N, D), N = tokens of the longest prompt + 1, at most `max_tokens`.
 
-        An empty prompt gives the null context. A prompt that is too long is cut, with a warning that says what was
-        cut. Every prompt's tokens are the same alone and in a batch. Raises TypeError for anything but strings.
+        With the config's `fixed_length` N is always `max_tokens`, so that the U-Net's mean over tokens (padding
+        included, as upstream) does not depend on the other prompts of the batch. An empty prompt gives the null
+        context. A prompt that is too long is cut, with a warning that says what was cut. Every prompt's tokens are
+        the same alone and in a batch. Raises TypeError for anything but strings.
         """
         ids = self.tokenize(prompts)
         width = min(max(map(len, ids)) + 1, self.config.max_tokens)
@@ -113,6 +115,7 @@ class TextEncoder(nn.Module):
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=device)
         lengths = torch.tensor([len(row) for row in ids], device=device)
         encoded = self(tokens, torch.arange(width, device=device) < lengths[:, None])
+        encoded = encoded.pad(self.config.max_tokens) if self.config.fixed_length else encoded
         return self._replace(encoded, torch.tensor([not prompt.strip() for prompt in prompts], device=device))
 
     def tokenize(self, prompts: list[str]) -> list[list[int]]:
@@ -131,11 +134,13 @@ class TextEncoder(nn.Module):
             rows.append(ids)
         return rows
 
-    def null_context(self, batch: int, num_tokens: int = 2) -> TextContext:
+    def null_context(self, batch: int, num_tokens: int | None = None) -> TextContext:
         """The unconditional context: the null embedding at token 0, then masked zeros, (batch, num_tokens, D).
 
-        The official code gives it the prompt's number of tokens, which the U-Net's mean over tokens sees.
+        The official code gives it the prompt's number of tokens, which the U-Net's mean over tokens sees. None: as
+        many as an empty prompt has.
         """
+        num_tokens = num_tokens or (self.config.max_tokens if self.config.fixed_length else 2)
         context = self.null_embedding.new_zeros(batch, num_tokens, self.config.context_dim)
         mask = torch.zeros(batch, num_tokens, dtype=torch.bool, device=context.device)
         return self._replace(TextContext(context, mask), torch.ones_like(mask[:, 0]))

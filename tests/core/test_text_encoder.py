@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ CONFIG = TextEncoderConfig(
     feed_forward="gated-gelu",
     max_tokens=12,
     context_dim=24,
+    fixed_length=False,
 )
 PROMPTS = ["a red circle", "a large blue star moving left slowly", "square"]
 
@@ -54,7 +56,21 @@ def test_batched_prompts_equal_each_prompt_alone(encoder):
         assert length == len(prompt.split()) + 2
         torch.testing.assert_close(together.context[index, :length], alone.context[0], atol=1e-5, rtol=1e-5)
         assert torch.equal(together.mask[index, :length], alone.mask[0])
-        assert not together.mask[index, length:].any() and not together.context[index, length:].any()
+        assert not together.mask[index, length:].any()
+        assert not together.context[index, length:].any()
+
+
+def test_a_fixed_length_makes_the_mean_over_tokens_independent_of_the_batch(encoder, tokenizer_file):
+    fixed = TextEncoder(dataclasses.replace(CONFIG, fixed_length=True), load_tokenizer(tokenizer_file))
+    fixed.load_state_dict(encoder.state_dict())
+    together = fixed.encode([*PROMPTS, ""])
+    assert together.context.shape == (4, CONFIG.max_tokens, CONFIG.context_dim)
+    for index, prompt in enumerate([*PROMPTS, ""]):
+        alone = fixed.encode([prompt]).context.mean(dim=1)[0]
+        torch.testing.assert_close(together.context.mean(dim=1)[index], alone, atol=1e-5, rtol=1e-5)
+    assert torch.equal(fixed.null_context(1).context, fixed.encode([""]).context)
+    padded = encoder.encode(PROMPTS).pad(CONFIG.max_tokens)
+    torch.testing.assert_close(together.context[:3], padded.context, atol=1e-5, rtol=1e-5)
 
 
 def test_one_zero_padding_token_is_kept(encoder):
@@ -73,18 +89,22 @@ def test_words_change_the_context_of_other_tokens(encoder):
 def test_an_empty_prompt_is_the_null_context(encoder, prompt):
     null = encoder.null_context(1)
     encoded = encoder.encode([prompt])
-    assert torch.equal(encoded.context, null.context) and torch.equal(encoded.mask, null.mask)
-    assert torch.equal(null.context[0, 0], encoder.null_embedding) and null.mask.tolist() == [[True, False]]
+    assert torch.equal(encoded.context, null.context)
+    assert torch.equal(encoded.mask, null.mask)
+    assert torch.equal(null.context[0, 0], encoder.null_embedding)
+    assert null.mask.tolist() == [[True, False]]
     mixed = encoder.encode([PROMPTS[1], prompt])
     padded = encoder.null_context(1, num_tokens=9)
-    assert torch.equal(mixed.context[1:], padded.context) and torch.equal(mixed.mask[1:], padded.mask)
+    assert torch.equal(mixed.context[1:], padded.context)
+    assert torch.equal(mixed.mask[1:], padded.mask)
 
 
 def test_a_long_prompt_is_cut_and_the_warning_says_what(encoder):
     words = ["a", "red", "star"] * 4
     with pytest.warns(UserWarning, match=r"13 tokens.* takes 12; its last 1 word\(s\) were cut: 'star'"):
         encoded = encoder.encode([" ".join(words)])
-    assert encoded.mask.shape == (1, 12) and encoded.mask.all()
+    assert encoded.mask.shape == (1, 12)
+    assert encoded.mask.all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kept = encoder.encode([" ".join(words[:11])])
@@ -133,7 +153,7 @@ def test_state_dict_round_trips_through_safetensors_and_meta(encoder, tmp_path):
 
 
 def test_full_size_on_the_meta_device():
-    config = TextEncoderConfig(32128, 4096, 256, 16384, 32, 16, "gated-gelu", 128, 4096)
+    config = TextEncoderConfig(32128, 4096, 256, 16384, 32, 16, "gated-gelu", 128, 4096, False)
     encoder = TextEncoder(config, None, device="meta", dtype=torch.bfloat16)
     assert sum(p.numel() for p in encoder.t5.parameters()) == pytest.approx(8.72e9, rel=2e-3)
 
@@ -160,7 +180,7 @@ def test_tokenizer_must_fit_and_be_one(encoder, tmp_path):
 def test_projection_agrees_with_the_official_code(golden_dir):
     with safe_open(golden_dir / "kv10_text_projection.safetensors", "pt") as file:
         sizes = json.loads(file.metadata()["config"])
-        case = {key: file.get_tensor(key) for key in file.keys()}
+        case = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     widths = {"d_model": sizes["d_model"], "context_dim": sizes["context_dim"], "max_tokens": sizes["tokens"]}
     encoder = TextEncoder(TextEncoderConfig(**{**vars(CONFIG), **widths}), None).requires_grad_(False)
     encoder.projection.weight.copy_(case["weights/t5.0.weight"])
@@ -168,7 +188,8 @@ def test_projection_agrees_with_the_official_code(golden_dir):
     encoder.norm.bias.copy_(case["weights/t5.1.bias"])
     encoded = encoder.project(case["in/states"], case["in/attention_mask"])
     expected = case["out/context"]
-    assert isinstance(encoded, TextContext) and encoded.context.shape == expected.shape
+    assert isinstance(encoded, TextContext)
+    assert encoded.context.shape == expected.shape
     assert (encoded.context - expected).abs().max() <= 1e-4 * expected.abs().max()
     assert torch.equal(encoded.mask.long(), case["out/context_mask"])
 

@@ -1,13 +1,22 @@
-"""The tiny tokenizer, the classes of captions, and that the stage learns, stops and resumes."""
+"""The tiny tokenizer, the classes of captions, and that the stage learns the same when it is stopped and resumed."""
 
 from __future__ import annotations
 
+import json
+import signal
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from fusionframes_core.checkpoints import load_weights
+from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.presets import PRESETS
+from training.engine import TrainSettings
 from training.moving_shapes import MOTIONS, caption, sample_scene
 from training.tokenizer import build_tokenizer, vocabulary
-from training.train_text_encoder import ATTRIBUTES, random_captions, spoken_attributes
+from training.train_text_encoder import ATTRIBUTES, random_captions, spoken_attributes, train
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +35,8 @@ def test_every_caption_is_known_and_left_as_it_is(tokenizer):
     for _ in range(1000):
         text = caption(sample_scene(rng, held_out=None), rng)
         tokens = tokenizer.encode(text).tokens
-        assert tokens[-1] == "</s>" and "<unk>" not in tokens
+        assert tokens[-1] == "</s>"
+        assert "<unk>" not in tokens
         assert " ".join(tokens[:-1]).replace(" ,", ",") == text
         assert len(tokens) <= 24
 
@@ -36,7 +46,7 @@ def test_every_caption_is_known_and_left_as_it_is(tokenizer):
     [
         ("A BIG, gray ball!", "a large , grey circle"),
         ("a tiny violet box traveling leftwards fast", "a small purple square moving left quickly"),
-        ("a star that is turning slowly.", "a star that spinning slowly"),
+        ("a star that is turning slowly.", "a star spinning slowly"),
         ("an orange disk, bouncing vertically", "an orange circle , bouncing up and down"),
         ("a motionless white star in front of a dark backdrop", "a standing still white star on a black background"),
     ],
@@ -80,3 +90,37 @@ def test_captions_carry_their_classes_and_unknown_words(tokenizer):
     assert all(2 in tokenizer.encode(prompt).ids for prompt in batch["prompts"])
     for index, prompt in enumerate(batch["prompts"]):
         assert ATTRIBUTES["colour"][batch["classes"]["colour"][index]] in prompt.split()
+
+
+@pytest.fixture
+def _signals():
+    """Put the handlers back that a run replaces."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _settings(output, steps):
+    return TrainSettings(
+        output, steps, batch_size=8, learning_rate=2e-3, warmup_steps=1, decay_steps=1, log_every=1, checkpoint_every=2
+    )
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
+    train(_settings(tmp_path / "whole", 4), validation_captions=8)
+    train(_settings(tmp_path / "broken", 2), validation_captions=8)
+    early = load_file(tmp_path / "broken" / "text_encoder.safetensors")
+    train(_settings(tmp_path / "broken", 4), validation_captions=8)
+    whole, broken = (load_file(tmp_path / name / "text_encoder.safetensors") for name in ("whole", "broken"))
+    assert whole.keys() == broken.keys() == early.keys()
+    for key, tensor in whole.items():
+        torch.testing.assert_close(broken[key], tensor, msg=key)
+    assert not torch.equal(early["projection.weight"], whole["projection.weight"])
+    assert torch.equal(early["null_embedding"], whole["null_embedding"])  # left for the U-Nets
+    entries = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    encoder = TextEncoder(PRESETS["tiny"].text, load_tokenizer(tmp_path / "whole"))
+    load_weights(encoder, tmp_path / "whole" / "text_encoder.safetensors")
+    assert encoder.encode(["a red star"]).mask.sum() == 4
