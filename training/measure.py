@@ -30,6 +30,7 @@ MIN_TRAVEL = 11.0  # pixels, end to end
 MIN_SWING = 12.0  # pixels, of a bounce or a circle
 MIN_GROWTH = 0.25  # natural logarithm of the last over the first radius
 MIN_TURN = 90.0  # degrees
+MAX_CYCLES = 2.75  # in a clip; more is jitter
 QUICK = {"travel": 29.0, "growth": 0.75, "turn": 270.0, "cycles": 1.5}
 MIN_SEEN = 0.75  # share of the frames that must show a shape
 
@@ -154,10 +155,10 @@ def _name_path(time: Array, path: Array) -> tuple[str, str | None, dict[str, flo
     swing = np.ptp(path, axis=0)
     axis = int(np.argmax(swing))
     net, fit = _line(time, path[:, axis])
-    turns, roundness = _winding(path)
-    scores = {"net": net, "fit": fit, "winding": turns, "roundness": roundness}
+    turns, roundness, steadiness = _winding(path)
+    scores = {"net": net, "fit": fit, "winding": turns, "roundness": roundness, "steadiness": steadiness}
     if swing.min() > 0.5 * swing.max():
-        if abs(turns) > 0.6 and roundness > 0.6:
+        if abs(turns) > 0.6 and roundness > 0.6 and steadiness > 0.8:
             return "circling", _speed(abs(turns), QUICK["cycles"]), scores
         return UNKNOWN, None, scores
     if fit > 0.8 and abs(net) > MIN_TRAVEL:
@@ -165,15 +166,17 @@ def _name_path(time: Array, path: Array) -> tuple[str, str | None, dict[str, flo
         return names[net > 0], _speed(abs(net), QUICK["travel"]), scores
     there_and_back = float(np.abs(np.diff(path[:, axis])).sum() / swing[axis] / 2)
     scores["cycles"] = there_and_back
-    if fit < 0.5 and there_and_back > 0.75:
+    if fit < 0.5 and 0.75 < there_and_back < MAX_CYCLES:
         name = ("bouncing left and right", "bouncing up and down")[axis]
         return name, _speed(there_and_back, QUICK["cycles"]), scores
     return UNKNOWN, None, scores
 
 
-def _winding(path: Array) -> tuple[float, float]:
-    """Turns of the path (T, 2) about its middle, and its nearest over its farthest distance from there (5 % cut)."""
+def _winding(path: Array) -> tuple[float, float, float]:
+    """Turns of the path (T, 2) about its middle, its nearest over its farthest distance from there (5 % cut), and the
+    share of its steps that go the way round that the whole goes."""
     spokes = path - (path.max(axis=0) + path.min(axis=0)) / 2
-    angle = np.unwrap(np.arctan2(spokes[:, 1], spokes[:, 0]))
+    steps = np.diff(np.unwrap(np.arctan2(spokes[:, 1], spokes[:, 0])))
     near, far = np.percentile(np.hypot(spokes[:, 0], spokes[:, 1]), [5, 95])
-    return float(angle[-1] - angle[0]) / (2 * np.pi), float(near / max(far, 1e-6))
+    turns = float(steps.sum()) / (2 * np.pi)
+    return turns, float(near / max(far, 1e-6)), float((steps * np.sign(turns) > 0).mean())
