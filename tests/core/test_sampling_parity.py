@@ -142,8 +142,7 @@ def test_keyframes_of_1_1(golden_dir: Path) -> None:
 
 def test_interpolation_of_1_1(golden_dir: Path) -> None:
     case, tensors = read(golden_dir, "kv11_interpolation_sampling")
-    preset = dataclasses.replace(KANDINSKY_VIDEO_1_1.interpolation, extra_temporal_convs=False)
-    unet = load_unet(golden_dir, case, preset, "interpolation")
+    unet = load_unet(golden_dir, case, KANDINSKY_VIDEO_1_1.interpolation, "interpolation")
     schedule = KANDINSKY_VIDEO_1_1.interpolation_schedule
     assert list(NoiseSchedule.from_config(schedule, case["steps"]).times) == case["timesteps"]
     keyframes = as_video(tensors["in/keyframes"])

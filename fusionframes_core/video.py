@@ -1,0 +1,246 @@
+"""Video files in and out: H.264 MP4, GIF, PNG frames and contact sheets, through PyAV.
+
+Frames are uint8 RGB arrays (T, H, W, 3). Whatever is written appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .checkpoints import atomic_path
+
+Frames = NDArray[np.uint8]
+VIDEO_SUFFIXES = (".mp4", ".gif")
+FRAME_NAME = "frame_{:04d}.png"
+_CRF = "14"  # constant quality of x264: 0 is lossless, 18 looks so, 51 is worst
+_MAX_RATE_DENOMINATOR = 100_000
+
+
+def to_uint8(pixels: Tensor) -> Frames:
+    """Pixels (3, T, H, W) in [−1, 1] to frames (T, H, W, 3)."""
+    scaled = (pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(1, 2, 3, 0).contiguous().numpy()
+
+
+def to_pixels(frames: Frames) -> Tensor:
+    """Frames (T, H, W, 3) to pixels (3, T, H, W) in [−1, 1]; the inverse of `to_uint8`."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def enlarge(frames: Frames, scale: int) -> Frames:
+    """Every pixel becomes scale × scale pixels, so that a tiny video can be watched."""
+    return frames.repeat(scale, axis=1).repeat(scale, axis=2) if scale > 1 else frames
+
+
+def check_output(path: str | Path) -> Path:
+    """Raise ValueError unless a video (.mp4, .gif) or a folder of frames can be written at `path`."""
+    path = Path(path)
+    if path.suffix.lower() not in (*VIDEO_SUFFIXES, ""):
+        raise ValueError(f"out must end in {' or '.join(VIDEO_SUFFIXES)}, or name a folder for frames; got '{path}'")
+    if path.suffix and path.is_dir():
+        raise ValueError(f"out must be a file; '{path}' is a folder")
+    if not path.suffix and path.exists() and not path.is_dir():
+        raise ValueError(f"out must end in {' or '.join(VIDEO_SUFFIXES)}, or name a folder; '{path}' is a file")
+    check_writable(path)
+    return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise ValueError unless a file can be made at `path`; tries it in the nearest folder that exists."""
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write '{path}': {folder} does not take new files ({error.strerror})") from error
+
+
+def write_video(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
+    """Write .mp4, .gif or, without a suffix, a folder of PNG frames. Raises ValueError for another suffix."""
+    path = check_output(path)
+    if path.suffix.lower() == ".mp4":
+        write_mp4(frames, path, fps)
+    elif path.suffix.lower() == ".gif":
+        write_gif(frames, path, fps)
+    else:
+        write_frames(frames, path)
+
+
+def write_mp4(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
+    """Write an H.264 MP4 (yuv420p, BT.709) that any player shows; an odd side gets its last row or column twice."""
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    frames, rate = _check(frames), _rate(fps)
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    with atomic_path(path) as partial, av.open(str(partial), "w", options={"movflags": "+faststart"}) as container:
+        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": _CRF, "preset": "medium"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = 1 / rate
+        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
+        context.color_primaries, context.color_trc = 1, 1  # BT.709
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            frame.pts, frame.time_base = index, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def write_gif(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
+    """Write an endless GIF with a palette of its own; its clock ticks in hundredths of a second."""
+    import av
+
+    frames, rate = _check(frames), _rate(fps)
+    with atomic_path(path) as partial, av.open(str(partial), "w", options={"loop": "0"}) as container:
+        stream: Any = container.add_stream("gif", rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "pal8"
+        for frame in _with_palette(frames, rate):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _with_palette(frames: Frames, rate: Fraction) -> Iterator[Any]:
+    """The frames in 256 colours chosen for the whole video, through ffmpeg's palettegen and paletteuse."""
+    import av
+    from av.filter import Graph
+
+    graph = Graph()
+    height, width = frames.shape[1:3]
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+    split, generate, use = graph.add("split"), graph.add("palettegen"), graph.add("paletteuse", "dither=none")
+    source.link_to(split)
+    split.link_to(generate, output_idx=0)
+    split.link_to(use, output_idx=1)
+    generate.link_to(use, input_idx=1)
+    use.link_to(graph.add("buffersink"))
+    graph.configure()
+    for index, picture in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = index, 1 / rate
+        graph.push(frame)
+    graph.push(None)
+    for _ in frames:
+        yield graph.pull()
+
+
+def write_frames(frames: Frames, folder: str | Path) -> None:
+    """Write frame_0000.png, frame_0001.png, ...; older frames of that name are replaced or removed."""
+    folder, frames = Path(folder), _check(frames)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for index, picture in enumerate(frames):
+            (partial / FRAME_NAME.format(index)).write_bytes(_png(picture))
+        folder.mkdir(exist_ok=True)
+        for file in sorted(partial.iterdir()):
+            os.replace(file, folder / file.name)
+        for old in folder.glob("frame_*.png"):
+            number = old.stem.removeprefix("frame_")
+            if number.isdigit() and int(number) >= len(frames):
+                old.unlink()
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_png(picture: Frames, path: str | Path) -> None:
+    """Write one picture (H, W, 3)."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(_png(picture))
+
+
+def _png(picture: Frames) -> bytes:
+    import av
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    codec: Any = av.CodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = frame.width, frame.height, "rgb24", Fraction(1)
+    return b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode()))
+
+
+def contact_sheet(frames: Frames, columns: int | None = None, gap: int = 2) -> Frames:
+    """All frames on one picture (H', W', 3), row by row; `columns` defaults to about a square."""
+    frames = _check(frames)
+    count, height, width, _ = frames.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, dtype=np.uint8)
+    for index, picture in enumerate(frames):
+        top, left = (gap + index // columns * (height + gap), gap + index % columns * (width + gap))
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def read_video(
+    path: str | Path, size: tuple[int, int] | None = None, max_frames: int | None = None
+) -> tuple[Frames, Fraction]:
+    """Frames and frame rate of a video file, resized to `size` (height, width) if given.
+
+    Raises ValueError when the file is missing, is no video, or holds no frame.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no video at '{path}': the file does not exist")
+    pictures = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"'{path}' must be a video; it has no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            rate = stream.average_rate or stream.guessed_rate
+            for frame in container.decode(stream):
+                pictures.append(_picture(frame, size))
+                if max_frames is not None and len(pictures) == max_frames:
+                    break
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"'{path}' must be a whole video file; it cannot be read ({error.strerror})") from error
+    if not pictures or not rate:
+        raise ValueError(f"'{path}' must be a video; it holds no frames")
+    return np.stack(pictures), Fraction(rate)
+
+
+def _picture(frame: Any, size: tuple[int, int] | None) -> Frames:
+    """A decoded frame as RGB (H, W, 3), upright and resized."""
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    if size is not None:
+        height, width = size if turns % 2 == 0 else size[::-1]
+        frame = frame.reformat(width=width, height=height, interpolation="AREA" if height < frame.height else "LANCZOS")
+    return np.rot90(frame.to_ndarray(format="rgb24"), turns)
+
+
+def _check(frames: Frames) -> Frames:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise ValueError(f"frames must be uint8 (T, H, W, 3), at least one; got {frames.dtype} {frames.shape}")
+    return np.ascontiguousarray(frames)
+
+
+def _rate(fps: float | Fraction) -> Fraction:
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be a finite number above 0; got {fps}")
+    return Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
+
+
+def batches(count: int, size: int) -> Iterable[slice]:
+    """Slices of at most `size` that cover range(count)."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
