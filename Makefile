@@ -49,7 +49,7 @@ demo: $(RUNTIME)
 	@mkdir -p "$(OUTPUT)"
 	@start=$$(date +%s); \
 	$(BIN)/python -m fusionframes_core generate --model tiny --prompt "$$PROMPT" --seed $(SEED) \
-		--keyframes 16 --passes 1 --out "$(OUTPUT)/demo.mp4" --contact-sheet "$(OUTPUT)/demo.png" && \
+		--keyframes 16 --passes 1 --scale 4 --out "$(OUTPUT)/demo.mp4" --contact-sheet "$(OUTPUT)/demo.png" && \
 	echo "$(OUTPUT)/demo.mp4 and $(OUTPUT)/demo.png: \"$$PROMPT\", made in $$(( $$(date +%s) - start )) s"
 
 lint: $(DEVELOP)
@@ -71,7 +71,43 @@ format: $(DEVELOP)
 bench: $(DEVELOP)
 	$(BIN)/python -m benchmarks
 
-TRAIN := $(BIN)/python -m
+# The stages that made the bundled model, in their order; a finished stage is not run again, a stopped one goes on.
+PROCESSES ?= 2
+PREPARE   := OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq runs/autoencoder/movq.safetensors
+TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_per_node $(PROCESSES) -m
+CONFIGS   := training/configs
+CLIPS     := $(addprefix runs/latents/,keyframes_0 keyframes_1 keyframes_held_out windows_0 windows_1 windows_held_out)
+CLIPS     := $(addsuffix .safetensors,$(CLIPS))
+
+train-tiny: runs/keyframes/keyframe.safetensors runs/interp/interpolation.safetensors runs/decoder/movq.safetensors
+
+runs/autoencoder/movq.safetensors: | $(DEVELOP)
+	$(TRAIN) training.train_autoencoder --config $(CONFIGS)/tiny_autoencoder.yaml
+
+runs/text_encoder/text_encoder.safetensors: | $(DEVELOP)
+	$(TRAIN) training.train_text_encoder --config $(CONFIGS)/tiny_text_encoder.yaml
+
+$(CLIPS): runs/latents/%.safetensors: runs/autoencoder/movq.safetensors
+	$(PREPARE) --output $@ $(CLIPS_$*)
+
+CLIPS_keyframes_0        := --kind keyframes --count 3000 --seed 1
+CLIPS_keyframes_1        := --kind keyframes --count 3000 --seed 2
+CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
+CLIPS_windows_0          := --kind windows --count 2000 --seed 1
+CLIPS_windows_1          := --kind windows --count 2000 --seed 2
+CLIPS_windows_held_out   := --kind windows --count 200 --seed 9 --held_out true
+
+runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS)
+	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image.yaml
+
+runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes.yaml
+
+runs/interp/interpolation.safetensors: runs/image/image.safetensors
+	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp.yaml
+
+runs/decoder/movq.safetensors: runs/autoencoder/movq.safetensors
+	$(TRAIN) training.train_decoder --config $(CONFIGS)/tiny_decoder.yaml
 
 clean:
 	rm -rf "$(OUTPUT)" .pytest_cache .ruff_cache .mypy_cache build *.egg-info
