@@ -35,7 +35,7 @@ def fit_latent_colours(movq: MoVQ, size: int = 64, images: int = 8, patch: int =
     colours = torch.rand(images, 3, size // patch, size // patch, generator=torch.Generator().manual_seed(0))
     pixels = functional.interpolate(colours, size=(size, size), mode="nearest")
     encoded = movq.encode((pixels * 2 - 1).unsqueeze(2).to(weight.device, weight.dtype))[:, :, 0].float().cpu()
-    wanted = functional.adaptive_avg_pool2d(pixels, encoded.shape[-2:])
+    wanted = functional.adaptive_avg_pool2d(pixels, (encoded.shape[-2], encoded.shape[-1]))
     inputs = encoded.movedim(1, -1).flatten(0, -2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
     solution = torch.linalg.lstsq(inputs, wanted.movedim(1, -1).flatten(0, -2), driver="gelsd").solution

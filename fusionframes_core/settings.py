@@ -138,6 +138,8 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
 def check_size(size: Any, multiple: int) -> None:
     """Raise ValueError unless `size` is (height, width), both positive multiples of `multiple`."""
     pair = isinstance(size, tuple | list) and len(size) == 2
-    if not pair or not all(isinstance(side, numbers.Integral) and side > 0 and side % multiple == 0 for side in size):
+    if not pair or not all(
+        isinstance(side, numbers.Integral) and int(side) > 0 and int(side) % multiple == 0 for side in size
+    ):
         shown = "x".join(map(str, size)) if isinstance(size, tuple | list) else repr(size)
         raise ValueError(f"size must be height and width in pixels, both multiples of {multiple}; got {shown}")

@@ -118,7 +118,7 @@ def sample_keyframes_from_image(
     """1.1: keyframe latents (B, 4, T, h, w) that continue an image, by the three predictions of TextImageGuidance."""
     batch, _, num_frames = shape = _latent_shape(positions)
     value = TextImageGuidance(guidance, image.guidance)
-    levels = {
+    levels: dict[str, Any] = {
         "motion_score": torch.full((batch,), float(image.motion_score), device=positions.device),
         "noise_augmentation": torch.full((batch,), float(image.noise_augmentation), device=positions.device),
     }

@@ -125,7 +125,7 @@ def _with_palette(frames: Frames, rate: Fraction) -> Iterator[Any]:
 
     graph = Graph()
     height, width = frames.shape[1:3]
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
     split, generate, use = graph.add("split"), graph.add("palettegen"), graph.add("paletteuse", "dither=none")
     source.link_to(split)
     split.link_to(generate, output_idx=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def frame_positions(kind: str, num_frames: int, device: torch.device | str | Non
     return positions * (180 // num_frames) if kind == "spread" else positions
 
 
-def temporal_modules(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def temporal_modules(unet: nn.Module) -> Iterator[tuple[str, Temporal | FrameEmbedding]]:
     """The outermost temporal parts of a U-Net and their names."""
     inside: tuple[str, ...] = ()
     for name, module in unet.named_modules():
@@ -84,7 +85,7 @@ def inflate_keyframe(image_unet: UNet, config: UNetConfig) -> UNet:
 
 
 @torch.no_grad()
-def _pad_input(source: nn.Module, target: nn.Module) -> None:
+def _pad_input(source: Any, target: Any) -> None:
     target.weight.zero_()
     target.weight[:, : source.weight.shape[1]] = source.weight
     target.bias.copy_(source.bias)
