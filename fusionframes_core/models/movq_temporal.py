@@ -172,7 +172,7 @@ class InflatedResnetBlock(ResnetBlock):
     def initialise(self, generator: torch.Generator | None) -> None:
         """Zero every slice of the kernels but the central one."""
         for conv in (self.conv1, self.conv2):
-            conv.weight[:, :, ::2] = 0.0
+            conv.get_parameter("weight")[:, :, ::2] = 0.0
 
 
 def make_resnet(in_channels: int, out_channels: int, spec: BlockSpec) -> ResnetBlock:
@@ -230,7 +230,7 @@ def _zero(layer: nn.Module) -> None:
 
 def _draw(conv: nn.Module, generator: torch.Generator | None) -> None:
     """torch's default initialisation of a convolution: uniform in ±1/√(inputs per output)."""
-    bound = 1 / math.sqrt(conv.weight[0].numel())
+    bound = 1 / math.sqrt(conv.get_parameter("weight")[0].numel())
     for parameter in conv.parameters():
         parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
 
