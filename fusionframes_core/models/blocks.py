@@ -27,7 +27,7 @@ class TrunkCondition:
     temporal_attention: Tensor | None  # (B or B·T, E): conditions the first norm of the temporal attention blocks
     context: Tensor  # (B, N, D) text
     mask: Tensor  # (B, 1, 1, N) bool
-    merge_mask: Tensor | None  # (B, 1, 1, 1, 1): 0 switches the merged temporal layers of a video off (interpolation)
+    merge_mask: Tensor | None  # (B, 1, 1, 1, 1), interpolation: 0 switches the merged temporal layers of a video off
     still: bool  # True: frames are images, every temporal block is skipped
 
 
@@ -166,7 +166,13 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """Down levels mix time after each residual block, up levels before it (the mirror image)."""
-        order = (self.in_resnet, self.in_temporal, self.attention, self.out_resnet, self.out_temporal)
+        order: tuple[nn.Module, ...] = (
+            self.in_resnet,
+            self.in_temporal,
+            self.attention,
+            self.out_resnet,
+            self.out_temporal,
+        )
         if self.temporal_first:
             order = (self.in_temporal, self.in_resnet, self.attention, self.out_temporal, self.out_resnet)
         for block in order:

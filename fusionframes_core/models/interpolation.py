@@ -58,7 +58,9 @@ class Merge(nn.Module):
     def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition) -> Tensor:
         """x and out (B·T, C, H, W)."""
         shape = (condition.batch, -1)
-        weight = self.alpha(x) * condition.merge_mask.to(x.dtype)
+        weight = self.alpha(x)
+        if condition.merge_mask is not None:
+            weight = weight * condition.merge_mask.to(x.dtype)
         return self.merge(x.unflatten(0, shape), out.unflatten(0, shape), weight).flatten(0, 1)
 
 
@@ -210,8 +212,10 @@ def inflate_interpolation(
                 start = channels * (1 + frame)  # after the left keyframe
                 unet.in_layer.weight[:, start : start + channels] = share * kernel
         if output_copy != "fresh":
-            unet.out_layer[2].weight.copy_(image_unet.out_layer[2].weight.repeat(MISSING, 1, 1, 1))
-            unet.out_layer[2].bias.copy_(image_unet.out_layer[2].bias.repeat(MISSING))
+            source: Any = image_unet.out_layer[2]
+            target: Any = unet.out_layer[2]
+            target.weight.copy_(source.weight.repeat(MISSING, 1, 1, 1))
+            target.bias.copy_(source.bias.repeat(MISSING))
     return unet
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..config import UNetConfig
 from .blocks import AttentionPooling, DownLevel, TrunkCondition, UpLevel
 from .layers import ConditionalGroupNorm, Maker, TorchOperations
-from .temporal import TEMPORAL_BLOCKS, Temporal, TemporalKind, zero
+from .temporal import TEMPORAL_BLOCKS, Temporal, TemporalKind, reset, zero
 
 
 @dataclass
@@ -146,9 +146,7 @@ class FrameEmbedding(nn.Module):
 
     def reset_identity(self) -> None:
         """Fresh weights."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        reset(self)
 
 
 class UNet(Trunk):
@@ -173,10 +171,10 @@ class UNet(Trunk):
         """Predict from noisy latents x (B, in, T, h, w) at times t (B,): (B, out, T, h, w)."""
         mask = condition.mask[:, None, None, :]
         time = self.feature_pooling(self.to_time_embed(t, x.dtype), condition.context, mask)
-        still = condition.image or self.frame_embedding is None
         temporal = attention = None
-        if not still:
+        if self.frame_embedding is not None and self.combine is not None and not condition.image:
             temporal, attention = self.combine(time, self.frame_embedding(condition, x.dtype))
+        still = temporal is None
         in_layer = self.image_in_layer if condition.image and self.image_in_layer is not None else self.in_layer
         seen = TrunkCondition(
             x.shape[0], F.silu(time), temporal, attention, condition.context, mask, merge_mask=None, still=still

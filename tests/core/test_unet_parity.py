@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fusionframes_core.config import InterpolationConfig, UNetConfig
+from fusionframes_core.config import InterpolationConfig, ModelConfig, UNetConfig
 from fusionframes_core.conversion_unet import convert_unet
 from fusionframes_core.models.interpolation import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 
 TOLERANCE = 1e-4
 
@@ -113,3 +114,27 @@ def test_interpolation_1_0(golden_dir: Path) -> None:
 @torch.no_grad()
 def test_interpolation_1_1(golden_dir: Path) -> None:
     interpolate(golden_dir, "kv11", attention=True, fixed=None, pooling="after")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "kind", "model", "size"),
+    [
+        ("kv10_kandinsky_video.unet", "keyframe", KANDINSKY_VIDEO_1_0, 4.14e9),
+        ("kv10_kandinsky_video_interpolation.unet", "interpolation", KANDINSKY_VIDEO_1_0, 3.87e9),
+        ("kv11_t2v.unet", "keyframe", KANDINSKY_VIDEO_1_1, 4.15e9),
+        ("kv11_interpolation.unet", "interpolation", KANDINSKY_VIDEO_1_1, 3.98e9),
+    ],
+)
+def test_full_size_checkpoints_fit(golden_dir: Path, manifest: str, kind: str, model: ModelConfig, size: float) -> None:
+    path = golden_dir / f"manifest_{manifest}.json"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in {golden_dir}")
+    shapes = {key: torch.empty(shape, device="meta") for key, shape in json.loads(path.read_text()).items()}
+    unet = (
+        UNet(model.keyframe, device="meta")
+        if kind == "keyframe"
+        else InterpolationUNet(model.interpolation, device="meta")
+    )
+    ours = {key: value.shape for key, value in unet.state_dict().items()}
+    assert {key: value.shape for key, value in convert_unet(shapes, kind).items()} == ours
+    assert sum(p.numel() for p in unet.parameters()) == pytest.approx(size, rel=2e-3)
