@@ -210,7 +210,9 @@ def load_model_folder(
         "movq": build(config.movq, device="meta"),
     }
     for name, model in models.items():
-        load_weights(model, folder / f"{name}.safetensors", device, dtype)
+        # T5 overflows in fp16; bf16 takes the same memory.
+        kept = torch.bfloat16 if name == "text_encoder" and dtype == torch.float16 else dtype
+        load_weights(model, folder / f"{name}.safetensors", device, kept)
         model.eval().requires_grad_(False)
     return ModelParts(config=config, **models)
 

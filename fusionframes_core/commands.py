@@ -1,0 +1,160 @@
+"""What the command line's commands do. Everything that can be checked is checked before a model is loaded."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import video
+from .checkpoints import load_config, model_folder
+from .config import ModelConfig
+from .inspection import inspect_path
+from .options import DTYPES, given_settings
+from .pipeline import FPS_FACTOR, FusionFramesPipeline
+from .settings import GenerationSettings, check_range, size_multiple
+
+MAX_SCALE = 64
+SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """Prompt → video file."""
+    out = _check_output(arguments)
+    sheet = _check_sheet(arguments.contact_sheet)
+    config = load_config(model_folder(arguments.model))
+    settings = GenerationSettings(**given_settings(arguments)).resolve(config)
+    pipeline = _load(arguments)
+    with _progress() as report:
+        result = pipeline(arguments.prompt, settings, callback=report)
+    frames = video.enlarge(video.to_uint8(result.frames[0]), arguments.scale)
+    video.write_video(frames, out, result.fps)
+    if sheet is not None:
+        video.write_png(video.contact_sheet(frames[:: FPS_FACTOR**settings.passes]), sheet)
+    _report(out, frames, result.fps, f"seed {settings.seed}")
+
+
+def interpolate(arguments: argparse.Namespace) -> None:
+    """Video file → video file with three new frames between every two, for each pass."""
+    out = _check_output(arguments)
+    config = load_config(model_folder(arguments.model))
+    given = given_settings(arguments)
+    passes = given.get("passes", 1)
+    check_range("passes", passes, 1, 2)
+    if arguments.max_frames is not None:
+        check_range("max-frames", arguments.max_frames, 2, 10**6)
+    size = given.get("size") or _nearest_size(arguments.input, config)
+    settings = GenerationSettings(**{**given, "size": size})
+    settings.validate(config)
+    pictures, rate = video.read_video(arguments.input, size, arguments.max_frames)
+    if len(pictures) < 2:
+        raise ValueError(
+            f"{arguments.input} must have at least 2 frames to interpolate between; it has {len(pictures)}"
+        )
+    pipeline = _load(arguments)
+    text = pipeline.encode_text([arguments.prompt]) if config.interpolation_text else None
+    fps = float(rate)
+    with _progress() as report:
+        latents = pipeline.encode(video.to_pixels(pictures)[None])
+        for index in range(passes):
+            skip = settings.skip_frames[index] if "skip_frames" in given else _skip_frames(fps)
+            latents = pipeline.interpolate(
+                latents,
+                text,
+                lambda step, total, x0, stage=f"interpolation {index + 1}": report(stage, step, total, x0),
+                skip,
+                settings.interpolation_guidance,
+                settings.interpolation_steps,
+                seed=settings.seed,
+                sampler=settings.sampler,
+                perturbation=settings.perturbation,
+            )
+            fps *= FPS_FACTOR
+        pixels = pipeline.decode(latents, callback=lambda *step: report("decode", *step))
+    frames = video.enlarge(video.to_uint8(pixels[0]), arguments.scale)
+    video.write_video(frames, out, rate * FPS_FACTOR**passes)
+    _report(out, frames, fps, f"{len(pictures)} frames before")
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    """Print what a file or folder holds."""
+    print(inspect_path(arguments.path))
+
+
+def _skip_frames(fps: float) -> int:
+    """The skip-frame value for interpolating a video of `fps` (paper: 2 → 8 FPS takes 3, 8 → 30 FPS takes 1)."""
+    return 3 if fps <= SLOW_FPS else 1
+
+
+def _nearest_size(path: str, config: ModelConfig) -> tuple[int, int]:
+    """The video's own size, rounded to what the model can take."""
+    first, _ = video.read_video(path, max_frames=1)
+    multiple = size_multiple(config)
+    height, width = (max(multiple, round(side / multiple) * multiple) for side in first.shape[1:3])
+    return height, width
+
+
+def _check_output(arguments: argparse.Namespace) -> Path:
+    check_range("scale", arguments.scale, 1, MAX_SCALE)
+    return video.check_output(arguments.out)
+
+
+def _check_sheet(path: str | None) -> Path | None:
+    if path is None:
+        return None
+    if Path(path).suffix.lower() != ".png" or Path(path).is_dir():
+        raise ValueError(f"contact-sheet must be a .png file; got '{path}'")
+    video.check_writable(path)
+    return Path(path)
+
+
+def _load(arguments: argparse.Namespace) -> FusionFramesPipeline:
+    device = _device(arguments.device)
+    dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
+    return FusionFramesPipeline.from_pretrained(arguments.model, dtype=dtype, device=device)
+
+
+def _device(name: str) -> torch.device:
+    """The named device, tried. Raises ValueError when torch does not have it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch can use, such as cpu or cuda; got {name!r} ({reason})"
+        ) from error
+    return device
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A stage callback that draws a bar for each stage (on a terminal only)."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def report(stage: str, step: int, total: int, latents: Tensor) -> None:
+        if stage not in bars:
+            bars[stage] = tqdm(total=total, desc=stage, disable=None, leave=False)
+        bars[stage].update(step - bars[stage].n)
+        if step == total:
+            bars[stage].close()
+
+    try:
+        yield report
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def _report(out: Path, frames: video.Frames, fps: float, more: str) -> None:
+    count, height, width, _ = frames.shape
+    print(f"{out}: {count} frames, {height}x{width}, {fps:g} FPS, {more}")

@@ -1,0 +1,103 @@
+"""The command line's options; those of a generation are made from GenerationSettings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+
+from .settings import GenerationSettings
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+INTERPOLATION_SETTINGS = (
+    *("seed", "passes", "skip_frames", "perturbation", "interpolation_guidance", "interpolation_steps"),
+    *("sampler", "size"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but an error is one sentence instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "64x96" → (64, 96), height first."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"size must be HEIGHTxWIDTH, such as 64x96; got {text!r}")
+    return int(height), int(width)
+
+
+def parse_whole_numbers(text: str) -> tuple[int, ...]:
+    """ "3,1" → (3, 1)."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"must be whole numbers separated by commas, such as 3,1; got {text!r}")
+    return tuple(map(int, parts))
+
+
+PARSERS = {
+    "int": int,
+    "int | None": int,
+    "float | None": float,
+    "str": str,
+    "str | None": str,
+    "tuple[int, ...]": parse_whole_numbers,
+    "tuple[int, int] | None": parse_size,
+}
+ALIASES = {"num_frames": ("--frames", "--keyframes")}
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
+    """An option for each of GenerationSettings' fields (or those of `names`); what is not given is left out."""
+    for field in dataclasses.fields(GenerationSettings):
+        if names is not None and field.name not in names:
+            continue
+        flags = (*ALIASES.get(field.name, ()), "--" + field.name.replace("_", "-"))
+        default = "of the model" if field.default is None else repr(field.default)
+        parser.add_argument(
+            *flags,
+            dest=field.name,
+            type=PARSERS[str(field.type)],
+            default=argparse.SUPPRESS,
+            help=f"{field.metadata['help']} (default: {default})",
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The GenerationSettings that were on the command line."""
+    names = {field.name for field in dataclasses.fields(GenerationSettings)}
+    return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog="python -m fusionframes_core", description="FusionFrames text-to-video.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    generate = commands.add_parser("generate", help="make a video from a prompt", allow_abbrev=False)
+    generate.add_argument("--prompt", required=True, help='what the video shows; "" for anything')
+    add_settings(generate)
+    generate.add_argument("--contact-sheet", metavar="FILE.png", help="also write all keyframes on one picture")
+
+    interpolate = commands.add_parser("interpolate", help="four times the frame rate of a video", allow_abbrev=False)
+    interpolate.add_argument("input", metavar="IN", help="any video file")
+    interpolate.add_argument("--prompt", default="", help="what the video shows (1.1 models)")
+    interpolate.add_argument("--max-frames", type=int, help="read only the first frames of the input")
+    add_settings(interpolate, INTERPOLATION_SETTINGS)
+
+    for command in (generate, interpolate):
+        command.add_argument("--out", required=True, help="FILE.mp4, FILE.gif, or a folder for PNG frames")
+        command.add_argument("--model", default="tiny", help='"tiny" or a model folder (default: tiny)')
+        command.add_argument("--dtype", choices=DTYPES, help="default: fp32 on a CPU, bf16 on a GPU")
+        command.add_argument("--device", default="auto", help="torch device (default: a GPU if there is one)")
+        command.add_argument("--scale", type=int, default=1, help="write every pixel as SCALE x SCALE (default: 1)")
+
+    inspect = commands.add_parser("inspect", help="say what a weights file or model folder holds")
+    inspect.add_argument("path", metavar="FILE_OR_FOLDER")
+    return parser
