@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import InterpolationConfig
+from ..config import InterpolationConfig, UNetConfig
 from .blocks import TrunkCondition
 from .keyframe import copy_weights, initialise_temporal
 from .layers import Maker, TorchOperations
@@ -235,8 +235,8 @@ def merge_groups(keyframes: Tensor, groups: Tensor) -> Tensor:
     return torch.cat((video, keyframes[:, :, -1:]), dim=2)
 
 
-def interpolation_trunk(image: Any, **changes: Any) -> Any:
+def interpolation_trunk(image: UNetConfig, **changes: Any) -> UNetConfig:
     """The trunk's config of an interpolation U-Net made from a text-to-image U-Net's config."""
     channels = image.in_channels
-    sizes = {"in_channels": (MISSING + 2) * channels, "out_channels": MISSING * channels, "temporal": "none"}
-    return dataclasses.replace(image, **sizes, **changes)
+    inputs, outputs = (MISSING + 2) * channels, MISSING * channels
+    return dataclasses.replace(image, in_channels=inputs, out_channels=outputs, temporal="none", **changes)
