@@ -143,6 +143,7 @@ def train(
     partial, path = train.output / "tokenizer.json.partial", train.output / "tokenizer.json"
     build_tokenizer().save(str(partial))
     os.replace(partial, path)
+    torch.manual_seed(train.seed)  # for the weights that are drawn here
     encoder = TextEncoder(PRESETS[preset].text, load_tokenizer(path))
     encoder.null_embedding.requires_grad_(False)  # the U-Nets learn what it means
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 import typing
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class TextContext:
         return TextContext(context, self.mask.to(context.device))
 
 
-def concatenate(contexts: typing.Sequence[TextContext]) -> TextContext:
+def concatenate(contexts: Sequence[TextContext]) -> TextContext:
     """Join contexts along the batch, padded to the longest."""
     longest = max(context.context.shape[1] for context in contexts)
     padded = [context.pad(longest) for context in contexts]
@@ -101,7 +102,7 @@ class TextEncoder(nn.Module):
         warnings.warn("the text encoder overflowed and ignores the prompt; use bf16 or fp32 for it", stacklevel=2)
         return self._replace(TextContext(context, mask), ~finite)
 
-    def encode(self, prompts: list[str]) -> TextContext:
+    def encode(self, prompts: Sequence[str]) -> TextContext:
         """Encode prompts to a context (B, N, D), N = tokens of the longest prompt + 1, at most `max_tokens`.
 
         With the config's `fixed_length` N is always `max_tokens`, so that the U-Net's mean over tokens (padding
@@ -118,7 +119,7 @@ class TextEncoder(nn.Module):
         encoded = encoded.pad(self.config.max_tokens) if self.config.fixed_length else encoded
         return self._replace(encoded, torch.tensor([not prompt.strip() for prompt in prompts], device=device))
 
-    def tokenize(self, prompts: list[str]) -> list[list[int]]:
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt, the end token included, at most `max_tokens`; warns of what is cut."""
         if self.tokenizer is None:
             raise ValueError("this text encoder was built without a tokenizer and takes token ids only")
@@ -194,7 +195,8 @@ def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtyp
     )
     with torch.device("cpu" if device is None else device):
         # The stack alone: T5EncoderModel's second name for the embedding would be stored twice.
-        return T5EncoderModel(t5_config).encoder.to(dtype or torch.get_default_dtype())
+        encoder: nn.Module = T5EncoderModel(t5_config).encoder
+    return encoder.to(dtype=dtype or torch.get_default_dtype())
 
 
 def _warn_cut(text: str, num_tokens: int, limit: int) -> None:
