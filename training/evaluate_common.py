@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from fusionframes_core.checkpoints import atomic_path
+from fusionframes_core.video import check_writable
 
 
 class BadInput(ValueError):
@@ -47,12 +45,6 @@ def flicker(output: Tensor, target: Tensor) -> Tensor:
     return change.abs().flatten(1).mean(dim=1) * 127.5
 
 
-def to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
-    """(B, 3, T, H, W) in [-1, 1], clipped to that → uint8 (B, T, H, W, 3)."""
-    levels = (pixels.float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-    return levels.movedim(1, -1).cpu().numpy()
-
-
 def wilson(right: int, total: int) -> tuple[float, float]:
     """95 % confidence interval of a share (Wilson's score interval)."""
     if total == 0:
@@ -69,9 +61,10 @@ def check_output(path: Path | None, name: str = "--json") -> None:
         return
     if path.is_dir():
         raise BadInput(f"{name} must name a file; {path} is a folder")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise BadInput(f"{name} must name a file in a writable folder; {parent} is not one")
+    try:
+        check_writable(path)
+    except ValueError as error:
+        raise BadInput(f"{name}: {error}") from error
 
 
 def check_positive(value: int | None, name: str) -> None:
