@@ -1,4 +1,4 @@
-"""Does the temporal decoder beat the image decoder (paper, section 4.3 and Table 3)? PSNR, SSIM and flicker on unseen clips."""
+"""Does the temporal decoder beat the image decoder (paper, section 4.3)? PSNR, SSIM and flicker on unseen clips."""
 
 from __future__ import annotations
 

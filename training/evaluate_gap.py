@@ -53,7 +53,8 @@ def motion_gap(
     Times are spread evenly over [lowest, 1) of the schedule; noise comes from `generator`; both captions see the same.
     Scenes without an opposite (circling; a circle, which cannot be seen spinning) are left out. Returns `gap_right`,
     `gap_wrong` (mean losses), `gap` (their difference), `gap_ratio` (wrong / right), `gap_wins` (share of clips whose
-    right caption has the lower loss) and `gap/<motion>` (difference by motion). Raises ValueError when no scene is left.
+    right caption has the lower loss) and `gap/<motion>` (difference by motion). Raises ValueError when no scene is
+    left.
     """
     chosen = [i for i, scene in enumerate(scenes) if scene.motion in OPPOSITE and not _hidden(scene)]
     if not chosen:

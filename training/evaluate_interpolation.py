@@ -43,8 +43,8 @@ WANTED = {"fast": {"linear latents": 3.0, "linear pixels, decoded": 2.0}, "slow"
 class VideoTools:
     """What is evaluated, as functions of batches.
 
-    `encode` pixels (B, 3, T, H, W) → latents (B, 4, T, h, w); `decode` the other way; `interpolate(latents, skip_frames,
-    seed)` (B, 4, T, h, w) → (B, 4, 4T − 3, h, w).
+    `encode` pixels (B, 3, T, H, W) → latents (B, 4, T, h, w); `decode` the other way;
+    `interpolate(latents, skip_frames, seed)` (B, 4, T, h, w) → (B, 4, 4T − 3, h, w).
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -96,7 +96,7 @@ def compare(tools: VideoTools, scenes: list[Scene], step: float, skip_frames: in
 def evaluate_interpolation(
     tools: VideoTools, clips: int = 64, seed: int = 0, batch: int = 4, passes: tuple[int, ...] = (1, 2)
 ) -> dict[str, Any]:
-    """Mean PSNR of every method, set and pass over `clips` clips each, the gains of interpolation, and what is reached."""
+    """Mean PSNR of every method, set and pass over `clips` clips each, interpolation's gains, and what is reached."""
     report: dict[str, Any] = {"clips": clips, "seed": seed, "wanted": WANTED}
     for number in passes:
         step, skip_frames = PASSES[number]
@@ -123,7 +123,9 @@ def summarise(scenes: list[Scene], values: dict[str, Tensor]) -> dict[str, Any]:
         "gain": {name: gain.mean().item() for name, gain in gains.items()},
         "worst_gain": {name: gain.min().item() for name, gain in gains.items()},
         "by_motion": {
-            str(motion): {name: value[torch.from_numpy(names == motion)].mean().item() for name, value in values.items()}
+            str(motion): {
+                name: value[torch.from_numpy(names == motion)].mean().item() for name, value in values.items()
+            }
             for motion in np.unique(names)
         },
     }

@@ -114,7 +114,11 @@ def name_motion(seen: Track, shape: str) -> tuple[str, str | None, dict[str, flo
     growth, growth_fit = _line(time[whole], np.log(seen.radius[whole]))
     turn, turn_fit = _turn(time[whole], seen.profile[whole], shape)
     scores = {"swing_x": float(swing[0]), "swing_y": float(swing[1]), "growth": growth, "turn": turn}
-    strength = {"travel": float(swing.max()) / MIN_SWING, "growth": abs(growth) / MIN_GROWTH, "turn": abs(turn) / MIN_TURN}
+    strength = {
+        "travel": float(swing.max()) / MIN_SWING,
+        "growth": abs(growth) / MIN_GROWTH,
+        "turn": abs(turn) / MIN_TURN,
+    }
     kind = max(strength, key=lambda name: strength[name])
     if strength[kind] < 1.0:
         return "standing still", None, scores

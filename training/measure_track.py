@@ -138,9 +138,9 @@ def _describe(cover: Array, colour: Array, box: tuple[slice, slice]) -> _Shape |
     top, left = box[0].start, box[1].start
     ys, xs = np.arange(len(rows)) + top + 0.5, np.arange(len(columns)) + left + 0.5
     centre = float(columns @ xs / total), float(rows @ ys / total)
-    cut = top == 0 and cover[0].max() > 0.5 or left == 0 and cover[:, 0].max() > 0.5
-    cut = cut or top + len(rows) == CANVAS and cover[-1].max() > 0.5
-    cut = cut or left + len(columns) == CANVAS and cover[:, -1].max() > 0.5
+    cut = (top == 0 and cover[0].max() > 0.5) or (left == 0 and cover[:, 0].max() > 0.5)
+    cut = cut or (top + len(rows) == CANVAS and cover[-1].max() > 0.5)
+    cut = cut or (left + len(columns) == CANVAS and cover[:, -1].max() > 0.5)
     outline = _outline(cover)
     if outline is None:
         return None

@@ -35,7 +35,11 @@ SUPERSAMPLING = 4
 
 # Wordings: (verb form, gerund). The first pair is the canonical one.
 MOTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "moving left": (("moves left", "moving left"), ("moves to the left", "moving to the left"), ("goes left", "going left")),
+    "moving left": (
+        ("moves left", "moving left"),
+        ("moves to the left", "moving to the left"),
+        ("goes left", "going left"),
+    ),
     "moving right": (
         ("moves right", "moving right"),
         ("moves to the right", "moving to the right"),

@@ -48,7 +48,9 @@ def parse_prompt(text: str) -> Prompt:
     motion, words = _take_motion(words)
     # A background's colour is not the shape's, and "circle" in "moving in a circle" is no shape: both are gone by now.
     words = re.sub(r"\bon an? .*\bbackground\b", "", words)
-    found = Prompt(text, _first(SHAPES, words), _first(tuple(COLOURS), words), motion, speed, _first(tuple(SIZES), words))
+    found = Prompt(
+        text, _first(SHAPES, words), _first(tuple(COLOURS), words), motion, speed, _first(tuple(SIZES), words)
+    )
     if not any(getattr(found, name) for name in ATTRIBUTES):
         raise BadInput(f"a prompt must name a shape, a colour or a motion; got {text!r}")
     return found

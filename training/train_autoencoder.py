@@ -63,9 +63,7 @@ def psnr(output: Tensor, pixels: Tensor) -> float:
 
 def random_frames(rng: np.random.Generator, count: int, size: int, held_out: bool = False) -> Tensor:
     """(count, 3, 1, size, size): single frames of random scenes."""
-    frames = [
-        render(sample_scene(rng, held_out), np.array([rng.uniform(0, CLIP_LENGTH)]), size) for _ in range(count)
-    ]
+    frames = [render(sample_scene(rng, held_out), np.array([rng.uniform(0, CLIP_LENGTH)]), size) for _ in range(count)]
     return to_pixels(np.stack(frames))
 
 

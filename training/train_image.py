@@ -84,9 +84,7 @@ def train(
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions=None)
-        return denoising_loss(
-            lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction
-        )
+        return denoising_loss(lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction)
 
     def validate(model: nn.Module) -> dict[str, float]:
         with torch.random.fork_rng():

@@ -99,7 +99,7 @@ def test_files_that_are_not_whole_are_refused(model: nn.Module, tmp_path: Path) 
 
 
 def test_a_weight_that_overflows_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="big overflows in torch.float16"):
+    with pytest.raises(ValueError, match=r"big overflows in torch\.float16"):
         save_weights({"big": torch.tensor([1e6])}, tmp_path / "w.safetensors")
     assert os.listdir(tmp_path) == []
 

@@ -261,7 +261,7 @@ class LeftOrRight:
         return TextContext(torch.tensor(signs).view(-1, 1, 1), torch.ones(len(prompts), 1, dtype=torch.bool))
 
 
-def reads(share: float, schedule: NoiseSchedule):  # noqa: ANN201
+def reads(share: float, schedule: NoiseSchedule):
     """An oracle of v for clips of constant ±1 that trusts the text's direction by `share`."""
 
     def predict(x: Tensor, t: Tensor, text: TextContext) -> Tensor:
