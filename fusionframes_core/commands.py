@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
             latents = pipeline.interpolate(
                 latents,
                 text,
-                lambda step, total, x0, stage=f"interpolation {index + 1}": report(stage, step, total, x0),
+                partial(report, f"interpolation {index + 1}"),
                 skip,
                 settings.interpolation_guidance,
                 settings.interpolation_steps,
@@ -75,7 +76,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
                 perturbation=settings.perturbation,
             )
             fps *= FPS_FACTOR
-        pixels = pipeline.decode(latents, callback=lambda *step: report("decode", *step))
+        pixels = pipeline.decode(latents, callback=partial(report, "decode"))
     frames = video.enlarge(video.to_uint8(pixels[0]), arguments.scale)
     video.write_video(frames, out, rate * FPS_FACTOR**passes)
     _report(out, frames, fps, f"{len(pictures)} frames before")

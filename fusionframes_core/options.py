@@ -41,7 +41,7 @@ def parse_whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-PARSERS = {
+PARSERS: dict[str, Any] = {
     "int": int,
     "int | None": int,
     "float | None": float,

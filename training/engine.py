@@ -1,7 +1,7 @@
 """The training loop that every stage shares: accelerate, EMA, atomic checkpoints, stop and resume.
 
-A stage gives a model, a `loss(model, batch)` and a `make_batch(rng)`. Batches depend on seed, step and process alone, so
-a resumed run sees the very batches of an unbroken one.
+A stage gives a model, a `loss(model, batch)` and a `make_batch(rng)`. Batches depend on seed, step and process alone,
+so a resumed run sees the very batches of an unbroken one.
 """
 
 from __future__ import annotations
