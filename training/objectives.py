@@ -34,10 +34,13 @@ def denoising_loss(
     t: Tensor,
     schedule: NoiseSchedule,
     prediction: str,
+    least_weight: float = 1.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean squared error of `predict(x_t, t)` against the target of `prediction` (paper section 3; v: section 4.2).
 
-    Also reports it for the lower and the upper 20 % of the times.
+    Below a `least_weight` of 1, samples are weighted by σ² but not below it: for v-prediction that is the error of x0,
+    and attention goes to the noisy levels, where layout and motion are decided. Also reports the unweighted error of
+    the lower and the upper 20 % of the times.
     """
     noise = torch.randn_like(x0)
     alpha, sigma = schedule.alpha_sigma(t)
@@ -48,7 +51,7 @@ def denoising_loss(
         for name, chosen in (("low", t < 0.2 * schedule.num_steps), ("high", t >= 0.8 * schedule.num_steps)):
             if bool(chosen.any()):
                 logs[f"loss_{name}"] = error[chosen].mean().item()
-    return error.mean(), logs
+    return (error * sigma.square().clamp(min=least_weight)).mean(), logs
 
 
 @torch.no_grad()

@@ -87,6 +87,7 @@ def train(
         shape_weight: weight of the shape's pixels against the background's.
         latent_std: standard deviation towards which every latent channel is drawn.
     """
+    torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
     movq = MoVQ(dataclasses.replace(config.movq, decoder="image"))
     if init is not None:

@@ -91,6 +91,7 @@ def train(
         shape_weight: weight of the shape's pixels against the background's.
         flicker_weight: weight of the flicker term.
     """
+    torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
     model = VideoDecoder(decoder_model(preset, movq, parts))
     size = config.size[0]

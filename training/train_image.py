@@ -64,6 +64,7 @@ def train(
         init: weights to start from.
         high_share: share of the noise levels drawn from the upper half.
     """
+    torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
     model = UNet(image_config(config.keyframe))
     initialise(model)

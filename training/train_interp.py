@@ -83,6 +83,7 @@ def train(
         unconditional_share: share of the clips without keyframes and temporal layers (eq. 5, m = 0).
         window: frames taken of each clip, 4·G + 1.
     """
+    torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
     model = interpolation_model(preset, image, input_copy, output_copy)
     if init is not None:

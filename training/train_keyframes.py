@@ -45,6 +45,7 @@ def train(
     preset: str = "tiny",
     init: Path | None = None,
     high_share: float = 0.65,
+    least_weight: float = 0.1,
 ) -> None:
     """Train the temporal blocks of `preset` and write `keyframe.safetensors` to the run's folder.
 
@@ -57,7 +58,9 @@ def train(
         preset: model whose keyframe configuration is trained.
         init: keyframe weights to start from.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
+        least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
     """
+    torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
     model = keyframe_model(preset, image)
     if init is not None:
@@ -79,7 +82,9 @@ def train(
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         count = len(batch["latents"])
         condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions.expand(count, -1))
-        return denoising_loss(lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction)
+        return denoising_loss(
+            lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction, least_weight
+        )
 
     def validate(model: nn.Module) -> dict[str, float]:
         def predict(x: Tensor, t: Tensor, text: TextContext) -> Tensor:
