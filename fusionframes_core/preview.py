@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from .models.movq import MoVQ
 
+LINE_SCALE = 4  # from this magnification on, a black line of one pixel tells neighbouring frames apart
+
 
 @dataclass(frozen=True)
 class LatentColours:
@@ -46,7 +48,7 @@ def preview_sheet(latents: Tensor, colours: LatentColours, longest: int = 512, m
     """Every frame of one video's latents (C, T, h, w) on one sheet, row by row: uint8 (H, W, 3).
 
     The sheet is about as wide as high, scaled up by whole numbers while its longer side stays within `longest`
-    pixels; of more than `most` frames, `most` evenly spaced ones are shown.
+    pixels, with thin lines between frames; of more than `most` frames, `most` evenly spaced ones are shown.
     """
     count = latents.shape[1]
     if count > most:
@@ -60,4 +62,7 @@ def preview_sheet(latents: Tensor, colours: LatentColours, longest: int = 512, m
     sheet = sheet.reshape(rows * height, columns * width, 3)
     scale = max(1, longest // max(sheet.shape[:2]))
     sheet = sheet.repeat_interleave(scale, dim=0).repeat_interleave(scale, dim=1)
+    if scale >= LINE_SCALE:
+        sheet[height * scale - 1 :: height * scale] = 0
+        sheet[:, width * scale - 1 :: width * scale] = 0
     return (sheet * 255).round().to(torch.uint8)

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
+from ..fusionframes_core.settings import MAX_SKIP_FRAMES
 from . import host, settings
 from .sockets import CATEGORY, FRAME_RATE, Model, Text
 
@@ -40,7 +41,7 @@ class Interpolate(io.ComfyNode):
                     "skip_frames",
                     default=3,
                     min=1,
-                    max=12,
+                    max=MAX_SKIP_FRAMES,
                     tooltip="How far apart the new frames are in time, in frames of full-speed video: 3 for the first "
                     "pass over keyframes, 1 for a second pass.",
                 ),

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..fusionframes_core.models.text_encoder import TextContext
 from ..fusionframes_core.presets import TINY
+from ..fusionframes_core.settings import MAX_KEYFRAMES
 from . import host, settings
 from .sockets import CATEGORY, FRAME_RATE, Model, Text
 
@@ -34,7 +35,7 @@ class SampleKeyframes(io.ComfyNode):
                     "num_frames",
                     default=TINY.num_frames,
                     min=1,
-                    max=64,
+                    max=MAX_KEYFRAMES,
                     tooltip="Number of keyframes. Models are best at the number they were trained with (tiny: 16); "
                     "interpolation needs at least 2.",
                 ),
@@ -57,7 +58,7 @@ class SampleKeyframes(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int = 8, height: int = 8) -> bool | str:
+    def validate_inputs(cls, width: int = settings.SIDE_STEP, height: int = settings.SIDE_STEP) -> bool | str:
         """True, or one sentence for a size that the decoder cannot make."""
         return host.sentence(settings.check_size, width, height)
 

@@ -8,8 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.sampling.sampler import SAMPLERS
+from ..fusionframes_core.settings import MAX_SEED
 
-SIDE_STEP, SIDE_MAX = 8, 2048  # pixels
+SIDE_STEP, SIDE_MAX = 16, 2048  # pixels; what every model can make: the decoder's factor 8, one halving in the U-Net
 
 
 def side(name: str) -> io.Input:
@@ -40,7 +41,7 @@ def seed() -> io.Input:
         "seed",
         default=0,
         min=0,
-        max=0xFFFFFFFFFFFFFFFF,
+        max=MAX_SEED,
         control_after_generate=True,
         tooltip="The same seed gives the same video, on every device.",
     )

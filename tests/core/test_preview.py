@@ -56,6 +56,6 @@ def test_sheet_of_a_long_or_wide_video_stays_small() -> None:
     ramp = torch.linspace(0, 1, 241).view(1, 241, 1, 1).expand(4, 241, 2, 2)
     sheet: Any = preview_sheet(ramp, colours, longest=512)
     assert sheet.shape == (512, 512, 3)
-    assert (sheet[0, 0, 0], sheet[-1, -1, 0]) == (0, 255)
+    assert (sheet[0, 0, 0], sheet[-2, -2, 0], sheet[-1, -1, 0]) == (0, 255, 0)
     wide = preview_sheet(torch.zeros(4, 4, 4, 16), colours, longest=20)
     assert wide.shape == (16, 16, 3)

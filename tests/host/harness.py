@@ -74,7 +74,7 @@ class Server:
                 self._command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.base
             )
         try:
-            self._wait_until_up(seconds=300)
+            self._wait_until_up(seconds=600)
         except BaseException:
             self.__exit__()
             raise

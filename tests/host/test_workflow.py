@@ -117,8 +117,12 @@ def test_cancel_stops_within_one_step(server: Server, listener: Listener, make_p
     [
         ("SampleKeyframes", {"steps": 0}, "Value 0 smaller than min of 1: steps"),
         ("SampleKeyframes", {"num_frames": 0}, "Value 0 smaller than min of 1: num_frames"),
-        ("SampleKeyframes", {"width": 60}, "width and height must be multiples of 8 from 8 to 2048 pixels; got 60×64"),
-        ("SampleKeyframes", {"height": 4096}, "width and height must be multiples of 8 from 8 to 2048 pixels"),
+        ("SampleKeyframes", {"width": 60}, "width and height must be multiples of 16 from 16 to 2048"),
+        (
+            "SampleKeyframes",
+            {"height": 4096},
+            "from 16 to 2048 pixels; got 64×4096",
+        ),
         ("SampleKeyframes", {"cfg": -1.0}, "Value -1.0 smaller than min of 1.0: cfg"),
         ("SampleKeyframes", {"sampler": "euler_z"}, "sampler: 'euler_z' not in"),
         ("Interpolate", {"skip_frames": 13}, "Value 13 bigger than max of 12: skip_frames"),
