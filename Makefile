@@ -76,10 +76,12 @@ PROCESSES ?= 2
 PREPARE   := OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq runs/autoencoder/movq.safetensors
 TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_per_node $(PROCESSES) -m
 CONFIGS   := training/configs
-CLIPS     := $(addprefix runs/latents/,keyframes_0 keyframes_1 keyframes_held_out windows_0 windows_1 windows_held_out)
+CLIPS     := $(addprefix runs/latents/,keyframes_0 keyframes_1 keyframes_held_out windows_0 windows_held_out)
 CLIPS     := $(addsuffix .safetensors,$(CLIPS))
 
 train-tiny: runs/keyframes/keyframe.safetensors runs/interp/interpolation.safetensors runs/decoder/movq.safetensors
+	$(BIN)/python -m training.assemble --output runs/tiny
+	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
 runs/autoencoder/movq.safetensors: | $(DEVELOP)
 	$(TRAIN) training.train_autoencoder --config $(CONFIGS)/tiny_autoencoder.yaml
@@ -94,7 +96,6 @@ CLIPS_keyframes_0        := --kind keyframes --count 3000 --seed 1
 CLIPS_keyframes_1        := --kind keyframes --count 3000 --seed 2
 CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
 CLIPS_windows_0          := --kind windows --count 2000 --seed 1
-CLIPS_windows_1          := --kind windows --count 2000 --seed 2
 CLIPS_windows_held_out   := --kind windows --count 200 --seed 9 --held_out true
 
 runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS)
@@ -106,7 +107,10 @@ runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
 runs/interp/interpolation.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp.yaml
 
-runs/decoder/movq.safetensors: runs/autoencoder/movq.safetensors
+runs/image_decoder/movq.safetensors: runs/autoencoder/movq.safetensors
+	$(TRAIN) training.train_autoencoder --config $(CONFIGS)/tiny_image_decoder.yaml
+
+runs/decoder/movq.safetensors: runs/image_decoder/movq.safetensors
 	$(TRAIN) training.train_decoder --config $(CONFIGS)/tiny_decoder.yaml
 
 clean:

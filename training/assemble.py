@@ -1,0 +1,51 @@
+"""From the weights of the training runs to a model folder: `python -m training.assemble --output FOLDER`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+import torch
+
+from fusionframes_core.checkpoints import TOKENIZER_FILE, ModelParts, build, load_weights, save_model_folder
+from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.presets import PRESETS
+
+
+def assemble(
+    output: Path,
+    text_encoder: Path = Path("runs/text_encoder/text_encoder.safetensors"),
+    keyframe: Path = Path("runs/keyframes/keyframe.safetensors"),
+    interpolation: Path = Path("runs/interp/interpolation.safetensors"),
+    movq: Path = Path("runs/decoder/movq.safetensors"),
+    preset: str = "tiny",
+) -> None:
+    """Write the model folder `output` in 16 bits: config, tokenizer and the weights of the four models.
+
+    Args:
+        output: folder to write, made if needed; files of the same names in it are replaced.
+        text_encoder: weights of the text encoder; its tokenizer.json lies beside it.
+        keyframe: weights of the keyframe U-Net.
+        interpolation: weights of the interpolation U-Net.
+        movq: weights of the video autoencoder.
+        preset: configuration that all of them have.
+    """
+    config = PRESETS[preset]
+    tokenizer = load_tokenizer(Path(text_encoder).parent / TOKENIZER_FILE)
+    parts = ModelParts(
+        config=config,
+        text_encoder=TextEncoder(config.text, tokenizer),
+        keyframe=build(config.keyframe),
+        interpolation=build(config.interpolation),
+        movq=build(config.movq),
+    )
+    load_weights(parts.text_encoder, text_encoder)
+    load_weights(parts.keyframe, keyframe)
+    load_weights(parts.interpolation, interpolation)
+    load_weights(parts.movq, movq)
+    Path(output).mkdir(parents=True, exist_ok=True)
+    save_model_folder(parts, output, dtype=torch.float16)
+
+
+if __name__ == "__main__":
+    jsonargparse.CLI(assemble, as_positional=False)
