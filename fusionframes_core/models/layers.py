@@ -106,6 +106,12 @@ class Maker:
     def norm(self, channels: int) -> ConditionalGroupNorm:
         return ConditionalGroupNorm(channels, self)
 
+    def temporal_norm(self, channels: int) -> ConditionalGroupNorm:
+        name = self.config.temporal_place
+        if name not in TEMPORAL_NORMS:
+            raise ValueError(f"temporal_place must be one of {', '.join(TEMPORAL_NORMS)}; got {name!r}")
+        return TEMPORAL_NORMS[name](channels, self)
+
     def attention(self, inputs: int, outputs: int, context: int) -> Attention:
         return Attention(inputs, outputs, context, self)
 
@@ -151,6 +157,44 @@ class ConditionalGroupNorm(nn.Module):
         scale, shift = self.modulation(embedding)[:, None, :, None, None].chunk(2, dim=2)
         normed = F.group_norm(x, self.groups)
         return torch.addcmul(shift, normed.unflatten(0, (rows, -1)), scale + 1).flatten(0, 1)
+
+
+PLACE_OCTAVES = 3
+PLACE_FEATURES = 2 * (1 + 2 * PLACE_OCTAVES)
+
+
+def place_features(height: int, width: int, like: Tensor) -> Tensor:
+    """Where each position lies in the frame, at any resolution alike: (H·W, PLACE_FEATURES) in `like`'s type.
+
+    Per axis the coordinate in (−1, 1), and its sines and cosines at quarter, half and whole waves.
+    """
+    axes = [
+        (torch.arange(size, device=like.device, dtype=torch.float32) * 2 + 1) / size - 1 for size in (height, width)
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1)
+    waves = [grid * (math.pi / 2 * 2**octave) for octave in range(PLACE_OCTAVES)]
+    return torch.cat([grid, *(part for wave in waves for part in (wave.sin(), wave.cos()))], dim=1).to(like.dtype)
+
+
+class PlacedGroupNorm(ConditionalGroupNorm):
+    """A conditional norm that adds a learned function of the position in the frame.
+
+    Ours: temporal blocks work on each position by itself, so without it "the shape enters at the right" is hard to say.
+    """
+
+    def __init__(self, channels: int, make: Maker) -> None:
+        super().__init__(channels, make)
+        self.place = make.linear(PLACE_FEATURES, channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        return super().forward(x, embedding) + to_frames(
+            self.place(place_features(height, width, x))[None], height, width
+        )
+
+
+TEMPORAL_NORMS: dict[str, type[ConditionalGroupNorm]] = {"none": ConditionalGroupNorm, "grid": PlacedGroupNorm}
+"""What the norms of temporal parts know of the position in the frame: nothing (official), or its coordinates."""
 
 
 class Attention(nn.Module):

@@ -68,7 +68,7 @@ class TemporalConv1dBlock(Temporal):
         super().__init__()
         hidden = channels // make.config.compression_ratio
         widths = (channels, hidden, hidden, hidden, channels)
-        self.norms = nn.ModuleList(make.norm(width) for width in widths[:-1])
+        self.norms = nn.ModuleList(make.temporal_norm(width) for width in widths[:-1])
         self.projections = nn.ModuleList(
             make.conv3d(widths[i], widths[i + 1], (kernel, 1, 1)) for i, kernel in enumerate((1, 3, 3, 1))
         )
@@ -93,7 +93,7 @@ class TemporalConv3dBlock(Temporal):
     def __init__(self, channels: int, make: Maker) -> None:
         super().__init__()
         hidden = channels // (2 * make.config.compression_ratio)
-        self.norms = nn.ModuleList(make.norm(width) for width in (channels, hidden, hidden, hidden))
+        self.norms = nn.ModuleList(make.temporal_norm(width) for width in (channels, hidden, hidden, hidden))
         self.linear_down = make.linear(channels, hidden)
         self.projections = nn.ModuleList(make.conv3d(hidden, hidden, (3, 3, 3)) for _ in range(2))
         self.linear_up = make.linear(hidden, channels)
@@ -131,7 +131,7 @@ class TemporalAttentionLayer(Temporal):
     def __init__(self, channels: int, make: Maker, window: int = 1) -> None:
         super().__init__()
         self.window = window
-        self.in_norm = make.norm(channels)
+        self.in_norm = make.temporal_norm(channels)
         self.attention = make.attention(channels, channels, channels)
 
     def attend(self, x: Tensor, condition: TrunkCondition) -> Tensor:
@@ -153,7 +153,7 @@ class TemporalAttentionBlock(TemporalAttentionLayer):
 
     def __init__(self, channels: int, make: Maker, window: int = 1) -> None:
         super().__init__(channels, make, window)
-        self.out_norm = make.norm(channels)
+        self.out_norm = make.temporal_norm(channels)
         self.feed_forward = feed_forward(channels, make)
 
     def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:

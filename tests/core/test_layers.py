@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from fusionframes_core.models.layers import (
+    PLACE_FEATURES,
     Alpha,
     Conv3d,
     Maker,
     TorchOperations,
+    place_features,
     silu,
     sinusoidal,
     to_frames,
@@ -118,3 +120,11 @@ def test_widths_that_do_not_fit_are_named() -> None:
         MAKE.norm(17)
     with pytest.raises(ValueError, match="head_dim must divide every attention width; got 7 and 16"):
         replace(MAKE, config=replace(IMAGE, head_dim=7)).attention(16, 16, 16)
+
+
+def test_place_features_depend_on_the_place_alone() -> None:
+    small, large = (place_features(size, size, torch.zeros(1)) for size in (4, 12))
+    assert small.shape == (16, PLACE_FEATURES)
+    middle_of_thirds = large.unflatten(0, (12, 12))[1::3, 1::3].flatten(0, 1)  # 12 = 3·4: the same coordinates
+    torch.testing.assert_close(middle_of_thirds, small)
+    assert torch.cdist(large, large).add(torch.eye(144)).min() > 0.1  # no two places look alike

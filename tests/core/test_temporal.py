@@ -13,6 +13,7 @@ from fusionframes_core.models.keyframe import (
     initialise_temporal,
     temporal_parameters,
 )
+from fusionframes_core.models.layers import TEMPORAL_NORMS
 from fusionframes_core.models.temporal import TEMPORAL_BLOCKS, from_windows, to_windows
 from fusionframes_core.models.unet import TEMPORAL_CONDITIONING, UNet
 from tests.core.unet_cases import IMAGE, close, condition, frame_by_frame, image_unet, randomise, video_config
@@ -26,11 +27,13 @@ def test_the_five_conditionings_of_the_paper() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("place", TEMPORAL_NORMS)
 @pytest.mark.parametrize("conditioning", TEMPORAL_CONDITIONING)
 @pytest.mark.parametrize("temporal", VIDEO)
-def test_freshly_inflated_equals_the_image_model_frame_by_frame(temporal: str, conditioning: str) -> None:
+def test_freshly_inflated_equals_the_image_model_frame_by_frame(temporal: str, conditioning: str, place: str) -> None:
     image = image_unet()
-    video = inflate_keyframe(image, video_config(temporal, temporal_conditioning=conditioning))
+    config = video_config(temporal, temporal_conditioning=conditioning, temporal_place=place)
+    video = inflate_keyframe(image, config)
     x, t, seen = torch.randn(2, 4, 5, 8, 6), torch.tensor([3, 700]), condition(2, 5)
     assert close(video(x, t, seen), frame_by_frame(image, x, t, seen))
 

@@ -38,6 +38,7 @@ def unet_config(official: dict, conditioning: str, **changes) -> UNetConfig:
         "self_attention": tuple(official["add_self_attention"]),
         "temporal": "conv1d_attn1d_blocks",
         "temporal_conditioning": conditioning,
+        "temporal_place": "none",
         "image_input": False,
         "motion_score": False,
         "noise_augmentation": False,

@@ -29,6 +29,7 @@ IMAGE = UNetConfig(
     self_attention=(True, True),
     temporal="none",
     temporal_conditioning="sum",
+    temporal_place="none",
     image_input=False,
     motion_score=False,
     noise_augmentation=False,
