@@ -65,6 +65,7 @@ class FusionFramesPipeline:
     """
 
     def __init__(self, parts: ModelParts) -> None:
+        self.parts = parts
         self.config: ModelConfig = parts.config
         self.text_encoder, self.keyframe = parts.text_encoder, parts.keyframe
         self.interpolation, self.movq = parts.interpolation, parts.movq

@@ -107,9 +107,14 @@ def test_a_weight_that_overflows_is_not_saved(tmp_path: Path) -> None:
 def test_an_interrupted_save_keeps_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "w.bin"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as partial:
-        partial.write_text("ne")
-        raise KeyboardInterrupt
+
+    def save() -> None:
+        with atomic_path(path) as partial:
+            partial.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["w.bin"]
 
