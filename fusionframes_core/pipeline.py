@@ -182,7 +182,7 @@ class FusionFramesPipeline:
         ).resolve(config)
         latents = latents.to(self.device, torch.float32)
         null = self._null(text if config.interpolation_text else None, batch)
-        contexts = (text if config.interpolation_text and text is not None else null, null)
+        contexts = (text.to(self.device) if config.interpolation_text and text is not None else null, null)
         # The number of frames tells the passes of one video apart, however they are called.
         noise = stage_noise(chosen.seed, f"interpolation of {count}", batch, self.device)
         sampling = Sampling(config.interpolation_schedule, _known(chosen.interpolation_steps), chosen.sampler, callback)
@@ -225,7 +225,8 @@ class FusionFramesPipeline:
     ) -> Tensor:
         config = self.config
         batch = text.context.shape[0]
-        other = negative if negative is not None else self._null(text, batch)
+        text = text.to(self.device)
+        other = negative.to(self.device) if negative is not None else self._null(text, batch)
         positions = frame_positions(config.frame_positions, _known(chosen.num_frames), device=self.device)
         positions = positions.expand(batch, -1)
         noise = stage_noise(chosen.seed, "keyframes", batch, self.device)

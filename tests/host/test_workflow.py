@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,22 @@ def test_bad_value_fails_before_sampling(
     assert entry["status"]["status_str"] == "error"
     assert sentence in error_of(entry)
     assert "\n" not in error_of(entry).strip()
+
+
+def test_model_folders(server: Server, make_prompt: Prompt, root: Path) -> None:
+    """A model folder in models/diffusion_models is offered and works; a truncated file is named in one sentence."""
+    for name in ("mine", "broken"):
+        shutil.copytree(root / "fusionframes_core" / "tiny", server.base / "models" / "diffusion_models" / name)
+    with (server.base / "models" / "diffusion_models" / "broken" / "movq.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    info = server.get("/object_info/FusionFrames_LoadModel")["FusionFrames_LoadModel"]
+    assert info["input"]["required"]["model_name"][1]["options"] == ["tiny", "broken", "mine"]
+    short = {"SampleKeyframes": {"steps": 2, "num_frames": 2}, "Interpolate": {"steps": 2}}
+    entry = server.finish(server.queue(make_prompt(LoadModel={"model_name": "mine"}, **short)))
+    assert entry["status"]["status_str"] == "success"
+    entry = server.finish(server.queue(make_prompt(LoadModel={"model_name": "broken"}, **short)))
+    assert "movq.safetensors" in error_of(entry)
+    assert "complete safetensors file" in error_of(entry)
 
 
 def test_empty_and_overlong_prompts(server: Server, make_prompt: Prompt) -> None:
