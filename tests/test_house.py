@@ -154,6 +154,15 @@ def test_a_safe_use_is_let_through() -> None:
     assert unsafe_uses(ast.parse("model.eval()\ntorch.load(path, weights_only=True)\nre.compile('a')")) == []
 
 
+def test_links_between_our_pages_lead_somewhere() -> None:
+    problems = []
+    for page in (path for path in tracked_files() if path.suffix == ".md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                problems.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not problems, "\n".join(problems)
+
+
 def test_files_stay_short() -> None:
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in sources()}
     long = [f"{name} has {lines} lines" for name, lines in lengths.items() if LONG_FILE < lines <= TOO_LONG_FILE]
