@@ -118,7 +118,8 @@ class ModelConfig:
     guidance: float  # upstream's w of (1 + w)·c − w·u
     interpolation_guidance: float
     max_perturbation: int
-    interpolation_text: bool  # 1.1: the prompt conditions interpolation; guidance drops text and temporal layers too
+    interpolation_text: bool  # 1.1: the prompt conditions interpolation, and context guidance drops it too
+    drop_temporal: bool  # 1.1: context guidance's unconditional half (m = 0) has no temporal layers; 1.0 keeps them
 
 
 def to_dict(config: Any) -> dict[str, Any]:

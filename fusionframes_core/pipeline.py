@@ -187,7 +187,7 @@ class FusionFramesPipeline:
         noise = stage_noise(chosen.seed, f"interpolation of {count}", batch, self.device)
         sampling = Sampling(config.interpolation_schedule, _known(chosen.interpolation_steps), chosen.sampler, callback)
         levels, weight = (skip_frames, chosen.perturbation), _known(chosen.interpolation_guidance)
-        drop = config.interpolation_text
+        drop = config.drop_temporal
         return interpolate(self.interpolation, latents, contexts, weight, levels, noise, sampling, drop)
 
     @torch.no_grad()

@@ -87,6 +87,7 @@ KANDINSKY_VIDEO_1_0 = ModelConfig(
     interpolation_guidance=0.25,
     max_perturbation=250,
     interpolation_text=False,
+    drop_temporal=False,
 )
 
 # KandinskyVideo 1.1: 12 keyframes that follow an image; 1000-step schedules with zero terminal SNR. Its dynamic
@@ -119,6 +120,7 @@ KANDINSKY_VIDEO_1_1 = replace(
     frame_positions="index",
     interpolation_guidance=0.5,
     interpolation_text=True,
+    drop_temporal=True,
 )
 
 # FusionFrames Tiny: Moving Shapes at 64×64, latents (4, 8, 8) in [−1, 1]; weights in `tiny/`.
@@ -201,6 +203,7 @@ TINY = ModelConfig(
     interpolation_guidance=0.25,
     max_perturbation=250,
     interpolation_text=False,
+    drop_temporal=True,
 )
 
 PRESETS: dict[str, ModelConfig] = {

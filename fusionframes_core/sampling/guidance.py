@@ -89,7 +89,7 @@ class GuidedModel:
     Everything that does not change between steps is put together here, once: the conditions of all predictions,
     joined along the batch. `conditions[i]` belongs to `guidance.batches[i]`; `extra[i]` (B, C', T, h, w), if given,
     is appended to the network's input channels (1.1's image condition and mask). `joint` runs all predictions as one
-    batch; False runs them one after the other, in less memory.
+    batch where memory allows; False runs them one after the other, in less memory.
     """
 
     def __init__(
@@ -104,18 +104,38 @@ class GuidedModel:
             raise ValueError(f"guidance needs conditions for {guidance.batches}; got {len(conditions)}")
         self.model, self.guidance = model, guidance
         self.dtype = next(model.parameters()).dtype
-        count = len(conditions)
+        self.conditions = conditions
+        self.extra = [channels.to(self.dtype) for channels in extra] if extra else None
+        self._arrange(joint)
+
+    def _arrange(self, joint: bool) -> None:
+        """Join the conditions (and extra channels) of the predictions that run as one batch."""
+        count = len(self.conditions)
         groups = [range(count)] if joint else [range(i, i + 1) for i in range(count)]
-        self.calls = [(len(group), join_conditions([conditions[i] for i in group])) for group in groups]
-        self.extra = [torch.cat([extra[i] for i in group]).to(self.dtype) for group in groups] if extra else None
+        self.calls = [
+            (
+                len(group),
+                join_conditions([self.conditions[i] for i in group]),
+                None if self.extra is None else torch.cat([self.extra[i] for i in group]),
+            )
+            for group in groups
+        ]
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """The guided prediction, float32, for x (B, C, T, h, w) at network times t (B,)."""
+        if len(self.calls) == 1 < len(self.conditions):
+            try:
+                return self._combine(x, t)
+            except torch.OutOfMemoryError:
+                self._arrange(joint=False)  # for this step and all that follow
+        return self._combine(x, t)
+
+    def _combine(self, x: Tensor, t: Tensor) -> Tensor:
         predictions: list[Tensor] = []
-        for index, (copies, condition) in enumerate(self.calls):
+        for copies, condition, extra in self.calls:
             inputs = torch.cat([x.to(self.dtype)] * copies)
-            if self.extra is not None:
-                inputs = torch.cat([inputs, self.extra[index]], dim=1)
+            if extra is not None:
+                inputs = torch.cat([inputs, extra], dim=1)
             output = self.model(inputs, torch.cat([t] * copies), condition).float()
             predictions.extend(output.chunk(copies))
         return self.guidance.combine(predictions)

@@ -99,6 +99,24 @@ def test_joint_and_separate_batches_agree() -> None:
     assert separate.batches == [2, 2]
 
 
+def test_out_of_memory_runs_the_predictions_one_by_one() -> None:
+    class Small(Recorder):
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            if x.shape[0] > 2:
+                self.batches.append(-1)
+                raise torch.OutOfMemoryError
+            return super().forward(x, t, condition)
+
+    x, t = torch.randn(2, 4, 3, 2, 2), torch.tensor([7, 7])
+    small = Small()
+    guided = GuidedModel(small, TextGuidance(2.0), [condition(1.0), condition(-1.0)])
+    for _ in range(2):
+        torch.testing.assert_close(guided(x, t), 2 * x + 7 + 5.0)
+    assert small.batches == [-1, 2, 2, 2, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        guided(torch.cat([x, x]), torch.cat([t, t]))
+
+
 def test_extra_channels_belong_to_their_prediction() -> None:
     class Extra(Recorder):
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:

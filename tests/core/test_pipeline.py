@@ -96,6 +96,16 @@ def test_interpolation_settings_change_the_frames_between_only(pipe: FusionFrame
         assert not torch.allclose(other.latents, base.latents, atol=1e-5), change
 
 
+def test_what_context_guidance_drops_is_the_models_choice(pipe: FusionFramesPipeline) -> None:
+    """Frames only (1.0), or the temporal layers too (1.1); without guidance it makes no difference."""
+    keyframes = torch.randn(1, 4, 3, 4, 4)
+    config = dataclasses.replace(pipe.config, drop_temporal=not pipe.config.drop_temporal)
+    other = FusionFramesPipeline(dataclasses.replace(pipe.parts, config=config))
+    assert torch.equal(pipe.interpolate(keyframes, guidance=0.0), other.interpolate(keyframes, guidance=0.0))
+    ours, theirs = pipe.interpolate(keyframes, guidance=2.0), other.interpolate(keyframes, guidance=2.0)
+    assert not torch.allclose(ours, theirs, atol=1e-4)
+
+
 @pytest.mark.parametrize("num_frames", [1, 2, 7])
 def test_other_numbers_of_keyframes(pipe: FusionFramesPipeline, num_frames: int) -> None:
     passes = int(num_frames > 1)
