@@ -142,7 +142,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _command(commands: Any, name: str, run: Any, batch: int) -> argparse.ArgumentParser:
     """A command with the options that the evaluations share."""
-    command: argparse.ArgumentParser = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=run.__doc__, description=run.__doc__, allow_abbrev=False
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     command.add_argument("--model", default="tiny", help="bundled name or model folder (default tiny)")
     for part in MODEL_FILES:

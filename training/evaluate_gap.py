@@ -31,9 +31,12 @@ Predict = Callable[[Tensor, Tensor, TextContext], Tensor]
 
 
 def plain_caption(scene: Scene, motion: str | None = None) -> str:
-    """The scene in the canonical wording, with `motion` instead of its own if given."""
+    """The scene in the canonical wording, with `motion` instead of its own if given.
+
+    A spin and its opposite, standing still, go without a speed, so that opposites differ in the motion alone.
+    """
     motion = motion or scene.motion
-    speed = "" if "standing still" in (motion, scene.motion) else f" {scene.speed}"
+    speed = "" if motion in ("spinning", "standing still") else f" {scene.speed}"
     return f"a {scene.size} {scene.colour} {scene.shape} {MOTIONS[motion][0][1]}{speed}"
 
 
