@@ -106,12 +106,12 @@ class Server:
 
     def get(self, path: str) -> Any:
         """JSON of a GET request."""
-        with OPENER.open(self.url + path, timeout=30) as answer:
+        with OPENER.open(self.url + path, timeout=120) as answer:
             return json.load(answer)
 
     def text(self, path: str) -> str:
         """Body of a GET request. Raises urllib.error.HTTPError."""
-        with OPENER.open(self.url + path, timeout=30) as answer:
+        with OPENER.open(self.url + path, timeout=120) as answer:
             return answer.read().decode()
 
     def post(self, path: str, body: Any) -> Any:
@@ -119,7 +119,7 @@ class Server:
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with OPENER.open(request, timeout=30) as answer:
+        with OPENER.open(request, timeout=120) as answer:
             return json.loads(answer.read() or "null")
 
     def queue(self, prompt: dict[str, Any]) -> str:
