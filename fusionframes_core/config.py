@@ -83,6 +83,7 @@ class InterpolationConfig:
     extra_temporal_convs: bool  # 1.1's add_new_temporal_params
     fixed_perturbation: int | None  # 1.0 always feeds 0 to the perturbation embedding; None: as given
     text_pooling: str  # pooled text joins the time embedding "before" (1.0) or "after" (1.1) the other embeddings merge
+    base: str  # "zero" (official): groups are predicted as they are; "blend": as differences from the linear blend
 
 
 @dataclass(frozen=True)

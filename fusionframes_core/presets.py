@@ -36,6 +36,7 @@ _INTERPOLATION_1_0 = InterpolationConfig(
     extra_temporal_convs=False,
     fixed_perturbation=0,
     text_pooling="before",
+    base="zero",
 )
 _KEYFRAME_SCHEDULE_1_0 = ScheduleConfig(
     schedule="cosine",
@@ -180,6 +181,7 @@ TINY = ModelConfig(
         extra_temporal_convs=False,
         fixed_perturbation=None,
         text_pooling="before",
+        base="blend",
     ),
     interpolation_schedule=replace(_SCHEDULE_TINY, steps=10),
     movq=MoVQConfig(

@@ -17,6 +17,7 @@ from .models.unet import KeyframeCondition
 from .sampling.guidance import ContextGuidance, Guidance, GuidedModel, TextGuidance, TextImageGuidance
 from .sampling.sampler import SAMPLERS, Callback, NoiseSource, Stopped, denoise
 from .sampling.schedule import NoiseSchedule
+from .sampling.thresholding import threshold_x0
 
 GROUP_FRAMES = 3  # frames that interpolation puts between two neighbours
 
@@ -30,13 +31,24 @@ class Sampling:
     sampler: str | None = None
     callback: Callback | None = None
 
-    def run(self, predict: GuidedModel, shape: tuple[int, ...], noise: NoiseSource) -> Tensor:
-        """Denoise fresh noise of `shape` (B, C, T, h, w) to clean latents, float32."""
+    def run(
+        self, predict: GuidedModel, shape: tuple[int, ...], noise: NoiseSource, base: Tensor | float = 0.0
+    ) -> Tensor:
+        """Denoise fresh noise of `shape` (B, C, T, h, w) to clean latents, float32.
+
+        What is diffused is the latents' difference from `base`; limits and the callback see the latents themselves.
+        """
         config = self.schedule
         schedule = NoiseSchedule.from_config(config, self.steps)
         sampler = SAMPLERS[self.sampler or config.sampler]
-        quantile = config.threshold_quantile
-        return denoise(predict, noise(shape), schedule, sampler, config.prediction, noise, quantile, self.callback)
+
+        def limit(x0: Tensor) -> Tensor:
+            return threshold_x0(x0 + base, config.threshold_quantile) - base
+
+        def report(step: int, total: int, x0: Tensor) -> Stopped | None:
+            return self.callback(step, total, x0 + base) if self.callback is not None else None
+
+        return denoise(predict, noise(shape), schedule, sampler, config.prediction, noise, limit, report) + base
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,7 @@ def interpolate(
     predict = guided(unet, ContextGuidance(guidance), [condition, without])
     report = _whole_video(sampling.callback, frames)
     shape = (batch, GROUP_FRAMES * channels, count - 1, height, width)
-    groups = replace(sampling, callback=report).run(predict, shape, noise)
+    groups = replace(sampling, callback=report).run(predict, shape, noise, unet.base(frames))
     return merge_groups(frames, groups)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights, save_weights
 from fusionframes_core.models.interpolation import (
+    GROUP_BASES,
     InterpolationCondition,
     InterpolationUNet,
     inflate_interpolation,
@@ -33,9 +34,9 @@ from .train_image import image_config, load_text_encoder
 def interpolation_model(preset: str, image: Path, input_copy: str, output_copy: str) -> InterpolationUNet:
     """The interpolation U-Net made from the image weights (appendix 9)."""
     config = PRESETS[preset]
-    base = UNet(image_config(config.keyframe))
-    load_weights(base, image)
-    return inflate_interpolation(base, config.interpolation, input_copy, output_copy)
+    start = UNet(image_config(config.keyframe))
+    load_weights(start, image)
+    return inflate_interpolation(start, config.interpolation, input_copy, output_copy)
 
 
 def draw_perturbation(rng: np.random.Generator, count: int, limit: int, share: float) -> Tensor:
@@ -65,6 +66,8 @@ def train(
     perturbed_share: float = 0.4,
     unconditional_share: float = 0.1,
     window: int = WINDOW,
+    least_weight: float = 0.1,
+    base: str | None = None,
 ) -> None:
     """Train the interpolation U-Net of `preset` and write `interpolation.safetensors` to the run's folder.
 
@@ -82,6 +85,8 @@ def train(
         perturbed_share: share of the clips whose keyframes are perturbed, by 1 to the model's limit steps.
         unconditional_share: share of the clips without keyframes and temporal layers (eq. 5, m = 0).
         window: frames taken of each clip, 4·G + 1.
+        least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
+        base: "zero" or "blend" instead of what the preset's groups are differences from.
     """
     torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
@@ -91,6 +96,7 @@ def train(
     null = load_text_encoder(text_encoder, preset).null_context(1)
     data, validation = load_clips(clips), load_clips(validation_clips)
     schedule = NoiseSchedule.from_config(config.interpolation_schedule)
+    subtract = GROUP_BASES[base or config.interpolation.base]
     prediction, levels = config.interpolation_schedule.prediction, NoiseLevels(high_share)
 
     def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
@@ -116,7 +122,14 @@ def train(
             batch["perturbation"].float(),
             conditional,
         )
-        return denoising_loss(lambda x, t: model(x, t, condition), groups, batch["t"], schedule, prediction)
+        return denoising_loss(
+            lambda x, t: model(x, t, condition),
+            groups - subtract(keyframes),
+            batch["t"],
+            schedule,
+            prediction,
+            least_weight,
+        )
 
     def validate(model: nn.Module) -> dict[str, float]:
         with torch.random.fork_rng():

@@ -128,6 +128,28 @@ class GroupEmbedding(Temporal):
         return [self.perturbation_merge, self.skip_frames_merge]
 
 
+def zero_base(keyframes: Tensor) -> Tensor:
+    """Nothing is known beforehand: (B, C, G+1, h, w) to zeros (B, 3·C, G, h, w)."""
+    return split_groups(linear_blend(keyframes))[1].zero_()
+
+
+def blend_base(keyframes: Tensor) -> Tensor:
+    """The groups of the linear blend of neighbouring keyframes: (B, C, G+1, h, w) to (B, 3·C, G, h, w)."""
+    return split_groups(linear_blend(keyframes))[1]
+
+
+def linear_blend(keyframes: Tensor) -> Tensor:
+    """Linear interpolation over time: (B, C, G+1, h, w) to (B, C, 4G+1, h, w), keyframes in their places."""
+    share = torch.arange(MISSING + 1, device=keyframes.device, dtype=keyframes.dtype) / (MISSING + 1)
+    left, right = keyframes[:, :, :-1, None], keyframes[:, :, 1:, None]
+    frames = torch.lerp(left, right, share.reshape(-1, 1, 1)).flatten(2, 3)
+    return torch.cat((frames, keyframes[:, :, -1:]), dim=2)
+
+
+GROUP_BASES: dict[str, Callable[[Tensor], Tensor]] = {"zero": zero_base, "blend": blend_base}
+"""What the diffused groups are differences from: nothing (the paper, the official code) or the linear blend, which a
+small model then never has to learn."""
+
 TEXT_POOLING = {"before": True, "after": False}
 
 
@@ -145,6 +167,7 @@ class InterpolationUNet(Trunk):
             raise ValueError(f"trunk.temporal must be 'none' for interpolation; got {config.trunk.temporal!r}")
         make = Maker(config.trunk, operations, device, dtype)
         super().__init__(make, _kind(config))
+        self.base = named(GROUP_BASES, "base", config.base)
         self.pool_first = named(TEXT_POOLING, "text_pooling", config.text_pooling)
         self.fixed_perturbation = config.fixed_perturbation
         self.group_embedding = GroupEmbedding(make)

@@ -101,14 +101,15 @@ def denoise(
     sampler: Sampler,
     prediction: str,
     noise: NoiseSource,
-    threshold_quantile: float | None = None,
+    limit: Callable[[Tensor], Tensor] = threshold_x0,
     callback: Callback | None = None,
 ) -> Tensor:
     """Turn noise x (B, C, T, h, w), float32, into a clean latent along `schedule.times`.
 
-    `predict(x, t)` gives the guided output of a network of kind `prediction` at network times t (B,); see
-    `thresholding.threshold_x0` for `threshold_quantile`. `callback(step, total, x0)` is called after every step, with
-    step from 1 to total and the current clean prediction. Raises Stopped when the callback raises or returns it.
+    `predict(x, t)` gives the guided output of a network of kind `prediction` at network times t (B,); `limit` keeps the
+    predicted clean latent in range, see `thresholding.threshold_x0`. `callback(step, total, x0)` is called after every
+    step, with step from 1 to total and the current clean prediction. Raises Stopped when the callback raises or returns
+    it.
     """
     total = len(schedule.times)
     previous: Step | None = None
@@ -118,7 +119,7 @@ def denoise(
         alpha_next, sigma_next = _level(schedule, schedule.times[index + 1]) if index + 1 < total else (1.0, 0.0)
         output = predict(x, t)
         scale = [torch.tensor(value, dtype=x.dtype) for value in (alpha, sigma)]
-        x0 = threshold_x0(to_x0(prediction, output, x, *scale), threshold_quantile)
+        x0 = limit(to_x0(prediction, output, x, *scale))
         step = Step(x, x0, alpha, sigma, alpha_next, sigma_next, previous)
         x = sampler(step, noise)
         previous = dataclasses.replace(step, previous=None)

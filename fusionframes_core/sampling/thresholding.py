@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def threshold_x0(x0: Tensor, quantile: float | None) -> Tensor:
+def threshold_x0(x0: Tensor, quantile: float | None = None) -> Tensor:
     """Clip x0 (B, C, T, h, w) to [−1, 1], or scale each frame into it by its own quantile of |x0|.
 
     With a quantile each frame is clipped to ±max(1, quantile of its |x0|) and divided by that. What counts as one

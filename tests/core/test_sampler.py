@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -124,7 +125,7 @@ def test_the_network_sees_the_scaled_times_once_each() -> None:
         return x
 
     noise = noise_of(0)
-    denoise(predict, noise(SHAPE), schedule, SAMPLERS["ddpm"], "epsilon", noise, 0.98)
+    denoise(predict, noise(SHAPE), schedule, SAMPLERS["ddpm"], "epsilon", noise, partial(threshold_x0, quantile=0.98))
     assert seen == [750, 500, 250, 0]
 
 

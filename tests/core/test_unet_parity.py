@@ -93,7 +93,7 @@ def test_keyframe_1_1(golden_dir: Path) -> None:
 def interpolate(golden_dir: Path, version: str, attention: bool, fixed: int | None, pooling: str) -> None:
     official, weights, case = load(golden_dir, f"{version}_interpolation_unet")
     trunk = unet_config(official, "sum", temporal="none")
-    unet = InterpolationUNet(InterpolationConfig(trunk, "convex", attention, False, fixed, pooling))
+    unet = InterpolationUNet(InterpolationConfig(trunk, "convex", attention, False, fixed, pooling, "zero"))
     unet.load_state_dict(convert_unet(weights, "interpolation"), strict=True)
     x = as_video(case["in/x"])
     keyframes = torch.cat((x[:, :4], x[:, 16:, -1:]), dim=2)

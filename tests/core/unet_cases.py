@@ -48,6 +48,7 @@ def interpolation_config(**changes: Any) -> InterpolationConfig:
         extra_temporal_convs=True,
         fixed_perturbation=None,
         text_pooling="after",
+        base="zero",
     )
     return replace(official, **changes)
 

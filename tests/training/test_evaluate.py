@@ -212,6 +212,8 @@ def test_interpolation_is_compared_frame_by_frame() -> None:
         assert report["pass 1"][kind]["gain"]["linear latents"] == pytest.approx(0.0, abs=1e-3)
         assert report["pass 1"][kind]["gain"]["linear pixels, decoded"] == pytest.approx(0.0, abs=1e-3)
         assert report["pass 1"][kind]["psnr"]["ceiling"] == MAX_PSNR
+    quick = [entry["interpolation"] for name, entry in report["pass 1"]["fast"]["by_motion"].items() if "quick" in name]
+    assert report["pass 1"]["quick"]["psnr"]["interpolation"] == pytest.approx(sum(quick) / len(quick))
     assert report["reached"] == {
         "fast: linear latents +3.0 dB": False,
         "fast: linear pixels, decoded +2.0 dB": False,
