@@ -23,7 +23,8 @@ MIN_VALUE = 0.3  # darker than this has no colour
 
 FOLDS = {"triangle": 3, "square": 4, "star": 5}
 HARMONIC = {"triangle": 0.275, "square": 0.137, "star": 0.31}  # of the ideal outline's radial profile
-STAR_SOLIDITY = 0.8
+STAR_SOLIDITY = 0.88  # a star has less (ideally 0.6)
+FULL_SOLIDITY = 0.8  # square and triangle have more (ideally 1)
 
 LARGE_RADIUS = 9.3
 MIN_TRAVEL = 11.0  # pixels, end to end
@@ -100,9 +101,8 @@ def _frame_shape(waves: Array, solidity: float) -> str:
     best = max(strength, key=lambda name: strength[name])
     if strength[best] < 0.5:
         return "circle" if solidity > 0.9 else UNKNOWN
-    if (best == "star") != (solidity < STAR_SOLIDITY):
-        return UNKNOWN
-    return best
+    fits = solidity < STAR_SOLIDITY if best == "star" else solidity > FULL_SOLIDITY
+    return best if fits else UNKNOWN
 
 
 def name_motion(seen: Track, shape: str) -> tuple[str, str | None, dict[str, float]]:
@@ -147,9 +147,11 @@ def _line(time: Array, values: Array) -> tuple[float, float]:
 
 def _turn(time: Array, profile: NDArray[np.complexfloating], shape: str) -> tuple[float, float]:
     """Degrees that the outline's k-fold wave turns in the clip, and how steadily. A wobble goes back and forth."""
-    if shape not in FOLDS:
+    if shape == "circle":
         return 0.0, 0.0
-    fold = FOLDS[shape]
+    waves = np.median(np.abs(profile), axis=0)
+    strongest = max(FOLDS, key=lambda name: waves[FOLDS[name]] / HARMONIC[name])
+    fold = FOLDS[strongest if shape == UNKNOWN else shape]
     angle = np.degrees(np.unwrap(np.angle(profile[:, fold]))) / -fold
     return _line(time, angle)
 
