@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import ScheduleConfig
-from .models.interpolation import InterpolationCondition, merge_groups
+from .models.interpolation import InterpolationCondition, InterpolationUNet, merge_groups
 from .models.text_encoder import TextContext
 from .models.unet import KeyframeCondition
 from .sampling.guidance import ContextGuidance, Guidance, GuidedModel, TextGuidance, TextImageGuidance
@@ -147,7 +147,7 @@ def sample_keyframes_from_image(
 
 
 def interpolate(
-    unet: nn.Module,
+    unet: InterpolationUNet,
     frames: Tensor,
     contexts: tuple[TextContext, TextContext],
     guidance: float,

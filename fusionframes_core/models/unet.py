@@ -34,7 +34,7 @@ class SeparateConditioning(nn.Module):
     def __init__(self, make: Maker) -> None:
         super().__init__()
 
-    def forward(self, time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
         """time (B, E), frame (B·T, E): what temporal norms see, and what temporal attention's first norm sees."""
         return F.silu(time), F.silu(frame)
 
@@ -42,25 +42,32 @@ class SeparateConditioning(nn.Module):
 class SumConditioning(SeparateConditioning):
     """Official 1.1: every temporal norm sees the sum of the time and the frame embedding."""
 
-    def forward(self, time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
         total = F.silu(time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame)
         return total, total
 
 
 class MixedConditioning(Temporal):
-    """Ours: the sum, then a residual MLP that trains, so that the meaning of a frame's number can depend on the text.
+    """Ours: the sum and the mean of the text, then a residual MLP: what a frame's number means may depend on words.
 
-    The sum alone leaves that to the frozen time embedding; where something is in frame k is decided by both.
+    The sum alone has the text as the frozen image model pooled it, which need not keep what only a video shows: "left"
+    and "right" make the same pictures.
     """
 
     def __init__(self, make: Maker) -> None:
         super().__init__()
         width = make.config.time_embed_dim
+        self.text = make.linear(make.config.context_dim, width)
         self.linear_in = make.linear(width, width)
         self.linear_out = make.linear(width, width)
 
-    def forward(self, time: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        total = time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame
+    def forward(  # type: ignore[override]
+        self, time: Tensor, frame: Tensor, condition: KeyframeCondition
+    ) -> tuple[Tensor, Tensor]:
+        attended = condition.mask[..., None].to(condition.context.dtype)
+        mean = (condition.context * attended).sum(dim=1) / attended.sum(dim=1).clamp(min=1)
+        video = time + self.text(mean)
+        total = video.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame
         total = F.silu(total + self.linear_out(F.silu(self.linear_in(F.silu(total)))))
         return total, total
 
@@ -173,7 +180,7 @@ class UNet(Trunk):
         time = self.feature_pooling(self.to_time_embed(t, x.dtype), condition.context, mask)
         temporal = attention = None
         if self.frame_embedding is not None and self.combine is not None and not condition.image:
-            temporal, attention = self.combine(time, self.frame_embedding(condition, x.dtype))
+            temporal, attention = self.combine(time, self.frame_embedding(condition, x.dtype), condition)
         still = temporal is None
         in_layer = self.image_in_layer if condition.image and self.image_in_layer is not None else self.in_layer
         seen = TrunkCondition(
