@@ -104,7 +104,10 @@ runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS
 runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes.yaml
 
-runs/interp/interpolation.safetensors: runs/image/image.safetensors
+runs/interp_frames/interpolation.safetensors: runs/image/image.safetensors
+	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_frames.yaml
+
+runs/interp/interpolation.safetensors: runs/interp_frames/interpolation.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp.yaml
 
 runs/image_decoder/movq.safetensors: runs/autoencoder/movq.safetensors

@@ -156,7 +156,7 @@ _SCHEDULE_TINY = ScheduleConfig(
     prediction="v",
     threshold_quantile=None,
     sampler="ddim",
-    steps=25,
+    steps=20,
 )
 TINY = ModelConfig(
     name="tiny",
@@ -183,7 +183,7 @@ TINY = ModelConfig(
         text_pooling="before",
         base="blend",
     ),
-    interpolation_schedule=replace(_SCHEDULE_TINY, steps=10),
+    interpolation_schedule=replace(_SCHEDULE_TINY, steps=2),
     movq=MoVQConfig(
         latent_channels=4,
         channels=48,
