@@ -104,20 +104,22 @@ def prepare(
     seed: int = 0,
     held_out: bool = False,
     preset: str = "tiny",
+    decoder: str = "image",
 ) -> None:
     """Encode `count` clips with the image encoder in `movq` and write them to `output`.
 
     Args:
         output: safetensors file to write.
-        movq: image autoencoder weights.
+        movq: autoencoder weights, of which the encoder counts.
         kind: "keyframes" or "windows".
         count: number of clips.
         seed: of the scenes.
         held_out: draw from the combinations that training never sees.
         preset: model whose MoVQ configuration the weights have.
+        decoder: the decoder in `movq` (Table 3): "image" for a base stage's file, the preset's own for a finished one.
     """
     config = PRESETS[preset]
-    model = MoVQ(dataclasses.replace(config.movq, decoder="image"))
+    model = MoVQ(dataclasses.replace(config.movq, decoder=decoder))
     load_weights(model, movq)
     clips = encode_clips(model.eval(), kind, count, seed, held_out, config.size[0])
     settings = {"kind": kind, "count": count, "seed": seed, "held_out": held_out}

@@ -26,24 +26,34 @@ from .objectives import NoiseLevels, denoising_loss, encode_captions
 from .train_image import image_config, load_text_encoder
 
 
-def keyframe_model(preset: str, image: Path) -> UNet:
-    """The keyframe U-Net over the image weights, its temporal parts an identity, the rest frozen."""
+def keyframe_model(preset: str, image: Path | None, init: Path | None) -> UNet:
+    """The keyframe U-Net, all but its temporal parts frozen.
+
+    From `init`, a finished or half-trained one, or else over the `image` weights with temporal parts that do nothing.
+    Raises ValueError when neither is given.
+    """
     config = PRESETS[preset].keyframe
-    base = UNet(image_config(config))
-    load_weights(base, image)
-    model = inflate_keyframe(base, config)
+    if init is not None:
+        model = UNet(config)
+        load_weights(model, init)
+    elif image is not None:
+        base = UNet(image_config(config))
+        load_weights(base, image)
+        model = inflate_keyframe(base, config)
+    else:
+        raise ValueError("image or init must name the weights to start from; got neither")
     freeze_spatial(model)
     return model
 
 
 def train(
     train: TrainSettings,
-    image: Path,
     clips: list[Path],
     text_encoder: Path,
     validation_clips: list[Path],
-    preset: str = "tiny",
+    image: Path | None = None,
     init: Path | None = None,
+    preset: str = "tiny",
     high_share: float = 0.65,
     least_weight: float = 0.1,
 ) -> None:
@@ -51,20 +61,18 @@ def train(
 
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
-        image: text-to-image weights, which stay frozen.
         clips: keyframe latents made by training.latents.
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
         validation_clips: latents of held-out combinations.
+        image: text-to-image weights, which stay frozen.
+        init: keyframe weights to start from instead.
         preset: model whose keyframe configuration is trained.
-        init: keyframe weights to start from.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
     """
     torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
-    model = keyframe_model(preset, image)
-    if init is not None:
-        load_weights(model, init)
+    model = keyframe_model(preset, image, init)
     encoder = load_text_encoder(text_encoder, preset)
     data, validation = load_clips(clips), load_clips(validation_clips)
     schedule = NoiseSchedule.from_config(config.keyframe_schedule)
