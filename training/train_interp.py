@@ -31,9 +31,20 @@ from .objectives import NoiseLevels, denoising_loss
 from .train_image import image_config, load_text_encoder
 
 
-def interpolation_model(preset: str, image: Path, input_copy: str, output_copy: str) -> InterpolationUNet:
-    """The interpolation U-Net made from the image weights (appendix 9)."""
+def interpolation_model(
+    preset: str, image: Path | None, init: Path | None, input_copy: str, output_copy: str
+) -> InterpolationUNet:
+    """The interpolation U-Net from `init`, or else made from the `image` weights (appendix 9).
+
+    Raises ValueError when neither is given.
+    """
     config = PRESETS[preset]
+    if init is not None:
+        model = InterpolationUNet(config.interpolation)
+        load_weights(model, init)
+        return model
+    if image is None:
+        raise ValueError("image or init must name the weights to start from; got neither")
     start = UNet(image_config(config.keyframe))
     load_weights(start, image)
     return inflate_interpolation(start, config.interpolation, input_copy, output_copy)
@@ -54,12 +65,12 @@ def perturb(keyframes: Tensor, levels: Tensor, schedule: NoiseSchedule) -> Tenso
 
 def train(
     train: TrainSettings,
-    image: Path,
     clips: list[Path],
     text_encoder: Path,
     validation_clips: list[Path],
-    preset: str = "tiny",
+    image: Path | None = None,
     init: Path | None = None,
+    preset: str = "tiny",
     input_copy: str = "first",
     output_copy: str = "replicate",
     high_share: float = 0.3,
@@ -73,12 +84,12 @@ def train(
 
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
-        image: text-to-image weights to start from.
         clips: window latents made by training.latents.
         text_encoder: folder with the text encoder, for its null embedding.
         validation_clips: window latents of held-out combinations.
-        preset: model whose interpolation configuration is trained.
+        image: text-to-image weights to start from.
         init: interpolation weights to start from instead.
+        preset: model whose interpolation configuration is trained.
         input_copy: where the image's input kernel goes (appendix 9: `first`).
         output_copy: `replicate` (appendix 9) or `fresh`.
         high_share: share of the noise levels drawn from the upper half.
@@ -90,9 +101,7 @@ def train(
     """
     torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
-    model = interpolation_model(preset, image, input_copy, output_copy)
-    if init is not None:
-        load_weights(model, init)
+    model = interpolation_model(preset, image, init, input_copy, output_copy)
     null = load_text_encoder(text_encoder, preset).null_context(1)
     data, validation = load_clips(clips), load_clips(validation_clips)
     schedule = NoiseSchedule.from_config(config.interpolation_schedule)
