@@ -24,6 +24,9 @@ from .checkpoints import atomic_path
 Frames = NDArray[np.uint8]
 VIDEO_SUFFIXES = (".mp4", ".gif")
 FRAME_NAME = "frame_{:04d}.png"
+# x264's macroblock-tree rate control reads uninitialised memory at widths that are no multiple of 128, 64 among them,
+# so that the same frames come out as different files.
+_X264_PARAMS = "mbtree=0"
 _CRF = "14"  # constant quality of x264: 0 is lossless, 18 looks so, 51 is worst
 _MAX_RATE_DENOMINATOR = 100_000
 
@@ -88,7 +91,8 @@ def write_mp4(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
     frames, rate = _check(frames), _rate(fps)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     with atomic_path(path) as partial, av.open(str(partial), "w", options={"movflags": "+faststart"}) as container:
-        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": _CRF, "preset": "medium"})
+        options = {"crf": _CRF, "preset": "medium", "x264-params": _X264_PARAMS}
+        stream: Any = container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -171,3 +174,21 @@ def test_an_interrupted_write_keeps_the_older_file(
         video.write_mp4(frames, path, 8)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="fills fresh memory by glibc's MALLOC_PERTURB_")
+def test_same_frames_same_file(root: Path, tmp_path: Path) -> None:
+    """The encoder's output does not depend on what lay in memory before, 64 pixels wide as the tiny model's videos."""
+    script = (
+        "import numpy as np, sys; from fusionframes_core.video import write_mp4; rng = np.random.default_rng(0);"
+        "small = (rng.random((30, 8, 8, 3)) * 255).astype(np.uint8);"
+        "write_mp4(small.repeat(8, 1).repeat(8, 2), sys.argv[1], 8.0)"
+    )
+    files = []
+    for fill in ("1", "85", "170"):
+        files.append(tmp_path / f"{fill}.mp4")
+        environment = {**os.environ, "MALLOC_PERTURB_": fill}
+        subprocess.run(
+            [sys.executable, "-c", script, str(files[-1])], env=environment, cwd=root, check=True, timeout=120
+        )
+    assert len({file.read_bytes() for file in files}) == 1
