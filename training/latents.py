@@ -21,12 +21,13 @@ from fusionframes_core.checkpoints import load_weights, save_weights
 from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.presets import PRESETS
 
-from .moving_shapes import CLIP_LENGTH, FAST_MOTIONS, Scene, keyframe_times, render, sample_scene
+from .moving_shapes import CLIP_LENGTH, FAST_MOTIONS, MOTIONS, Scene, keyframe_times, render, sample_scene
 from .train_autoencoder import to_pixels
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
 WINDOW = 33  # 9 keyframes and the three frames between every two
-KINDS = ("keyframes", "windows")
+KEYFRAME_MOTIONS: dict[str, tuple[str, ...]] = {"keyframes": tuple(MOTIONS), "turning": ("spinning", "circling")}
+KINDS = (*KEYFRAME_MOTIONS, "windows")
 
 
 @dataclasses.dataclass
@@ -42,11 +43,14 @@ class Clips:
 def draw_clip(rng: np.random.Generator, kind: str, held_out: bool | None = False) -> tuple[Scene, np.ndarray, int]:
     """A scene, the times to show it at, and the distance s between its frames.
 
-    "keyframes" are 16 frames from the clip's start; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip
+    "keyframes" are 16 frames from the clip's start, of every motion, and "turning" those of the motions that are learned
+    last; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip
     where they fit, with fast motions drawn more often.
     """
-    if kind == "keyframes":
-        return sample_scene(rng, held_out), keyframe_times(), int(keyframe_times()[1])
+    if kind in KEYFRAME_MOTIONS:
+        chosen = KEYFRAME_MOTIONS[kind]
+        fixed = {"motion": str(rng.choice(chosen))} if len(chosen) < len(MOTIONS) else {}
+        return sample_scene(rng, held_out, **fixed), keyframe_times(), int(keyframe_times()[1])
     if kind != "windows":
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     motion = {"motion": str(rng.choice(FAST_MOTIONS))} if rng.random() < 0.4 else {}
@@ -111,7 +115,7 @@ def prepare(
     Args:
         output: safetensors file to write.
         movq: autoencoder weights, of which the encoder counts.
-        kind: "keyframes" or "windows".
+        kind: one of KINDS.
         count: number of clips.
         seed: of the scenes.
         held_out: draw from the combinations that training never sees.

@@ -48,11 +48,11 @@ def foreground_weight(pixels: Tensor, weight: float) -> Tensor:
     return 1.0 + (weight - 1.0) * (distance > 0.15).float()
 
 
-def reconstruction_loss(output: Tensor, pixels: Tensor, weight: float) -> Tensor:
-    """Weighted L1 + 2·MSE; the mean weight is divided out."""
+def reconstruction_loss(output: Tensor, pixels: Tensor, weight: float, l1_weight: float = 1.0) -> Tensor:
+    """Weighted l1_weight · L1 + 2·MSE; the mean weight is divided out."""
     weights = foreground_weight(pixels, weight)
     error = (output - pixels).abs()
-    return ((error + 2.0 * error.square()) * weights).mean() / weights.mean()
+    return ((l1_weight * error + 2.0 * error.square()) * weights).mean() / weights.mean()
 
 
 def psnr(output: Tensor, pixels: Tensor) -> float:
@@ -74,6 +74,7 @@ def train(
     decoder_only: bool = False,
     latent_noise: float = 0.05,
     shape_weight: float = 4.0,
+    l1_weight: float = 1.0,
     latent_std: float = 0.5,
 ) -> None:
     """Train the image autoencoder of `preset` and write `movq.safetensors` to the run's folder.
@@ -85,6 +86,7 @@ def train(
         decoder_only: freeze the encoder.
         latent_noise: standard deviation of the noise on the latents.
         shape_weight: weight of the shape's pixels against the background's.
+        l1_weight: weight of the absolute error; that of the squared one is 2.
         latent_std: standard deviation towards which every latent channel is drawn.
     """
     torch.manual_seed(train.seed)  # of the initial weights
@@ -101,7 +103,7 @@ def train(
         output, latents = model(batch["pixels"], latent_noise)
         mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
         spread = mean.square().mean() + (std - latent_std).square().mean()
-        reconstruction = reconstruction_loss(output, batch["pixels"], shape_weight)
+        reconstruction = reconstruction_loss(output, batch["pixels"], shape_weight, l1_weight)
         return reconstruction + 0.1 * spread, {"psnr": psnr(output, batch["pixels"]), "spread": spread.item()}
 
     def validate(model: nn.Module) -> dict[str, float]:
