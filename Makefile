@@ -76,8 +76,8 @@ PROCESSES ?= 2
 PREPARE   := OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq runs/autoencoder/movq.safetensors
 TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_per_node $(PROCESSES) -m
 CONFIGS   := training/configs
-CLIPS     := $(addprefix runs/latents/,keyframes_0 keyframes_1 keyframes_held_out windows_0 windows_held_out)
-CLIPS     := $(addsuffix .safetensors,$(CLIPS))
+CLIPS     := keyframes_0 keyframes_1 keyframes_2 turning_0 keyframes_held_out windows_0 windows_1 windows_held_out
+CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
 train-tiny: runs/keyframes/keyframe.safetensors runs/interp/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny
@@ -94,8 +94,11 @@ $(CLIPS): runs/latents/%.safetensors: runs/autoencoder/movq.safetensors
 
 CLIPS_keyframes_0        := --kind keyframes --count 3000 --seed 1
 CLIPS_keyframes_1        := --kind keyframes --count 3000 --seed 2
+CLIPS_keyframes_2        := --kind keyframes --count 3000 --seed 3
+CLIPS_turning_0          := --kind turning --count 1600 --seed 11
 CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
 CLIPS_windows_0          := --kind windows --count 2000 --seed 1
+CLIPS_windows_1          := --kind windows --count 3000 --seed 12
 CLIPS_windows_held_out   := --kind windows --count 200 --seed 9 --held_out true
 
 runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS)

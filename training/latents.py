@@ -43,9 +43,9 @@ class Clips:
 def draw_clip(rng: np.random.Generator, kind: str, held_out: bool | None = False) -> tuple[Scene, np.ndarray, int]:
     """A scene, the times to show it at, and the distance s between its frames.
 
-    "keyframes" are 16 frames from the clip's start, of every motion, and "turning" those of the motions that are learned
-    last; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip
-    where they fit, with fast motions drawn more often.
+    "keyframes" are 16 frames from the clip's start, of every motion, and "turning" those of the motions that are
+    learned last; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip where they fit, with fast motions
+    drawn more often.
     """
     if kind in KEYFRAME_MOTIONS:
         chosen = KEYFRAME_MOTIONS[kind]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights, save_weights
-from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe
+from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe, temporal_parameters
 from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.models.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import PRESETS
@@ -29,19 +29,21 @@ from .train_image import image_config, load_text_encoder
 def keyframe_model(preset: str, image: Path | None, init: Path | None) -> UNet:
     """The keyframe U-Net, all but its temporal parts frozen.
 
-    From `init`, a finished or half-trained one, or else over the `image` weights with temporal parts that do nothing.
-    Raises ValueError when neither is given.
+    Over the `image` weights, with temporal parts that do nothing or, where `init` is given too, those of `init`;
+    without `image`, all of `init`. Raises ValueError when neither is given.
     """
+    if image is None and init is None:
+        raise ValueError("image or init must name the weights to start from; got neither")
     config = PRESETS[preset].keyframe
+    model = UNet(config)
     if init is not None:
-        model = UNet(config)
         load_weights(model, init)
-    elif image is not None:
+    if image is not None:
         base = UNet(image_config(config))
         load_weights(base, image)
-        model = inflate_keyframe(base, config)
-    else:
-        raise ValueError("image or init must name the weights to start from; got neither")
+        inflated = inflate_keyframe(base, config)
+        kept = {} if init is None else {name: value.detach() for name, value in temporal_parameters(model)}
+        model.load_state_dict(inflated.state_dict() | kept)
     freeze_spatial(model)
     return model
 
@@ -65,7 +67,7 @@ def train(
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
         validation_clips: latents of held-out combinations.
         image: text-to-image weights, which stay frozen.
-        init: keyframe weights to start from instead.
+        init: keyframe weights to start from; with `image`, their temporal parts only.
         preset: model whose keyframe configuration is trained.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.

@@ -1,0 +1,35 @@
+"""What the keyframe stage starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusionframes_core.checkpoints import save_weights
+from fusionframes_core.models.keyframe import temporal_parameters
+from fusionframes_core.models.unet import UNet
+from fusionframes_core.presets import TINY
+from training.train_image import image_config
+from training.train_keyframes import keyframe_model
+
+
+def test_start_is_image_weights_under_the_temporal_parts_of_init(tmp_path: Path) -> None:
+    """With both files every spatial weight is the image's and every temporal one is init's; only those train."""
+    torch.manual_seed(0)
+    image, init = UNet(image_config(TINY.keyframe)), UNet(TINY.keyframe)
+    save_weights(image.state_dict(), tmp_path / "image.safetensors", dtype=torch.float32)
+    save_weights(init.state_dict(), tmp_path / "init.safetensors", dtype=torch.float32)
+    model = keyframe_model("tiny", tmp_path / "image.safetensors", tmp_path / "init.safetensors")
+    temporal = dict(temporal_parameters(init))
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == set(temporal)
+    for name, value in model.state_dict().items():
+        source = temporal[name] if name in temporal else image.state_dict()[name]
+        assert torch.equal(value, source), name
+
+
+def test_start_needs_weights() -> None:
+    """Neither file is an error that names both arguments."""
+    with pytest.raises(ValueError, match="image or init must name the weights"):
+        keyframe_model("tiny", None, None)
