@@ -15,7 +15,7 @@ from fusionframes_core.presets import PRESETS
 def assemble(
     output: Path,
     text_encoder: Path = Path("runs/text_encoder/text_encoder.safetensors"),
-    keyframe: Path = Path("runs/keyframes/keyframe.safetensors"),
+    keyframe: Path = Path("runs/keyframes_2/keyframe.safetensors"),
     interpolation: Path = Path("runs/interp/interpolation.safetensors"),
     movq: Path = Path("runs/decoder/movq.safetensors"),
     preset: str = "tiny",

@@ -77,6 +77,7 @@ def train(
     frames: int = 8,
     latent_noise: float = 0.05,
     shape_weight: float = 4.0,
+    l1_weight: float = 1.0,
     flicker_weight: float = 0.5,
 ) -> None:
     """Train the temporal decoder of `preset` and write `movq.safetensors` to the run's folder.
@@ -89,6 +90,7 @@ def train(
         frames: frames of a sequence.
         latent_noise: largest standard deviation of the noise on a clip's latents.
         shape_weight: weight of the shape's pixels against the background's.
+        l1_weight: weight of the absolute error; that of the squared one is 2.
         flicker_weight: weight of the flicker term.
     """
     torch.manual_seed(train.seed)  # of the initial weights
@@ -99,7 +101,7 @@ def train(
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels = batch["pixels"]
         output = model(pixels, batch["noise"])
-        flat = reconstruction_loss(output, pixels, shape_weight)
+        flat = reconstruction_loss(output, pixels, shape_weight, l1_weight)
         trembling = flicker(output, pixels)
         return flat + flicker_weight * trembling, {"psnr": psnr(output.detach(), pixels), "flicker": trembling.item()}
 
