@@ -79,7 +79,7 @@ CONFIGS   := training/configs
 CLIPS     := keyframes_0 keyframes_1 keyframes_2 turning_0 keyframes_held_out windows_0 windows_1 windows_held_out
 CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
-train-tiny: runs/keyframes/keyframe.safetensors runs/interp/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_2/keyframe.safetensors runs/interp/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -106,6 +106,9 @@ runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS
 
 runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes.yaml
+
+runs/keyframes_2/keyframe.safetensors: runs/keyframes/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_2.yaml
 
 runs/interp_frames/interpolation.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_frames.yaml
