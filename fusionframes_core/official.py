@@ -41,7 +41,7 @@ REPOSITORIES = {"1.0": "ai-forever/KandinskyVideo", "1.1": "ai-forever/Kandinsky
 TEXT_REPOSITORY, TEXT_FOLDERS = "google/flan-ul2", ("text_encoder", "flan-ul2")
 CONFIGS_FILE, OWN_SECTION = "configs.json", "fusionframes"
 _CLASSES = {"keyframe": "UNet", "interpolation": "InterpolationUNet", "movq": "MoVQ", "image_movq": "MoVQ"}
-_SECTIONS = {"keyframe": "t2v", "interpolation": "interpolation"}  # of configs.json
+_SECTIONS = {"keyframe": "t2v", "interpolation": "interpolation"}  # of configs.json, for the U-Nets
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _open(folder: Path, version: str, name: str) -> tuple[WeightsFile, Identity]
     if name == "projections" and identity.kind != "projections":
         raise CheckpointError(f"{path} is {identity.phrase}, but the text projections of 1.1 were expected")
     require_kind(_CLASSES.get(name, ""), file, identity)
-    if identity.version not in (None, version):
+    if name in _SECTIONS and identity.version not in (None, version):  # autoencoders are alike in both
         raise CheckpointError(f"{path} is {identity.phrase}, but one of KandinskyVideo {version} was expected")
     return file, identity
 
@@ -124,9 +124,9 @@ def _read_configs(folder: Path) -> dict[str, Any]:
         return content
 
 
-def _hints(configs: dict[str, Any], section: str) -> Hints:
+def _hints(configs: dict[str, Any], name: str) -> Hints:
     """What configs.json says of what shapes do not tell; its U-Nets' arguments lie in `configs`, or bare."""
-    given = configs.get(section, {})
+    given = configs.get(_SECTIONS[name], {})
     given = given.get("configs", given)
     return Hints(**{name: int(given[name]) for name in ("head_dim", "groups") if name in given})
 
@@ -146,7 +146,7 @@ def _config(
         preset = PRESETS[version]
         text_shapes = _shapes(t5[0], t5[1].names) | _text_shapes(files)
         changes: dict[str, Any] = {
-            "keyframe": unet_config(shapes["keyframe"], version, _hints(configs, "t2v")),
+            "keyframe": unet_config(shapes["keyframe"], version, _hints(configs, "keyframe")),
             "interpolation": interpolation_config(shapes["interpolation"], version, _hints(configs, "interpolation")),
             "movq": movq_config(shapes["movq"], version if version == "1.1" else None),
             "text": text_config(
