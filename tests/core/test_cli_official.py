@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fusionframes_core.__main__ import main
-from fusionframes_core.video import read_video
+from fusionframes_core.video import read_video, write_png
 from fusionframes_core.weights_file import open_weights
 
+RED = np.full((30, 40, 3), (255, 0, 0), np.uint8)
 QUICK = ["--keyframes", "3", "--passes", "1", "--steps", "1", "--interpolation-steps", "1", "--size", "16x16"]
 
 
@@ -61,7 +62,7 @@ def test_generate_from_a_folder_of_official_files(
     out, folder = tmp_path / "out.mp4", official[version][1]
     extra = ["--offload", "disk", "--text-mode", "layers", "--device", "cpu"]
     if version == "1.1":
-        Image.new("RGB", (40, 30), "red").save(tmp_path / "first.png")
+        write_png(RED, tmp_path / "first.png")
         extra += ["--image", str(tmp_path / "first.png"), "--motion", "extreme"]
     command = ["generate", "--model", str(folder), "--prompt", "a red circle", "--out", str(out), *QUICK, *extra]
     assert main(command) == 0, capsys.readouterr().err
@@ -72,7 +73,7 @@ def test_generate_from_a_folder_of_official_files(
 def test_an_image_for_a_model_that_takes_none_is_refused(
     official: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.new("RGB", (40, 30), "red").save(tmp_path / "first.png")
+    write_png(RED, tmp_path / "first.png")
     command = ["generate", "--model", str(official["1.0"][1]), "--prompt", "x", "--out", str(tmp_path / "o.mp4")]
     assert main([*command, "--image", str(tmp_path / "first.png")]) == 2
     assert "image must be left out: kandinsky-video-1.0 does not start from an image" in capsys.readouterr().err
