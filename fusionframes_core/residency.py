@@ -89,8 +89,8 @@ def _folder(name_or_folder: str | Path) -> Path:
     names = " or ".join(repr(name) for name in BUNDLED)
     official = " or ".join(files["keyframe"] + ".pt" for files in OFFICIAL_FILES.values())
     raise CheckpointError(
-        f"model must be {names} or a folder with a {CONFIG_FILE} or official files ({official}); "
-        f"got {str(name_or_folder)!r}"
+        f"model must be {names} or a folder with a {CONFIG_FILE}; got {str(name_or_folder)!r} "
+        f"(a folder of official files has {official})"
     )
 
 
