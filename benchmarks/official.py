@@ -87,7 +87,7 @@ def _randomise(model: nn.Module) -> nn.Module:
     """No part is silent: what starts at zero (norms, merges) gets random values too."""
     for parameter in model.parameters():
         if not parameter.any():
-            parameter.fill_(0.3) if parameter.numel() == 1 else parameter.normal_(0, 0.02)
+            parameter.fill_(0.3) if parameter.numel() == 1 else parameter.normal_(0, 0.01)
     return model.eval()
 
 
