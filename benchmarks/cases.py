@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness import Case, Sides, Work
+from benchmarks.official import official_cases
 from fusionframes_core.models.decode import decode_chunked
 from fusionframes_core.models.movq import DECODERS, MoVQ
 from fusionframes_core.models.temporal import TEMPORAL_BLOCKS
@@ -122,4 +123,5 @@ CASES = (
         for name in DECODERS
         if name != "image"
     ),
+    *official_cases(),
 )

@@ -79,7 +79,7 @@ def memory_of(case: str, side: str, small: bool) -> float | None:
     """MB by which one run of a side raises the peak of a fresh process; None where the system does not tell."""
     command = [sys.executable, "-m", "benchmarks", "--memory-of", case, side, *(["--small"] if small else [])]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout)
+    return json.loads(answer.stdout.splitlines()[-1])  # the code that is measured may print too
 
 
 @torch.inference_mode()
@@ -91,12 +91,12 @@ def peak_growth(work: Work) -> float | None:
     if not STATUS.is_file():
         return None
     CLEAR_REFS.write_text("5")  # forget the peak so far
-    before = _status_mb("VmRSS")
+    before = status_mb("VmRSS")
     work()
-    return max(_status_mb("VmHWM") - before, 0.0)
+    return max(status_mb("VmHWM") - before, 0.0)
 
 
-def _status_mb(name: str) -> float:
+def status_mb(name: str) -> float:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
 

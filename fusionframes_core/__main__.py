@@ -1,4 +1,4 @@
-"""The command line: `python -m fusionframes_core generate | interpolate | inspect`.
+"""The command line: `python -m fusionframes_core generate | interpolate | convert | inspect`.
 
 Exit codes: 0 done; 1 the machine failed (memory, disk); 2 bad input, one sentence on stderr; 130 interrupted.
 """
@@ -16,7 +16,12 @@ import torch
 from . import commands
 from .options import make_parser
 
-COMMANDS = {"generate": commands.generate, "interpolate": commands.interpolate, "inspect": commands.inspect}
+COMMANDS = {
+    "generate": commands.generate,
+    "interpolate": commands.interpolate,
+    "convert": commands.convert,
+    "inspect": commands.inspect,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

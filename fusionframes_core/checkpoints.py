@@ -1,4 +1,4 @@
-"""Reading and writing weights: safetensors only, nothing is ever unpickled.
+"""Reading and writing weights and model folders.
 
 Models are built first and loaded then: `build(config)`, `load_weights(model, path)`. A model folder holds
 `config.json`, `tokenizer.json` and one safetensors file for each model.
@@ -16,39 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import InterpolationConfig, ModelConfig, MoVQConfig, UNetConfig, from_dict, to_dict
+from .loading import check_weights as check_weights
+from .loading import load_file
+from .models.casting import FP8, operations_for, stored_type
 from .models.interpolation import InterpolationUNet
+from .models.layers import TorchOperations
 from .models.movq import MoVQ
 from .models.text_encoder import TextEncoder, load_tokenizer
 from .models.unet import UNet
+from .weights_file import CheckpointError as CheckpointError
+from .weights_file import open_weights
 
 BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 MODEL_FILES = ("text_encoder", "keyframe", "interpolation", "movq")
-_NAMED_KEYS = 6  # of each kind in an error's sentence; the exception carries all of them
 
 MODEL_CLASSES: dict[type, Any] = {UNetConfig: UNet, InterpolationConfig: InterpolationUNet, MoVQConfig: MoVQ}
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be loaded, or does not fit the model; says so in one sentence.
-
-    `missing`, `unexpected` and `mismatched` name every key that does not fit.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        missing: tuple[str, ...] = (),
-        unexpected: tuple[str, ...] = (),
-        mismatched: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(message)
-        self.missing, self.unexpected, self.mismatched = missing, unexpected, mismatched
 
 
 @dataclass(frozen=True)
@@ -60,33 +47,23 @@ class ModelParts:
     keyframe: UNet
     interpolation: InterpolationUNet
     movq: MoVQ
+    image_movq: MoVQ | None = None  # 1.1: of the first image; None: the video's
 
 
 def build(
     config: UNetConfig | InterpolationConfig | MoVQConfig,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    operations: Any = TorchOperations,
 ) -> Any:
     """The model that `config` describes, with memory but no weights (device "meta": not even memory)."""
-    return MODEL_CLASSES[type(config)](config, device=device, dtype=dtype)
+    return MODEL_CLASSES[type(config)](config, operations, device=device, dtype=dtype)
 
 
 def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a safetensors file, memory-mapped.
-
-    Raises CheckpointError when the file is missing, cut short, or no safetensors file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no weights at {path}: the file does not exist")
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"cannot load {path}: it must be a complete safetensors file, and this one was cut short or has another "
-            f"format ({error})"
-        ) from error
+    """The tensors of a weights file under the file's own names, memory-mapped. Raises CheckpointError."""
+    file = open_weights(path)
+    return {name: tensor.to(device) for name, tensor in file.tensors(file.entries).items()}
 
 
 def load_weights(
@@ -95,42 +72,13 @@ def load_weights(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Load a safetensors file into `model`, strictly.
+    """Load a file of our or of official names (safetensors, or a PyTorch file of tensors) into `model`, strictly.
 
     A model on the meta device takes the file's tensors as they are mapped (in `dtype`, on `device`, if given); any
     other keeps its own types and devices and copies. Raises CheckpointError that names every missing, unexpected and
     mis-shaped key; the model is unchanged then.
     """
-    weights = read_weights(path)
-    check_weights(model, weights, str(path))
-    on_meta = any(tensor.is_meta for tensor in model.state_dict().values())
-    if on_meta:
-        weights = {key: tensor.to(device or "cpu", _cast(tensor, dtype)) for key, tensor in weights.items()}
-    model.load_state_dict(weights, strict=True, assign=on_meta)
-
-
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise CheckpointError unless `weights` has exactly the model's keys and shapes."""
-    own = model.state_dict()
-    missing = tuple(key for key in own if key not in weights)
-    unexpected = tuple(key for key in weights if key not in own)
-    mismatched = tuple(key for key in own if key in weights and own[key].shape != weights[key].shape)
-    if not (missing or unexpected or mismatched):
-        return
-    shapes = [f"{key} is {tuple(weights[key].shape)}, not {tuple(own[key].shape)}" for key in mismatched]
-    kinds = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-    problems = "; ".join(f"{len(keys)} keys are {kind} ({_some(keys)})" for kind, keys in kinds if keys)
-    name = type(model).__name__
-    raise CheckpointError(f"{source} does not fit {name}: {problems}", missing, unexpected, mismatched)
-
-
-def _some(keys: Any) -> str:
-    named = ", ".join(keys[:_NAMED_KEYS])
-    return named if len(keys) <= _NAMED_KEYS else f"{named} and {len(keys) - _NAMED_KEYS} more"
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    load_file(model, open_weights(path), device, dtype)
 
 
 def save_weights(
@@ -141,16 +89,24 @@ def save_weights(
 ) -> None:
     """Write a safetensors file whole or not at all; floating-point tensors become `dtype` (None: as they are).
 
-    Raises ValueError when a finite weight overflows in `dtype`.
+    In 8 bits (float8_e4m3fn) only matrices are stored. Raises ValueError when a finite weight overflows in `dtype`.
     """
-    weights: dict[str, Tensor] = {}
-    for key, tensor in state_dict.items():
-        converted = tensor.detach().to("cpu", _cast(tensor, dtype), copy=True).contiguous()
-        if converted.is_floating_point() and not torch.equal(tensor.isfinite().cpu(), converted.isfinite()):
-            raise ValueError(f"{key} overflows in {converted.dtype}; save it in torch.bfloat16 or torch.float32")
-        weights[key] = converted
+    weights = {key: converted(key, tensor, dtype) for key, tensor in state_dict.items()}
     with atomic_path(path) as partial:
         save_file(weights, partial, metadata={"format": "pt", **(metadata or {})})
+
+
+def converted(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A copy of a weight as `save_weights` stores it. Raises ValueError when a finite number overflows."""
+    kept = tensor.dtype if dtype is None or not tensor.is_floating_point() else stored_type(name, tensor.ndim, dtype)
+    copy = tensor.detach().to("cpu", kept, copy=True).contiguous()
+    if copy.is_floating_point() and not torch.equal(_finite(tensor).cpu(), _finite(copy)):
+        raise ValueError(f"{name} overflows in {copy.dtype}; save it in torch.bfloat16 or torch.float32")
+    return copy
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    return (tensor.float() if tensor.dtype.itemsize == 1 else tensor).isfinite()
 
 
 @contextlib.contextmanager
@@ -199,28 +155,48 @@ def load_model_folder(
     """Load "tiny" or a model folder. Raises CheckpointError that names the file that is missing or does not fit."""
     folder = model_folder(name_or_folder)
     config = load_config(folder)
+    parts = {name: load_part(folder, config, name, dtype, device) for name in part_names(config)}
+    return ModelParts(config=config, **parts)
+
+
+def load_part(folder: Path, config: ModelConfig, name: str, dtype: torch.dtype, device: torch.device | str) -> Any:
+    """One of `part_names`, in evaluation mode."""
+    kept = part_dtype(name, dtype)
+    if name == "text_encoder":
+        model: Any = TextEncoder(config.text, read_tokenizer(folder / TOKENIZER_FILE), device="meta")
+    else:
+        model = build(getattr(config, name), device="meta", operations=operations_for(kept))
+    load_weights(model, folder / f"{name}.safetensors", device, kept)
+    return model.eval().requires_grad_(False)
+
+
+def read_tokenizer(path: Path) -> Any:
+    """The tokenizer. Raises CheckpointError when it is missing or none."""
     try:
-        tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+        return load_tokenizer(path)
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(str(error)) from error
-    models = {
-        "text_encoder": TextEncoder(config.text, tokenizer, device="meta"),
-        "keyframe": build(config.keyframe, device="meta"),
-        "interpolation": build(config.interpolation, device="meta"),
-        "movq": build(config.movq, device="meta"),
-    }
-    for name, model in models.items():
-        # T5 overflows in fp16; bf16 takes the same memory.
-        kept = torch.bfloat16 if name == "text_encoder" and dtype == torch.float16 else dtype
-        load_weights(model, folder / f"{name}.safetensors", device, kept)
-        model.eval().requires_grad_(False)
-    return ModelParts(config=config, **models)
+
+
+def part_names(config: ModelConfig) -> tuple[str, ...]:
+    """The models of a folder: MODEL_FILES, and the image autoencoder where the config has one."""
+    return MODEL_FILES if config.image_movq is None else (*MODEL_FILES, "image_movq")
+
+
+def part_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The type that a part is kept in when the model is asked for in `dtype`.
+
+    T5 overflows in fp16, and bf16 takes the same memory; in 8 bits only the U-Nets are worth it.
+    """
+    if name == "text_encoder" and dtype in (torch.float16, FP8):
+        return torch.bfloat16
+    return torch.bfloat16 if name in ("movq", "image_movq") and dtype == FP8 else dtype
 
 
 def save_model_folder(parts: ModelParts, folder: str | Path, dtype: torch.dtype | None = torch.float16) -> None:
     """Write a folder that `load_model_folder` reads; the config is written last, so that a half-written one is none."""
     folder = Path(folder)
-    for name in MODEL_FILES:
+    for name in part_names(parts.config):
         metadata = {"fusionframes": name, "model": parts.config.name}
         save_weights(getattr(parts, name).state_dict(), folder / f"{name}.safetensors", dtype, metadata)
     with atomic_path(folder / TOKENIZER_FILE) as partial:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from . import video
-from .checkpoints import load_config, model_folder
 from .config import ModelConfig
+from .exporting import convert_file
 from .inspection import inspect_path
 from .options import DTYPES, given_settings
 from .pipeline import FPS_FACTOR, FusionFramesPipeline
+from .residency import read_config
 from .settings import GenerationSettings, check_range, size_multiple
 
 MAX_SCALE = 64
@@ -28,11 +29,12 @@ def generate(arguments: argparse.Namespace) -> None:
     """Prompt → video file."""
     out = _check_output(arguments)
     sheet = _check_sheet(arguments.contact_sheet)
-    config = load_config(model_folder(arguments.model))
+    config = read_config(arguments.model, arguments.text_encoder)
     settings = GenerationSettings(**given_settings(arguments)).resolve(config)
+    image = _read_image(arguments.image, config)
     pipeline = _load(arguments)
     with _progress() as report:
-        result = pipeline(arguments.prompt, settings, callback=report)
+        result = pipeline(arguments.prompt, settings, callback=report, image=image)
     frames = video.enlarge(video.to_uint8(result.frames[0]), arguments.scale)
     video.write_video(frames, out, result.fps)
     if sheet is not None:
@@ -43,7 +45,7 @@ def generate(arguments: argparse.Namespace) -> None:
 def interpolate(arguments: argparse.Namespace) -> None:
     """Video file → video file with three new frames between every two, for each pass."""
     out = _check_output(arguments)
-    config = load_config(model_folder(arguments.model))
+    config = read_config(arguments.model, arguments.text_encoder)
     given = given_settings(arguments)
     passes = given.get("passes", 1)
     check_range("passes", passes, 1, 2)
@@ -58,7 +60,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
             f"{arguments.input} must have at least 2 frames to interpolate between; it has {len(pictures)}"
         )
     pipeline = _load(arguments)
-    text = pipeline.encode_text([arguments.prompt]) if config.interpolation_text else None
+    text = pipeline.encode_text([arguments.prompt], "interpolation") if config.interpolation_text else None
     fps = float(rate)
     with _progress() as report:
         latents = pipeline.encode(video.to_pixels(pictures)[None])
@@ -85,6 +87,26 @@ def interpolate(arguments: argparse.Namespace) -> None:
 def inspect(arguments: argparse.Namespace) -> None:
     """Print what a file or folder holds."""
     print(inspect_path(arguments.path))
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Official weights file → ours, or back."""
+    if Path(arguments.output).exists() and Path(arguments.output).resolve() == Path(arguments.input).resolve():
+        raise ValueError(f"the output must be another file than the input; got '{arguments.output}'")
+    video.check_writable(arguments.output)
+    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    identity, count = convert_file(arguments.input, arguments.output, arguments.layout, dtype)
+    print(f"{arguments.output}: {identity.title}, {count} tensors")
+
+
+def _read_image(path: str | None, config: ModelConfig) -> Tensor | None:
+    """The first frame that `--image` names, (1, 3, H, W) in [−1, 1]."""
+    if path is None:
+        return None
+    if not config.keyframe.image_input:
+        raise ValueError(f"image must be left out: {config.name} does not start from an image")
+    frames, _ = video.read_video(path, max_frames=1)
+    return video.to_pixels(frames)[None, :, 0]
 
 
 def _skip_frames(fps: float) -> int:
@@ -117,7 +139,14 @@ def _check_sheet(path: str | None) -> Path | None:
 def _load(arguments: argparse.Namespace) -> FusionFramesPipeline:
     device = _device(arguments.device)
     dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
-    return FusionFramesPipeline.from_pretrained(arguments.model, dtype=dtype, device=device)
+    return FusionFramesPipeline.from_pretrained(
+        arguments.model,
+        dtype=dtype,
+        device=device,
+        offload=arguments.offload,
+        text_encoder=arguments.text_encoder,
+        text_mode=arguments.text_mode,
+    )
 
 
 def _device(name: str) -> torch.device:

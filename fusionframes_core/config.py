@@ -1,6 +1,7 @@
-"""Sizes and choices of every model, as frozen dataclasses without defaults; `presets.py` holds the named values.
+"""Sizes and choices of every model, as frozen dataclasses; `presets.py` holds the named values.
 
-Each class round-trips through JSON: `to_dict(config)` and `from_dict(cls, data)`.
+Each class round-trips through JSON: `to_dict(config)` and `from_dict(cls, data)`. Fields have no defaults but those
+that came after the first model folders were written, which lack them.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ class TextEncoderConfig:
     d_ff: int
     num_layers: int
     num_heads: int
-    feed_forward: str  # transformers' feed_forward_proj, e.g. "gated-gelu" for Flan-UL2
+    feed_forward: str  # transformers' feed_forward_proj, e.g. "gated-silu" for Flan-UL2
     max_tokens: int
     context_dim: int
     fixed_length: bool  # every context has max_tokens tokens, or (False, official) the longest prompt's and one more
+    interpolation_head: str = "shared"  # or interpolation's own "null" embedding (1.0), or "full": a projection too
+    interpolation_projection: str = "own"  # of a full head; "keyframes": 1.1's code uses the keyframes' for both
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class ModelConfig:
     max_perturbation: int
     interpolation_text: bool  # 1.1: the prompt conditions interpolation, and context guidance drops it too
     drop_temporal: bool  # 1.1: context guidance's unconditional half (m = 0) has no temporal layers; 1.0 keeps them
+    image_movq: MoVQConfig | None = None  # 1.1: the autoencoder of the first image; None: the video's
+    image_noise: str = "gaussian"  # on the first image; "uniform" in [0, 1): 1.1's code
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -131,7 +136,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], data: dict[str, Any]) -> T:
     """Rebuild `cls` from `to_dict`'s output. Raises ValueError that names unknown and missing keys."""
     hints = typing.get_type_hints(cls)
-    unknown, missing = sorted(set(data) - set(hints)), sorted(set(hints) - set(data))
+    fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    unknown, missing = sorted(set(data) - set(hints)), sorted(needed - set(data))
     if unknown or missing:
         raise ValueError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}")
     return cls(**{key: _convert(hints[key], value) for key, value in data.items()})
@@ -142,6 +149,6 @@ def _convert(hint: Any, value: Any) -> Any:
         return from_dict(typing.cast(type, hint), value)
     if typing.get_origin(hint) is tuple:
         return tuple(value)
-    if isinstance(hint, types.UnionType) and value is None:
-        return None
+    if isinstance(hint, types.UnionType):
+        return None if value is None else _convert(typing.get_args(hint)[0], value)
     return value

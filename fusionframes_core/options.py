@@ -9,9 +9,12 @@ from typing import Any, NoReturn
 
 import torch
 
+from .exporting import LAYOUTS
+from .residency import OFFLOADS
 from .settings import GenerationSettings
+from .text_loading import MODES
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 INTERPOLATION_SETTINGS = (
     *("seed", "passes", "skip_frames", "perturbation", "interpolation_guidance", "interpolation_steps"),
     *("sampler", "size"),
@@ -83,6 +86,7 @@ def make_parser() -> Parser:
     generate = commands.add_parser("generate", help="make a video from a prompt", allow_abbrev=False)
     generate.add_argument("--prompt", required=True, help='what the video shows; "" for anything')
     add_settings(generate)
+    generate.add_argument("--image", metavar="FILE", help="the first frame, or a video whose first frame it is (1.1)")
     generate.add_argument("--contact-sheet", metavar="FILE.png", help="also write all keyframes on one picture")
 
     interpolate = commands.add_parser("interpolate", help="four times the frame rate of a video", allow_abbrev=False)
@@ -93,10 +97,25 @@ def make_parser() -> Parser:
 
     for command in (generate, interpolate):
         command.add_argument("--out", required=True, help="FILE.mp4, FILE.gif, or a folder for PNG frames")
-        command.add_argument("--model", default="tiny", help='"tiny" or a model folder (default: tiny)')
-        command.add_argument("--dtype", choices=DTYPES, help="default: fp32 on a CPU, bf16 on a GPU")
+        command.add_argument(
+            "--model", default="tiny", help='"tiny", a model folder, or a folder of official files (default: tiny)'
+        )
+        command.add_argument("--dtype", choices=DTYPES, help="of the weights (default: fp32 on a CPU, bf16 on a GPU)")
+        command.add_argument(
+            "--offload", choices=OFFLOADS, default="none", help="where a model is while another works (default: none)"
+        )
+        command.add_argument("--text-encoder", metavar="FOLDER", help="of google/flan-ul2, for official files")
+        command.add_argument(
+            "--text-mode", choices=MODES, default="full", help="how the text encoder is held (default: full)"
+        )
         command.add_argument("--device", default="auto", help="torch device (default: a GPU if there is one)")
         command.add_argument("--scale", type=int, default=1, help="write every pixel as SCALE x SCALE (default: 1)")
+
+    convert = commands.add_parser("convert", help="rewrite a weights file, official or ours", allow_abbrev=False)
+    convert.add_argument("input", metavar="IN", help="a .pt or .safetensors file")
+    convert.add_argument("output", metavar="OUT", help="a .safetensors or .pt file")
+    convert.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are)")
+    convert.add_argument("--layout", choices=LAYOUTS, default="ours", help="whose names (default: ours)")
 
     inspect = commands.add_parser("inspect", help="say what a weights file or model folder holds")
     inspect.add_argument("path", metavar="FILE_OR_FOLDER")

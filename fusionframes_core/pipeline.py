@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,29 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .checkpoints import ModelParts, load_model_folder
+from .checkpoints import ModelParts, part_names
 from .config import ModelConfig
+from .first_image import check_image, decode_images, encode_images, latent_size, make_first_image
+from .models.casting import compute_dtype
 from .models.decode import decode_chunked
 from .models.keyframe import frame_positions
-from .models.text_encoder import TextContext
+from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
+from .residency import Residency, open_model
 from .sampling.sampler import Callback, Stopped
-from .sampling.schedule import NoiseSchedule, add_noise
-from .settings import MOTION_SCORES, GenerationSettings
-from .stages import (
-    FirstImage,
-    Sampling,
-    interpolate,
-    sample_image,
-    sample_keyframes,
-    sample_keyframes_from_image,
-    stage_noise,
-)
+from .settings import GenerationSettings
+from .stages import Sampling, interpolate, sample_keyframes, sample_keyframes_from_image, stage_noise
 
 FPS_FACTOR = 4  # of one interpolation pass
-ENCODE_CHUNK = 8  # frames
-STILL_SCALE = 2  # 1.1 draws its first image at twice the video's size
 
 StageCallback = Callable[[str, int, int, Tensor], "Stopped | None"]
 
@@ -64,38 +56,74 @@ class FusionFramesPipeline:
     are `callback(step, total, x0)` with the whole video's predicted latents x0; see `sampling.sampler.denoise`.
     """
 
-    def __init__(self, parts: ModelParts) -> None:
-        self.parts = parts
-        self.config: ModelConfig = parts.config
-        self.text_encoder, self.keyframe = parts.text_encoder, parts.keyframe
-        self.interpolation, self.movq = parts.interpolation, parts.movq
+    def __init__(self, models: ModelParts | Residency) -> None:
+        self.residency = models if isinstance(models, Residency) else Residency.of_parts(models)
+        self.config: ModelConfig = self.residency.config
+        self._nulls: dict[str, Tensor] = {}  # so that the text encoder need not come back for them
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls,
+        name_or_folder: str | Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        offload: str = "none",
+        text_encoder: str | Path | None = None,
+        text_mode: str = "full",
     ) -> FusionFramesPipeline:
-        """Load "tiny" or a model folder. Raises checkpoints.CheckpointError (a ValueError) when it cannot be loaded."""
-        return cls(load_model_folder(name_or_folder, dtype, device))
+        """Load "tiny", a model folder or a folder of official files.
+
+        `dtype` may be float8_e4m3fn: the U-Nets' matrices in 8 bits, everything else and all arithmetic in bf16.
+        `offload` is where models are while another stage runs: "none" (on the device), "cpu" or "disk".
+        `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` "full", "8bit", "4bit" or "layers".
+        Raises checkpoints.CheckpointError (a ValueError) when a file cannot be loaded.
+        """
+        source = open_model(name_or_folder, dtype, device, text_encoder, text_mode)
+        return cls(Residency(source.config, source.loaders, device, offload))
+
+    @property
+    def parts(self) -> ModelParts:
+        """All models, each loaded if it is not."""
+        return ModelParts(self.config, **{name: self.residency.model(name) for name in part_names(self.config)})
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The text encoder, loaded if it is not."""
+        return self.residency.model("text_encoder")
+
+    @property
+    def keyframe(self) -> Any:
+        """The keyframe U-Net, loaded if it is not."""
+        return self.residency.model("keyframe")
+
+    @property
+    def interpolation(self) -> Any:
+        """The interpolation U-Net, loaded if it is not."""
+        return self.residency.model("interpolation")
+
+    @property
+    def movq(self) -> Any:
+        """The autoencoder of videos, loaded if it is not."""
+        return self.residency.model("movq")
 
     @property
     def models(self) -> tuple[nn.Module, ...]:
-        """Text encoder, keyframe U-Net, interpolation U-Net, MoVQ."""
-        return (self.text_encoder, self.keyframe, self.interpolation, self.movq)
+        """The models that are in memory."""
+        return self.residency.loaded()
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
-        return next(self.keyframe.parameters()).device
+        """Where the models work."""
+        return self.residency.device
 
     @property
     def num_bytes(self) -> int:
-        """Memory of all weights."""
+        """Memory of all weights that are loaded."""
         return sum(tensor.nbytes for model in self.models for tensor in model.state_dict().values())
 
     def to(self, device: torch.device | str) -> FusionFramesPipeline:
         """Move every model; returns self."""
-        for model in self.models:
-            model.to(device)
+        self.residency.move(device)
         return self
 
     @torch.no_grad()
@@ -104,6 +132,7 @@ class FusionFramesPipeline:
         prompt: str | list[str],
         settings: GenerationSettings | None = None,
         callback: StageCallback | None = None,
+        image: Tensor | None = None,
         **overrides: Any,
     ) -> GenerationResult:
         """Generate one video for each prompt ("" is unconditional).
@@ -111,18 +140,20 @@ class FusionFramesPipeline:
         `settings` and keyword `overrides` are GenerationSettings; they are checked before any work (ValueError).
         `callback(stage, step, total, latents)` follows every step of the stages "keyframes", "interpolation 1", ...
         and "decode"; what it raises, or a Stopped that it returns, ends the generation. A seed's keyframes
-        are the same for every number of passes.
+        are the same for every number of passes. `image` (3, H, W) or (B, 3, H, W) in [−1, 1], of any size, is the
+        first frame (1.1 models; without one they draw it themselves).
         """
         prompts = _check_prompts(prompt)
         chosen = replace(settings or GenerationSettings(), **overrides).resolve(self.config)
-        text = self.encode_text(prompts)
-        negative = self.encode_text([chosen.negative_prompt] * len(prompts)) if chosen.negative_prompt else None
-        keyframes = self._keyframes(text, negative, chosen, _stage(callback, "keyframes"))
+        pixels = check_image(image, len(prompts), self.config)
+        texts = self._encode_all(prompts, chosen.negative_prompt)
+        report = _stage(callback, "keyframes")
+        keyframes = self._keyframes(texts["keyframes"], texts.get("negative"), chosen, report, pixels)
         latents = keyframes
         for index in range(chosen.passes):
             latents = self.interpolate(
                 latents,
-                text=text,
+                text=texts.get("interpolation"),
                 seed=chosen.seed,
                 steps=chosen.interpolation_steps,
                 sampler=chosen.sampler,
@@ -136,9 +167,11 @@ class FusionFramesPipeline:
         return GenerationResult(frames, keyframes.cpu(), latents.cpu(), fps, chosen)
 
     @torch.no_grad()
-    def encode_text(self, prompts: list[str]) -> TextContext:
-        """Contexts (B, N, D) of prompts; an empty one gets the null context."""
-        return self.text_encoder.encode(prompts)
+    def encode_text(self, prompts: list[str], stage: str = "keyframes") -> TextContext:
+        """Contexts (B, N, D) of prompts for a stage ("keyframes" or "interpolation"); an empty one gets its null
+        context."""
+        with self._text_encoder() as encoder:
+            return encoder.encode_for(prompts, (stage,))[0]
 
     def sample_keyframes(
         self,
@@ -147,12 +180,17 @@ class FusionFramesPipeline:
         callback: Callback | None = None,
         height: int | None = None,
         width: int | None = None,
+        image: Tensor | None = None,
         **overrides: Any,
     ) -> Tensor:
-        """Keyframe latents (B, 4, T, h, w) for contexts; `overrides` are the GenerationSettings of this stage."""
+        """Keyframe latents (B, 4, T, h, w) for contexts; `overrides` are the GenerationSettings of this stage.
+
+        `image` is the first frame, as for the pipeline itself.
+        """
         size = (height or self.config.size[0], width or self.config.size[1])
         chosen = GenerationSettings(size=size, passes=0, **overrides).resolve(self.config)
-        return self._keyframes(text, negative, chosen, callback)
+        pixels = check_image(image, text.context.shape[0], self.config)
+        return self._keyframes(text, negative, chosen, callback, pixels)
 
     def interpolate(
         self,
@@ -166,7 +204,8 @@ class FusionFramesPipeline:
     ) -> Tensor:
         """One pass: latents (B, 4, T, h, w), T ≥ 2, to (B, 4, 4T − 3, h, w); the given frames stay as they are.
 
-        `text` is for models whose interpolation reads the prompt (None: unconditional); others ignore it. `guidance`
+        `text` (`encode_text(prompts, "interpolation")`) is for models whose interpolation reads the prompt (None:
+        unconditional); others ignore it. `guidance`
         is w of eq. 5. `overrides`: seed, sampler, perturbation.
         """
         config = self.config
@@ -181,14 +220,15 @@ class FusionFramesPipeline:
             **overrides,
         ).resolve(config)
         latents = latents.to(self.device, torch.float32)
-        null = self._null(text if config.interpolation_text else None, batch)
+        null = self._null(text if config.interpolation_text else None, batch, "interpolation")
         contexts = (text.to(self.device) if config.interpolation_text and text is not None else null, null)
         # The number of frames tells the passes of one video apart, however they are called.
         noise = stage_noise(chosen.seed, f"interpolation of {count}", batch, self.device)
         sampling = Sampling(config.interpolation_schedule, _known(chosen.interpolation_steps), chosen.sampler, callback)
         levels, weight = (skip_frames, chosen.perturbation), _known(chosen.interpolation_guidance)
         drop = config.drop_temporal
-        return interpolate(self.interpolation, latents, contexts, weight, levels, noise, sampling, drop)
+        with self.residency.stage("interpolation") as unet:
+            return interpolate(unet, latents, contexts, weight, levels, noise, sampling, drop)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, temporal: bool = True, callback: Callback | None = None) -> Tensor:
@@ -197,76 +237,71 @@ class FusionFramesPipeline:
         In overlapping chunks, so that memory is that of one; `temporal=False` decodes frame by frame. The callback's
         steps are the chunks.
         """
-        inputs = latents.to(self.device, next(self.movq.parameters()).dtype)
 
         def report(done: int, total: int) -> None:
             answer = callback(done, total, latents) if callback is not None else None
             if isinstance(answer, Stopped):
                 raise answer
 
-        if temporal:
-            return decode_chunked(self.movq, inputs, callback=report, output_device=latents.device)
-        chunks = inputs.split(ENCODE_CHUNK, dim=2)
-        decoded = []
-        for index, chunk in enumerate(chunks):
-            decoded.append(self.movq.decode(chunk, temporal=False).to(latents.device))
-            report(index + 1, len(chunks))
-        return torch.cat(decoded, dim=2)
+        with self.residency.stage("movq") as movq:
+            inputs = latents.to(self.device, compute_dtype(movq))
+            if temporal:
+                return decode_chunked(movq, inputs, callback=report, output_device=latents.device)
+            return decode_images(movq, inputs, latents.device, report)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) in [−1, 1] to latents (B, 4, T, h, w), float32, a few frames at a time."""
-        dtype = next(self.movq.parameters()).dtype
-        chunks = pixels.split(ENCODE_CHUNK, dim=2)
-        return torch.cat([self.movq.encode(chunk.to(self.device, dtype)).float() for chunk in chunks], dim=2)
+        with self.residency.stage("movq") as movq:
+            return encode_images(movq, pixels, self.device)
 
     def _keyframes(
-        self, text: TextContext, negative: TextContext | None, chosen: GenerationSettings, callback: Callback | None
+        self,
+        text: TextContext,
+        negative: TextContext | None,
+        chosen: GenerationSettings,
+        callback: Callback | None,
+        image: Tensor | None,
     ) -> Tensor:
         config = self.config
         batch = text.context.shape[0]
         text = text.to(self.device)
-        other = negative.to(self.device) if negative is not None else self._null(text, batch)
+        other = negative.to(self.device) if negative is not None else self._null(text, batch, "keyframes")
         positions = frame_positions(config.frame_positions, _known(chosen.num_frames), device=self.device)
         positions = positions.expand(batch, -1)
         noise = stage_noise(chosen.seed, "keyframes", batch, self.device)
         sampling = Sampling(config.keyframe_schedule, _known(chosen.steps), chosen.sampler, callback)
-        height, width = (side // self.movq.factor for side in _known(chosen.size))
-        weight = _known(chosen.guidance)
+        size, weight = latent_size(config, chosen), _known(chosen.guidance)
         if not config.keyframe.image_input:
-            size = (height, width)
-            return sample_keyframes(self.keyframe, text, other, weight, positions, size, noise, sampling)
-        image = self._first_image(text, other, chosen, sampling)
-        return sample_keyframes_from_image(self.keyframe, text, other, weight, positions, image, noise, sampling)
+            with self.residency.stage("keyframe") as unet:
+                return sample_keyframes(unet, text, other, weight, positions, size, noise, sampling)
+        first = make_first_image(self.residency, (text, other), chosen, sampling, image)
+        with self.residency.stage("keyframe") as unet:
+            return sample_keyframes_from_image(unet, text, other, weight, positions, first, noise, sampling)
 
-    def _first_image(
-        self, text: TextContext, negative: TextContext, chosen: GenerationSettings, sampling: Sampling
-    ) -> FirstImage:
-        """1.1: draw a still at twice the size, halve it, and put noise on its latent, uniform as upstream's."""
-        batch = text.context.shape[0]
-        height, width = (STILL_SCALE * side // self.movq.factor for side in _known(chosen.size))
-        noise = stage_noise(chosen.seed, "image", batch, self.device)
-        still = sample_image(
-            self.keyframe,
-            text,
-            negative,
-            _known(chosen.guidance),
-            (height, width),
-            noise,
-            replace(sampling, callback=None),
-        )
-        pixels = self.decode(still, temporal=False).float().clamp(-1, 1)
-        halved = functional.avg_pool3d(pixels, (1, STILL_SCALE, STILL_SCALE))
-        latent = self.encode(halved)
-        level = _known(chosen.noise_augmentation)
-        alpha, sigma = NoiseSchedule.from_config(sampling.schedule).alpha_sigma(torch.tensor(level))
-        uniform = torch.special.ndtr(noise(tuple(latent.shape)))
-        latent = add_noise(latent, uniform, alpha, sigma)
-        return FirstImage(latent, _known(chosen.image_guidance), MOTION_SCORES[_known(chosen.motion)], level)
+    def _encode_all(self, prompts: list[str], negative: str) -> dict[str, TextContext]:
+        """Every context that a generation needs, so that the text encoder can go before the U-Nets come."""
+        heads = ("keyframes", "interpolation") if self.config.interpolation_text else ("keyframes",)
+        with self._text_encoder() as encoder:
+            texts = dict(zip(heads, encoder.encode_for(prompts, heads), strict=True))
+            if negative:
+                texts["negative"] = encoder.encode([negative] * len(prompts))
+        return texts
 
-    def _null(self, text: TextContext | None, batch: int) -> TextContext:
-        """The null context, of the prompt's number of tokens as upstream (2 without a prompt)."""
-        return self.text_encoder.null_context(batch, text.context.shape[1] if text is not None else 2)
+    @contextmanager
+    def _text_encoder(self) -> Iterator[TextEncoder]:
+        with self.residency.stage("text_encoder") as encoder:
+            self._nulls = {head: encoder.null_of(head).detach().clone() for head in HEADS}
+            yield encoder
+
+    def _null(self, text: TextContext | None, batch: int, head: str) -> TextContext:
+        """A stage's null context, of the prompt's number of tokens as upstream (2 without a prompt)."""
+        if not self._nulls:
+            with self._text_encoder():
+                pass
+        shortest = self.config.text.max_tokens if self.config.text.fixed_length else 2
+        count = text.context.shape[1] if text is not None else shortest
+        return null_context(self._nulls[head], batch, count).to(self.device)
 
 
 def _known(value: Any) -> Any:

@@ -58,10 +58,11 @@ KANDINSKY_VIDEO_1_0 = ModelConfig(
         d_ff=16384,
         num_layers=32,
         num_heads=16,
-        feed_forward="gated-gelu",
+        feed_forward="gated-silu",
         max_tokens=128,
         context_dim=4096,
         fixed_length=False,
+        interpolation_head="null",
     ),
     keyframe=_KEYFRAME_1_0,
     keyframe_schedule=_KEYFRAME_SCHEDULE_1_0,
@@ -122,6 +123,9 @@ KANDINSKY_VIDEO_1_1 = replace(
     interpolation_guidance=0.5,
     interpolation_text=True,
     drop_temporal=True,
+    text=replace(KANDINSKY_VIDEO_1_0.text, interpolation_head="full", interpolation_projection="keyframes"),
+    image_movq=KANDINSKY_VIDEO_1_0.movq,
+    image_noise="uniform",
 )
 
 # FusionFrames Tiny: Moving Shapes at 64×64, latents (4, 8, 8) in [−1, 1]; weights in `tiny/`.

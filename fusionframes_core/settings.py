@@ -7,13 +7,14 @@ import numbers
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .config import ModelConfig
+from .config import ModelConfig, MoVQConfig
 from .sampling.sampler import SAMPLERS
 
 MAX_SEED = 2**64 - 1
 MAX_KEYFRAMES = 180  # frame positions of 1.0 are spread over 180
 MAX_PASSES = 2
 MAX_SKIP_FRAMES = 12  # section 4.2: s ∈ {1, ..., 12}
+MAX_MOTION = 1000
 MAX_STILL_NOISE = 999  # a time of the 1000-step schedule
 MOTION_SCORES = {"low": 1, "medium": 10, "high": 50, "extreme": 100}  # 1.1
 _DEFAULT_MOTION, _DEFAULT_IMAGE_GUIDANCE, _DEFAULT_NOISE_AUGMENTATION = "medium", 2.0, 20  # 1.1's call
@@ -44,7 +45,10 @@ class GenerationSettings:
     sampler: str | None = _option(None, f"sampler of both stages: {', '.join(SAMPLERS)}")
     size: tuple[int, int] | None = _option(None, "height and width in pixels")
     image_guidance: float | None = _option(None, "weight of the first image (1.1 models)")
-    motion: str | None = _option(None, f"amount of motion (1.1 models): {', '.join(MOTION_SCORES)}")
+    still_guidance: float | None = _option(None, "guidance weight w of a first image that is drawn (1.1 models)")
+    motion: str | None = _option(
+        None, f"amount of motion (1.1 models): {', '.join(MOTION_SCORES)}, or a number from 0 to {MAX_MOTION}"
+    )
     noise_augmentation: int | None = _option(None, "noise steps on the first image (1.1 models)")
 
     def resolve(self, config: ModelConfig) -> GenerationSettings:
@@ -60,6 +64,7 @@ class GenerationSettings:
         }
         if config.keyframe.image_input:
             defaults["image_guidance"] = _DEFAULT_IMAGE_GUIDANCE
+            defaults["still_guidance"] = config.guidance
             defaults["motion"] = _DEFAULT_MOTION
             defaults["noise_augmentation"] = _DEFAULT_NOISE_AUGMENTATION
         return replace(self, **{key: value for key, value in defaults.items() if getattr(self, key) is None})
@@ -74,7 +79,7 @@ class GenerationSettings:
         check_range("perturbation", self.perturbation, 0, config.max_perturbation)
         if self.perturbation and config.interpolation.fixed_perturbation is not None:
             raise ValueError(f"perturbation must be 0 for {config.name}; got {self.perturbation}")
-        for name in ("guidance", "interpolation_guidance", "image_guidance"):
+        for name in ("guidance", "interpolation_guidance", "image_guidance", "still_guidance"):
             check_weight(name, getattr(self, name))
         if self.steps is not None:
             check_range("steps", self.steps, 1, config.keyframe_schedule.train_steps)
@@ -98,19 +103,40 @@ class GenerationSettings:
             check_range("skip_frames", value, 1, MAX_SKIP_FRAMES)
 
     def _validate_image(self, config: ModelConfig) -> None:
-        given = [name for name in ("image_guidance", "motion", "noise_augmentation") if getattr(self, name) is not None]
+        names = ("image_guidance", "still_guidance", "motion", "noise_augmentation")
+        given = [name for name in names if getattr(self, name) is not None]
         if given and not config.keyframe.image_input:
             raise ValueError(f"{given[0]} must be left out: {config.name} does not start from an image")
-        check_choice("motion", self.motion, MOTION_SCORES)
+        if self.motion is not None:
+            motion_score(self.motion)
         if self.noise_augmentation is not None:
             check_range("noise_augmentation", self.noise_augmentation, 0, MAX_STILL_NOISE)
 
 
+def motion_score(motion: str | float) -> float:
+    """The score of 1.1's motion by its name, or a number as it is. Raises ValueError for anything else."""
+    if isinstance(motion, str) and motion in MOTION_SCORES:
+        return MOTION_SCORES[motion]
+    try:
+        score = math.nan if isinstance(motion, bool) else float(motion)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not 0 <= score <= MAX_MOTION:
+        names = ", ".join(MOTION_SCORES)
+        raise ValueError(f"motion must be one of {names}; got {motion!r} (a number from 0 to {MAX_MOTION} will do too)")
+    return score
+
+
 def size_multiple(config: ModelConfig) -> int:
     """What height and width have to be a multiple of: the decoder's factor times the U-Nets' downsampling."""
-    factor = config.movq.patch_size * 2 ** (len(config.movq.channel_mult) - 1)
+    factor = spatial_factor(config.movq)
     levels = max(len(config.keyframe.channel_mult), len(config.interpolation.trunk.channel_mult))
     return factor * 2 ** (levels - 1)
+
+
+def spatial_factor(config: MoVQConfig) -> int:
+    """Pixels per latent position along height and along width."""
+    return config.patch_size * 2 ** (len(config.channel_mult) - 1)
 
 
 def check_range(name: str, value: Any, lowest: int, highest: int) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .config import ScheduleConfig
+from .models.casting import compute_dtype
 from .models.interpolation import InterpolationCondition, InterpolationUNet, merge_groups
 from .models.text_encoder import TextContext
 from .models.unet import KeyframeCondition
 from .sampling.guidance import ContextGuidance, Guidance, GuidedModel, TextGuidance, TextImageGuidance
 from .sampling.sampler import SAMPLERS, Callback, NoiseSource, Stopped, denoise
-from .sampling.schedule import NoiseSchedule
+from .sampling.schedule import NoiseSchedule, add_noise
 from .sampling.thresholding import threshold_x0
 
+IMAGE_NOISES: dict[str, Callable[[Tensor], Tensor]] = {"gaussian": torch.Tensor.clone, "uniform": torch.special.ndtr}
+"""What is added to the first image, from Gaussian noise."""
 GROUP_FRAMES = 3  # frames that interpolation puts between two neighbours
 
 
@@ -57,8 +61,30 @@ class FirstImage:
 
     latent: Tensor
     guidance: float
-    motion_score: int
+    motion_score: float
     noise_augmentation: int
+
+
+def first_image(latent: Tensor, level: int, kind: str, schedule: ScheduleConfig, noise: NoiseSource) -> Tensor:
+    """1.1: `level` of noise on the first image's latent (B, 4, 1, h, w).
+
+    `kind` "uniform" in [0, 1) is what 1.1's code adds, "gaussian" what the model's training had.
+    """
+    if kind not in IMAGE_NOISES:
+        raise ValueError(f"image_noise must be one of {', '.join(IMAGE_NOISES)}; got {kind!r}")
+    alpha, sigma = NoiseSchedule.from_config(schedule).alpha_sigma(torch.tensor(level))
+    return add_noise(latent, IMAGE_NOISES[kind](noise(tuple(latent.shape))), alpha, sigma)
+
+
+def fit_image(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pixels (B, 3, H, W) scaled to cover `size` (height, width), and its centre; large ones as 1.1's code does."""
+    height, width = size
+    factor = min(pixels.shape[-1] / width, pixels.shape[-2] / height)
+    smaller = (max(round(pixels.shape[-2] / factor), height), max(round(pixels.shape[-1] / factor), width))
+    if smaller != tuple(pixels.shape[-2:]):
+        pixels = functional.interpolate(pixels, smaller, mode="bicubic", antialias=True).clamp(-1, 1)
+    top, left = (smaller[0] - height) // 2, (smaller[1] - width) // 2
+    return pixels[..., top : top + height, left : left + width]
 
 
 def stage_noise(seed: int, stage: str, batch: int, device: torch.device | str) -> NoiseSource:
@@ -201,7 +227,7 @@ def guided(
 ) -> GuidedModel:
     """The guided network with as many of the conditions as the guidance needs, tensors in the network's dtype."""
     count = len(guidance.batches)
-    dtype = next(unet.parameters()).dtype
+    dtype = compute_dtype(unet)
     cast = [_cast(condition, dtype) for condition in conditions[:count]]
     return GuidedModel(unet, guidance, cast, extra[:count] if extra else None)
 

@@ -23,6 +23,8 @@ from .layers import TorchOperations
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+HEADS = ("keyframes", "interpolation")
+INTERPOLATION_HEADS, INTERPOLATION_PROJECTIONS = ("shared", "null", "full"), ("own", "keyframes")
 SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 QUOTED_CHARACTERS = 160
 
@@ -56,6 +58,22 @@ def concatenate(contexts: Sequence[TextContext]) -> TextContext:
     return TextContext(torch.cat([item.context for item in padded]), torch.cat([item.mask for item in padded]))
 
 
+class InterpolationHead(nn.Module):
+    """What interpolation has of its own in the official models: a null embedding, and in 1.1 a projection."""
+
+    def __init__(
+        self, config: TextEncoderConfig, operations: Any, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        super().__init__()
+        self.projection = self.norm = None
+        if config.interpolation_head == "full":
+            width = config.context_dim
+            self.projection = operations.Linear(config.d_model, width, bias=False, device=device, dtype=dtype)
+            self.norm = operations.LayerNorm(width, device=device, dtype=dtype)
+        self.null_embedding = nn.Parameter(torch.empty(config.context_dim, device=device, dtype=dtype))
+        nn.init.normal_(self.null_embedding, std=0.02)
+
+
 class TextEncoder(nn.Module):
     """T5 encoder with the projection to the U-Net's context and the null embedding of unconditional prompts.
 
@@ -82,12 +100,19 @@ class TextEncoder(nn.Module):
         self.norm = operations.LayerNorm(config.context_dim, device=device, dtype=dtype)
         self.null_embedding = nn.Parameter(torch.empty(config.context_dim, device=device, dtype=dtype))
         nn.init.normal_(self.null_embedding, std=0.02)
+        _check(config)
+        own = config.interpolation_head != "shared"
+        self.interpolation = InterpolationHead(config, operations, device, dtype) if own else None
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> TextContext:
         """Encode token ids (B, L) with `mask` (B, L) bool, True = token, to a context of the longest prompt + 1."""
-        return self.project(self.t5(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state, mask)
+        return self.project(self.states(input_ids, mask), mask)
 
-    def project(self, states: Tensor, mask: Tensor) -> TextContext:
+    def states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """T5's states (B, L, d_model) of token ids (B, L) with `mask` (B, L) bool."""
+        return self.t5(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
+
+    def project(self, states: Tensor, mask: Tensor, head: str = "keyframes") -> TextContext:
         """T5 states (B, L, d_model) to the context: zero at padding, of which one token is kept after the longest one.
 
         Prompts whose states are not finite (T5 may overflow in fp16) become the null context, with a warning.
@@ -95,12 +120,13 @@ class TextEncoder(nn.Module):
         mask = mask.bool()
         finite = torch.isfinite(states).flatten(1).all(dim=1)
         num_tokens = min(int(mask.sum(dim=1).max()) + 1, mask.shape[1])
-        states, mask = states[:, :num_tokens].to(self.norm.weight.dtype), mask[:, :num_tokens]
-        context = self.norm(self.projection(states)).masked_fill(~mask[..., None], 0.0)
+        projection, norm = self._projection(head)
+        states, mask = states[:, :num_tokens].to(norm.weight.dtype), mask[:, :num_tokens]
+        context = norm(projection(states)).masked_fill(~mask[..., None], 0.0)
         if bool(finite.all()):
             return TextContext(context, mask)
         warnings.warn("the text encoder overflowed and ignores the prompt; use bf16 or fp32 for it", stacklevel=2)
-        return self._replace(TextContext(context, mask), ~finite)
+        return self._replace(TextContext(context, mask), ~finite, head)
 
     def encode(self, prompts: Sequence[str]) -> TextContext:
         """Encode prompts to a context (B, N, D), N = tokens of the longest prompt + 1, at most `max_tokens`.
@@ -110,14 +136,24 @@ class TextEncoder(nn.Module):
         context. A prompt that is too long is cut, with a warning that says what was cut. Every prompt's tokens are
         the same alone and in a batch. Raises TypeError for anything but strings.
         """
+        return self.encode_for(prompts, ("keyframes",))[0]
+
+    def encode_for(self, prompts: Sequence[str], heads: Sequence[str]) -> list[TextContext]:
+        """`encode` for each of `heads` (of HEADS); T5 runs once."""
         ids = self.tokenize(prompts)
         width = min(max(map(len, ids)) + 1, self.config.max_tokens)
         device = self.null_embedding.device
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=device)
         lengths = torch.tensor([len(row) for row in ids], device=device)
-        encoded = self(tokens, torch.arange(width, device=device) < lengths[:, None])
-        encoded = encoded.pad(self.config.max_tokens) if self.config.fixed_length else encoded
-        return self._replace(encoded, torch.tensor([not prompt.strip() for prompt in prompts], device=device))
+        mask = torch.arange(width, device=device) < lengths[:, None]
+        states = self.states(tokens, mask)
+        empty = torch.tensor([not prompt.strip() for prompt in prompts], device=device)
+        contexts = []
+        for head in heads:
+            encoded = self.project(states, mask, head)
+            encoded = encoded.pad(self.config.max_tokens) if self.config.fixed_length else encoded
+            contexts.append(self._replace(encoded, empty, head))
+        return contexts
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt, the end token included, at most `max_tokens`; warns of what is cut."""
@@ -135,23 +171,50 @@ class TextEncoder(nn.Module):
             rows.append(ids)
         return rows
 
-    def null_context(self, batch: int, num_tokens: int | None = None) -> TextContext:
+    def null_context(self, batch: int, num_tokens: int | None = None, head: str = "keyframes") -> TextContext:
         """The unconditional context: the null embedding at token 0, then masked zeros, (batch, num_tokens, D).
 
         The official code gives it the prompt's number of tokens, which the U-Net's mean over tokens sees. None: as
         many as an empty prompt has.
         """
         num_tokens = num_tokens or (self.config.max_tokens if self.config.fixed_length else 2)
-        context = self.null_embedding.new_zeros(batch, num_tokens, self.config.context_dim)
-        mask = torch.zeros(batch, num_tokens, dtype=torch.bool, device=context.device)
-        return self._replace(TextContext(context, mask), torch.ones_like(mask[:, 0]))
+        return null_context(self.null_of(head), batch, num_tokens)
 
-    def _replace(self, encoded: TextContext, rows: Tensor) -> TextContext:
-        """Put the null context in the place of the chosen rows (B,) bool."""
+    def _projection(self, head: str) -> tuple[Any, Any]:
+        """The projection and the norm of a head: interpolation's own where it has some."""
+        own = self.interpolation if head == "interpolation" else None
+        if own is not None and own.projection is not None and self.config.interpolation_projection == "own":
+            return own.projection, own.norm
+        return self.projection, self.norm
+
+    def null_of(self, head: str) -> Tensor:
+        """The null embedding (D,) of a head."""
+        if head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
+        own = self.interpolation if head == "interpolation" else None
+        return (own or self).null_embedding
+
+    def _replace(self, encoded: TextContext, rows: Tensor, head: str = "keyframes") -> TextContext:
+        """Put a head's null context in the place of the chosen rows (B,) bool."""
         first = torch.arange(encoded.mask.shape[1], device=rows.device) == 0
-        null = first[:, None] * self.null_embedding
+        null = first[:, None] * self.null_of(head)
         context = torch.where(rows[:, None, None], null.to(encoded.context.dtype), encoded.context)
         return TextContext(context, torch.where(rows[:, None], first, encoded.mask))
+
+
+def null_context(embedding: Tensor, batch: int, num_tokens: int) -> TextContext:
+    """The unconditional context (batch, num_tokens, D) of a null embedding (D,): it alone is attended to."""
+    context = embedding.new_zeros(batch, num_tokens, embedding.shape[-1])
+    mask = torch.zeros(batch, num_tokens, dtype=torch.bool, device=context.device)
+    context[:, 0], mask[:, 0] = embedding, True
+    return TextContext(context, mask)
+
+
+def _check(config: TextEncoderConfig) -> None:
+    tables = {"interpolation_head": INTERPOLATION_HEADS, "interpolation_projection": INTERPOLATION_PROJECTIONS}
+    for field, allowed in tables.items():
+        if getattr(config, field) not in allowed:
+            raise ValueError(f"{field} must be one of {', '.join(allowed)}; got {getattr(config, field)!r}")
 
 
 def load_tokenizer(folder_or_file: str | Path) -> PreTrainedTokenizerFast:

@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..models.casting import compute_dtype
+
 CONDITIONAL, IMAGE, UNCONDITIONAL = "conditional", "image", "unconditional"
 Condition = TypeVar("Condition")
 
@@ -103,7 +105,7 @@ class GuidedModel:
         if len(conditions) != len(guidance.batches):
             raise ValueError(f"guidance needs conditions for {guidance.batches}; got {len(conditions)}")
         self.model, self.guidance = model, guidance
-        self.dtype = next(model.parameters()).dtype
+        self.dtype = compute_dtype(model)
         self.conditions = conditions
         self.extra = [channels.to(self.dtype) for channels in extra] if extra else None
         self._arrange(joint)

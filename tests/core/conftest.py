@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from torch import nn
 
 from fusionframes_core.checkpoints import ModelParts, build, save_model_folder
 from fusionframes_core.config import ModelConfig
+from fusionframes_core.exporting import save_official_folder
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.presets import TINY
+from tests.core.official_cases import VERSIONS, small_parts
 from training.tokenizer import build_tokenizer
 
 SMALL_UNET = {"model_channels": 16, "init_channels": 16, "time_embed_dim": 32, "context_dim": 24}
@@ -55,6 +58,25 @@ def micro_folder(micro_config: ModelConfig, tmp_path_factory: pytest.TempPathFac
         )
     save_model_folder(parts, folder, dtype=torch.float32)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(micro_folder: Path) -> Any:
+    """The tiny model's tokenizer."""
+    return load_tokenizer(micro_folder)
+
+
+@pytest.fixture(scope="session")
+def official(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ModelParts, Path]]:
+    """A small model of each official version in memory, and its folder of files as upstream publishes them."""
+    made = {}
+    for version in VERSIONS:
+        folder = tmp_path_factory.mktemp("official") / version
+        parts = small_parts(version, tokenizer)
+        save_official_folder(parts, folder)
+        (folder / "configs.json").unlink()  # our own section: upstream has none
+        made[version] = (parts, folder)
+    return made
 
 
 @torch.no_grad()
