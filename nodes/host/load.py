@@ -101,7 +101,7 @@ def _weights(folder: Path, part: str) -> dict[str, Tensor]:
     except Exception as error:  # ComfyUI raises ValueError of its own making, safetensors its own class
         raise CheckpointError(
             f"cannot load {path}: it must be a complete safetensors file, and this one was cut short or has another "
-            f"format ({str(error).splitlines()[0]})"
+            f"format ({' '.join(str(error).split())})"
         ) from error
 
 
