@@ -39,7 +39,7 @@ def chromium() -> str:
 def open_workflow(chromium: str, server: Server, file: Path, out: Path, *extra: str) -> dict[str, Any]:
     """Run workflow.mjs on a workflow, or on a video that carries one; its report."""
     command = ["node", str(SCRIPT), server.url, str(file), chromium, str(out), *extra]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

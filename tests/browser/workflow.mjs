@@ -13,7 +13,7 @@ const report = { errors: [], outside: [] }
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
 try {
   const page = await browser.newPage({ viewport: { width: 2000, height: 1000 } })
-  page.setDefaultTimeout(120000)
+  page.setDefaultTimeout(300000)
   await page.route((target) => target.host !== new URL(url).host && /^http/.test(target.protocol), (route) => {
     report.outside.push(route.request().url())
     return route.abort()

@@ -21,13 +21,13 @@ class Graph:
     def __init__(self) -> None:
         self.prompt: dict[str, dict[str, Any]] = {}
 
-    def add(self, class_type: str, **inputs: Any) -> Node:
+    def add(self, class_type: str, /, **inputs: Any) -> Node:
         """Add a node; inputs are values, or links `node[output]`."""
         key = str(len(self.prompt) + 1)
         self.prompt[key] = {"class_type": class_type, "inputs": inputs}
         return Node(key)
 
-    def ours(self, name: str, **inputs: Any) -> Node:
+    def ours(self, name: str, /, **inputs: Any) -> Node:
         """Add one of our nodes."""
         return self.add(f"FusionFrames_{name}", **inputs)
 

@@ -182,6 +182,24 @@ def test_easycache_and_model_sampling(server: Server) -> None:
     assert (other - plain).abs().mean() > 1e-2
 
 
+def test_dual_guidance(server: Server) -> None:
+    """DualCFGGuider takes our model: with equal weights and one prompt twice it is plain guidance."""
+    graph = TinyGraph(PROMPT)
+    plan = graph.ours("PlanSampling", model=graph.keyframes, positive=graph.positive, seed=3, steps=3, cfg=5.0)
+    other = graph.add("CLIPTextEncode", clip=graph.clip, text="a small blue star, spinning")[0]
+    sampled = []
+    for middle in (graph.positive, other):
+        conditions = {"cond1": graph.positive, "cond2": middle, "negative": graph.negative}
+        weights = {"cfg_conds": 5.0, "cfg_cond2_negative": 5.0, "style": "regular"}
+        guider = graph.add("DualCFGGuider", model=graph.keyframes, **conditions, **weights)[0]
+        parts = {"noise": plan[0], "guider": guider, "sampler": plan[2], "sigmas": plan[3]}
+        sampled.append(graph.add("SamplerCustomAdvanced", **parts, latent_image=graph.empty())[0])
+    plain, same, mixed = latents_of(server, graph, graph.sample_keyframes(), *sampled)
+    assert (same - plain).abs().max() < 1e-3
+    assert (mixed - plain).abs().mean() > 1e-2
+    assert mixed.abs().max() <= 1.001
+
+
 def test_lora(server: Server, root: Path) -> None:
     """LoraLoaderModelOnly patches linear layers, convolutions and the merge α; strength 0 does nothing."""
     folder = server.base / "models" / "loras"
