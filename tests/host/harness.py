@@ -130,7 +130,7 @@ class Server:
         except urllib.error.HTTPError as error:
             raise Rejected(json.load(error)) from None
 
-    def finish(self, prompt_id: str, seconds: float = 300) -> dict[str, Any]:
+    def finish(self, prompt_id: str, seconds: float = 900) -> dict[str, Any]:
         """Wait for a prompt's end; its history entry (outputs, status)."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
