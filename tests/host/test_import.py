@@ -60,6 +60,12 @@ def test_server_loads_the_pack(server: Server) -> None:
     assert server.import_seconds() <= 0.3
 
 
+def inputs_of(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of every input that a person sees, by name."""
+    groups = [info["input"].get(kind, {}) for kind in ("required", "optional")]
+    return {key: value[1] for group in groups for key, value in group.items()}
+
+
 @pytest.mark.parametrize("name", NODES)
 def test_node_explains_itself(server: Server, name: str) -> None:
     """A description, search aliases, a tooltip on every input and output, and a help page."""
@@ -68,12 +74,10 @@ def test_node_explains_itself(server: Server, name: str) -> None:
     assert info["description"]
     assert info["search_aliases"]
     assert all(info["output_tooltips"])
-    for group in info["input"].values():
-        for name_, (_, options) in group.items():
-            assert options.get("tooltip"), name_
+    inputs = inputs_of(info)
+    assert [key for key, options in inputs.items() if not options.get("tooltip")] == []
     page = server.text(f"/extensions/{PACK_NAME}/docs/FusionFrames_{name}.md")
     assert page.startswith(f"# {info['display_name']}\n")
-    inputs = [key for group in info["input"].values() for key in group]
     assert [key for key in inputs if key not in page] == []
 
 
@@ -84,7 +88,7 @@ def test_locale_names_everything(server: Server, language: str) -> None:
     for name in NODES:
         node = f"FusionFrames_{name}"
         info, words = server.get(f"/object_info/{node}")[node], translated[node]
-        options = {key: value[1] for group in info["input"].values() for key, value in group.items()}
+        options = inputs_of(info)
         assert set(words["inputs"]) == set(options)
         assert set(words["outputs"]) == {str(index) for index in range(len(info["output"]))}
         if language == "en":

@@ -188,9 +188,9 @@ def test_dual_guidance(server: Server) -> None:
     plan = graph.ours("PlanSampling", model=graph.keyframes, positive=graph.positive, seed=3, steps=3, cfg=5.0)
     other = graph.add("CLIPTextEncode", clip=graph.clip, text="a small blue star, spinning")[0]
     sampled = []
-    for middle in (graph.positive, other):
+    for middle, weight in ((graph.positive, 5.0), (other, 2.0)):
         conditions = {"cond1": graph.positive, "cond2": middle, "negative": graph.negative}
-        weights = {"cfg_conds": 5.0, "cfg_cond2_negative": 5.0, "style": "regular"}
+        weights = {"cfg_conds": 5.0, "cfg_cond2_negative": weight, "style": "regular"}
         guider = graph.add("DualCFGGuider", model=graph.keyframes, **conditions, **weights)[0]
         parts = {"noise": plan[0], "guider": guider, "sampler": plan[2], "sigmas": plan[3]}
         sampled.append(graph.add("SamplerCustomAdvanced", **parts, latent_image=graph.empty())[0])
