@@ -22,7 +22,7 @@ from .patchers import patcher_class
 
 CHUNK, OVERLAP = 16, 4  # frames
 ENCODE_CHUNK = 8
-WORKING_BYTES = 1100  # measured order of activations per pixel, channel and byte of the type, at 256 channels
+WORKING_BYTES = 1100  # per pixel and byte of the type at 256 channels: an estimate after ComfyUI's own VAEs
 
 
 class VideoAutoencoder(MoVQ):
@@ -43,14 +43,15 @@ class VideoAutoencoder(MoVQ):
         """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind. `report(done, total)`."""
         if latents.ndim == 4:
             return MoVQ.decode(self, latents[:, :, None])[:, :, 0]
-        chunks = _Chunks(self, temporal, latents.shape[-2] == 0)
-        return decode_chunked(chunks, latents, chunk, min(overlap, chunk - 1), callback=report or _check_cancel)
+        return decode_chunked(
+            _Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), callback=report or _check_cancel
+        )
 
 
 class _Chunks:
     """What decode_chunked asks of a decoder, with the temporal layers on or off."""
 
-    def __init__(self, movq: VideoAutoencoder, temporal: bool, _empty: bool) -> None:
+    def __init__(self, movq: VideoAutoencoder, temporal: bool) -> None:
         self.movq, self.temporal, self.factor = movq, temporal, movq.factor
         self.frames_are_independent = movq.frames_are_independent or not temporal
 
