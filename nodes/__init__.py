@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .decode import Decode
-from .interpolate import Interpolate
-from .keyframes import SampleKeyframes
+from .interpolate import Interpolate, PrepareInterpolation
+from .keyframes import EmptyVideoLatent, SampleKeyframes
 from .load import LoadModel
-from .text import EncodeText
+from .patch import CloseLoop, ExtendVideo, PlanSampling
+from .pixels import Decode, EncodeVideo
+from .text import EncodeText, LoadConditioning, SaveConditioning, SchedulePrompts
 
-NODES: list[type[io.ComfyNode]] = [LoadModel, EncodeText, SampleKeyframes, Interpolate, Decode]
+NODES: list[type[io.ComfyNode]] = [
+    LoadModel,
+    EncodeText,
+    SchedulePrompts,
+    SaveConditioning,
+    LoadConditioning,
+    EmptyVideoLatent,
+    SampleKeyframes,
+    ExtendVideo,
+    CloseLoop,
+    PlanSampling,
+    Interpolate,
+    PrepareInterpolation,
+    Decode,
+    EncodeVideo,
+]
 
 
 class FusionFramesExtension(ComfyExtension):

@@ -7,13 +7,19 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
-from ..fusionframes_core.settings import MAX_SKIP_FRAMES
 from . import host, settings
-from .sockets import CATEGORY, FRAME_RATE, Model, Text
+from .sockets import CATEGORY, latent, rate_of
+
+_CFG = (
+    "How strongly the new frames follow the frames around them, in ComfyUI's convention: 1 is no guidance, the paper's "
+    "weight w is this minus 1. Useful: 1.25 to 1.5; more copies keyframes."
+)
+_TEXT = "The prompt, for models whose interpolation reads it (version 1.1); others ignore it."
+MAX_PASSES = 2
 
 
 class Interpolate(io.ComfyNode):
-    """One pass of the interpolation U-Net (paper section 4.2): T frames become 4T − 3."""
+    """Passes of the interpolation U-Net (paper section 4.2): in each, T frames become 4T − 3."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,49 +29,84 @@ class Interpolate(io.ComfyNode):
             display_name="FusionFrames Interpolate",
             category=CATEGORY,
             description="Puts three new frames between every two, so that T frames become 4T − 3 and the frame rate is "
-            "four times as high. Chain two of them for 16 → 61 → 241 frames.",
+            "four times as high; two passes make 16 → 61 → 241 frames. The frames may come from anywhere: Sample "
+            "Keyframes, a stock sampler, or a video through Encode Video.",
             search_aliases=["fusionframes interpolation", "frame interpolation", "rife", "slow motion", "frame rate"],
             inputs=[
-                Model.Input("model", tooltip="The model whose interpolation network makes the new frames."),
+                io.Model.Input("model", tooltip="The interpolation model, from FusionFrames Load Model."),
                 io.Latent.Input("latents", tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
+                io.Int.Input(
+                    "passes", default=1, min=1, max=MAX_PASSES, tooltip="How often the frame rate becomes fourfold."
+                ),
                 settings.seed(),
                 settings.steps(default=TINY.interpolation_schedule.steps),
-                settings.cfg(
-                    default=1.0 + TINY.interpolation_guidance,
-                    maximum=5.0,
-                    tooltip="How strongly the new frames follow the frames around them, in ComfyUI's convention: 1 is "
-                    "no guidance, the paper's weight w is this minus 1. Useful: 1.25 to 1.5; more copies keyframes.",
-                ),
+                settings.cfg(default=1.0 + TINY.interpolation_guidance, maximum=5.0, tooltip=_CFG),
                 settings.sampler(),
-                io.Int.Input(
-                    "skip_frames",
-                    default=3,
-                    min=1,
-                    max=MAX_SKIP_FRAMES,
-                    tooltip="How far apart the new frames are in time, in frames of full-speed video: 3 for the first "
-                    "pass over keyframes, 1 for a second pass.",
+                settings.scheduler(),
+                settings.skip_frames(),
+                settings.perturbation(TINY.max_perturbation),
+                io.Boolean.Input(
+                    "loop",
+                    default=False,
+                    tooltip="On: also makes the frames between the last one and the first, for a video that repeats.",
                 ),
-                io.Int.Input(
-                    "perturbation",
-                    default=0,
-                    min=0,
-                    max=TINY.max_perturbation,
-                    tooltip="Noise on the given frames, in diffusion steps: lets the new frames smooth over flaws in "
-                    "them. 0 trusts them fully.",
-                ),
-                Text.Input(
-                    "text",
-                    optional=True,
-                    tooltip="The prompt, for models whose interpolation reads it (version 1.1); others ignore it.",
-                ),
+                settings.text(_TEXT),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Video latents [B, 4, 4T − 3, h, w].")],
         )
 
     @classmethod
-    def execute(cls, model: host.HostedModel, latents: dict[str, Any], **inputs: Any) -> io.NodeOutput:
-        """One interpolation pass."""
-        with model.on_device() as pipeline:
-            frames = pipeline.interpolate(latents["samples"], callback=model.progress(), **settings.to_core(inputs))
-        rate = 4 * latents.get(FRAME_RATE, model.pipeline.config.fps)
-        return io.NodeOutput({"samples": host.to_intermediate(frames), FRAME_RATE: rate})
+    def execute(
+        cls,
+        model: Any,
+        latents: dict[str, Any],
+        passes: int,
+        skip_frames: int,
+        perturbation: int,
+        loop: bool,
+        text: Any = None,
+        **how: Any,
+    ) -> io.NodeOutput:
+        """Interpolate once or twice."""
+        settings.check_cfg(how["cfg"])
+        host.require_interpolation_model(model)
+        frames, rate = latents["samples"], rate_of(latents)
+        for number in range(passes):
+            skip = skip_frames if number == 0 else 1
+            frames = host.interpolate(model, frames, skip, perturbation, text, loop, **how)
+            rate *= 4
+        return io.NodeOutput(latent(frames, rate))
+
+
+class PrepareInterpolation(io.ComfyNode):
+    """What a stock sampler needs to interpolate."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs as ComfyUI shows them."""
+        return io.Schema(
+            node_id="FusionFrames_PrepareInterpolation",
+            display_name="FusionFrames Prepare Interpolation",
+            category=CATEGORY,
+            description="Spreads frames over a video four times as dense and says how to interpolate, so that KSampler "
+            "or SamplerCustomAdvanced can do it with the interpolation model. Interpolate does all of it in one node.",
+            search_aliases=["interpolation conditioning", "spread keyframes", "fusionframes interpolation"],
+            inputs=[
+                io.Latent.Input("latents", tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
+                settings.skip_frames(),
+                settings.perturbation(TINY.max_perturbation),
+                settings.text(_TEXT),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="The network sees the frames."),
+                io.Conditioning.Output(display_name="negative", tooltip="It does not: for context guidance (cfg)."),
+                io.Latent.Output(display_name="latents", tooltip="Latents [B, 4, 4T − 3, h, w], the rest blended."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latents: dict[str, Any], skip_frames: int, perturbation: int, text: Any = None) -> io.NodeOutput:
+        """Lay the frames out."""
+        host.require_latents(latents["samples"], frames=2)
+        positive, negative, video = host.prepare_interpolation(latents["samples"], skip_frames, perturbation, text)
+        return io.NodeOutput(positive, negative, latent(video, 4 * rate_of(latents)))

@@ -1,4 +1,4 @@
-"""Sample keyframes: noise to the latents of a few frames that span the whole video."""
+"""Keyframes: noise to the latents of a few frames that span the whole video, and the latents to begin with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,54 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.models.text_encoder import TextContext
 from ..fusionframes_core.presets import TINY
-from ..fusionframes_core.settings import MAX_KEYFRAMES
 from . import host, settings
-from .sockets import CATEGORY, FRAME_RATE, Model, Text
+from .sockets import CATEGORY, KEYFRAME_RATE, latent
+
+_CFG = (
+    "How strongly the prompt (against the negative prompt) is followed, in ComfyUI's convention: 1 is no guidance, and "
+    "the paper's weight w is this minus 1."
+)
+
+
+class EmptyVideoLatent(io.ComfyNode):
+    """Latents to begin with, for stock samplers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs as ComfyUI shows them."""
+        return io.Schema(
+            node_id="FusionFrames_EmptyVideoLatent",
+            display_name="FusionFrames Empty Video Latent",
+            category=CATEGORY,
+            description="Empty latents of a number of keyframes, for KSampler and SamplerCustomAdvanced.",
+            search_aliases=["empty latent", "empty video latent", "fusionframes latent"],
+            inputs=[
+                settings.side("width"),
+                settings.side("height"),
+                settings.num_frames(TINY.num_frames),
+                io.Float.Input(
+                    "fps",
+                    default=KEYFRAME_RATE,
+                    min=0.1,
+                    max=settings.MAX_FPS,
+                    step=0.01,
+                    tooltip="Keyframes per second of video. Interpolate makes it four times as many.",
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many videos."),
+            ],
+            outputs=[io.Latent.Output(display_name="latents", tooltip="Empty latents [B, 4, T, h, w].")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int = settings.SIDE_STEP, height: int = settings.SIDE_STEP) -> bool | str:
+        """True, or one sentence for a size that the decoder cannot make."""
+        return host.sentence(settings.check_size, width, height)
+
+    @classmethod
+    def execute(cls, width: int, height: int, num_frames: int, fps: float, batch_size: int) -> io.NodeOutput:
+        """Zeros."""
+        return io.NodeOutput(latent(host.empty_latents(batch_size, num_frames, height, width), fps))
 
 
 class SampleKeyframes(io.ComfyNode):
@@ -27,31 +70,20 @@ class SampleKeyframes(io.ComfyNode):
             "whole story. Interpolate puts frames between them.",
             search_aliases=["fusionframes sampler", "text to video", "kandinsky video sampler", "keyframe ksampler"],
             inputs=[
-                Model.Input("model", tooltip="The model that makes the keyframes."),
-                Text.Input("text", tooltip="What the video shows, from FusionFrames Encode Text."),
+                io.Model.Input("model", tooltip="The keyframe model, from FusionFrames Load Model."),
+                io.Conditioning.Input("text", tooltip="What the video shows: an encoded prompt, or a Prompt Schedule."),
                 settings.side("width"),
                 settings.side("height"),
-                io.Int.Input(
-                    "num_frames",
-                    default=TINY.num_frames,
-                    min=1,
-                    max=MAX_KEYFRAMES,
-                    tooltip="Number of keyframes. Models are best at the number they were trained with (tiny: 16); "
-                    "interpolation needs at least 2.",
-                ),
+                settings.num_frames(TINY.num_frames),
                 settings.seed(),
                 settings.steps(default=TINY.keyframe_schedule.steps),
-                settings.cfg(
-                    default=1.0 + TINY.guidance,
-                    maximum=30.0,
-                    tooltip="How strongly the prompt (against the negative prompt) is followed, in ComfyUI's "
-                    "convention: 1 is no guidance, and the paper's weight w is this minus 1.",
-                ),
+                settings.cfg(default=1.0 + TINY.guidance, maximum=30.0, tooltip=_CFG),
                 settings.sampler(),
-                Text.Input(
+                settings.scheduler(),
+                io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="What the video must not show, from another Encode Text. Left open: the empty prompt.",
+                    tooltip="What the video must not show: another encoded prompt. Left open: the empty prompt.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Keyframe latents [B, 4, T, h, w].")],
@@ -63,8 +95,11 @@ class SampleKeyframes(io.ComfyNode):
         return host.sentence(settings.check_size, width, height)
 
     @classmethod
-    def execute(cls, model: host.HostedModel, text: TextContext, **inputs: Any) -> io.NodeOutput:
+    def execute(
+        cls, model: Any, text: Any, width: int, height: int, num_frames: int, negative: Any = None, **how: Any
+    ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
-        with model.on_device() as pipeline:
-            latents = pipeline.sample_keyframes(text, callback=model.progress(), **settings.to_core(inputs))
-        return io.NodeOutput({"samples": host.to_intermediate(latents), FRAME_RATE: model.pipeline.config.fps})
+        settings.check_cfg(how["cfg"])
+        host.require_keyframe_model(model)
+        samples = host.empty_latents(1, num_frames, height, width)
+        return io.NodeOutput(latent(host.sample(model, text, negative, samples, **how), host.keyframe_rate(model)))

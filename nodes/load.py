@@ -1,11 +1,11 @@
-"""Load: a model folder, or the bundled tiny model."""
+"""Load: a model folder, or the bundled tiny model, as ComfyUI's own types."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from . import host
-from .sockets import CATEGORY, Model
+from .sockets import CATEGORY
 
 
 class LoadModel(io.ComfyNode):
@@ -18,8 +18,8 @@ class LoadModel(io.ComfyNode):
             node_id="FusionFrames_LoadModel",
             display_name="FusionFrames Load Model",
             category=CATEGORY,
-            description="Loads a FusionFrames model: text encoder, keyframe and interpolation U-Nets and video "
-            "decoder. 'tiny' comes with the pack and needs no download.",
+            description="Loads a FusionFrames model as ComfyUI's own MODEL, CLIP and VAE, so that stock samplers, LoRA "
+            "loaders and decoders work on it. 'tiny' comes with the pack and needs no download.",
             search_aliases=["fusionframes", "kandinsky video", "kandinskyvideo loader", "text to video model"],
             inputs=[
                 io.Combo.Input(
@@ -33,11 +33,17 @@ class LoadModel(io.ComfyNode):
                     "precision",
                     options=list(host.PRECISIONS),
                     default="auto",
-                    tooltip="Number format of the weights. 'auto' takes what suits the device: 32 bits on a CPU, 16 "
-                    "bits on a GPU.",
+                    tooltip="Number format of the weights. 'auto' takes what ComfyUI chooses for the device.",
                 ),
             ],
-            outputs=[Model.Output(display_name="model", tooltip="The loaded model, for the other FusionFrames nodes.")],
+            outputs=[
+                io.Model.Output(display_name="keyframes", tooltip="The U-Net that makes keyframes, for any sampler."),
+                io.Model.Output(
+                    display_name="interpolation", tooltip="The U-Net that makes the frames between, for Interpolate."
+                ),
+                io.Clip.Output(display_name="clip", tooltip="The text encoder, for Encode Text or CLIP Text Encode."),
+                io.Vae.Output(display_name="vae", tooltip="The MoVQ autoencoder, for Decode or VAE Decode."),
+            ],
         )
 
     @classmethod
@@ -47,5 +53,5 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str, precision: str) -> io.NodeOutput:
-        """Load the model, or take it from the last load."""
-        return io.NodeOutput(host.load_model(model_name, precision))
+        """Load every part."""
+        return io.NodeOutput(*host.load_parts(model_name, precision))

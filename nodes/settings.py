@@ -1,4 +1,4 @@
-"""Inputs that several sampling nodes share, and their translation to fusionframes_core's arguments."""
+"""Inputs that several sampling nodes share, and the checks that ComfyUI itself does not make."""
 
 from __future__ import annotations
 
@@ -7,32 +7,46 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.sampling.sampler import SAMPLERS
-from ..fusionframes_core.settings import MAX_SEED
+from ..fusionframes_core.settings import MAX_KEYFRAMES, MAX_SEED, MAX_SKIP_FRAMES
+from . import host
 
 SIDE_STEP, SIDE_MAX = 16, 2048  # pixels; what every model can make: the decoder's factor 8, one halving in the U-Net
+MAX_FPS = 240.0
 
 
-def side(name: str) -> io.Input:
+def side(name: str, default: int = 64, least: int = SIDE_STEP, tooltip: str | None = None) -> io.Input:
     """Width or height in pixels."""
     return io.Int.Input(
         name,
-        default=64,
-        min=SIDE_STEP,
+        default=default,
+        min=least,
         max=SIDE_MAX,
         step=SIDE_STEP,
-        tooltip=f"The video's {name} in pixels, a multiple of {SIDE_STEP}. Models are best at the size they were "
-        "trained with (tiny: 64).",
+        tooltip=tooltip
+        or f"The video's {name} in pixels, a multiple of {SIDE_STEP}. Models are best at the size they were trained "
+        "with (tiny: 64).",
     )
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, least: int = SIDE_STEP) -> None:
     """Raise ValueError unless both sides are what `side` offers; ComfyUI itself checks no steps."""
-    if not all(SIDE_STEP <= value <= SIDE_MAX and value % SIDE_STEP == 0 for value in (width, height)):
+    if not all(least <= value <= SIDE_MAX and value % SIDE_STEP == 0 for value in (width, height)):
         raise ValueError(
             f"width and height must be multiples of {SIDE_STEP} from {SIDE_STEP} to {SIDE_MAX} pixels; "
             f"got {width}×{height}"
         )
+
+
+def num_frames(default: int) -> io.Input:
+    """Number of keyframes."""
+    return io.Int.Input(
+        "num_frames",
+        default=default,
+        min=1,
+        max=MAX_KEYFRAMES,
+        tooltip="Number of keyframes. Models are best at the number they were trained with (tiny: 16); "
+        "interpolation needs at least 2.",
+    )
 
 
 def seed() -> io.Input:
@@ -59,21 +73,58 @@ def cfg(default: float, maximum: float, tooltip: str) -> io.Input:
     return io.Float.Input("cfg", default=default, min=1.0, max=maximum, step=0.05, round=0.001, tooltip=tooltip)
 
 
+def check_cfg(value: float) -> float:
+    """The value. Raises ValueError for NaN, which passes ComfyUI's own check of the range."""
+    if not math.isfinite(value):
+        raise ValueError(f"cfg must be a finite number of at least 1; got {value}")
+    return value
+
+
 def sampler() -> io.Input:
     """The sampler's name."""
     return io.Combo.Input(
         "sampler",
-        options=list(SAMPLERS),
-        default="ddim",
-        tooltip="How noise becomes latents: ddim and dpmpp_2m are quick, ddpm is the official 1.0 sampler and wants "
-        "more steps.",
+        options=host.sampler_names(),
+        default=host.RECORD,
+        tooltip="How noise becomes latents. 'record' is the sampler that the model's makers used; every sampler of "
+        "ComfyUI works.",
     )
 
 
-def to_core(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The nodes' inputs by fusionframes_core's names: cfg is 1 + the guidance weight w. ValueError for a cfg of NaN."""
-    cfg_value = inputs["cfg"]
-    if not math.isfinite(cfg_value):  # NaN passes ComfyUI's own check of the range
-        raise ValueError(f"cfg must be a finite number of at least 1; got {cfg_value}")
-    core = {name: value for name, value in inputs.items() if name != "cfg"}
-    return {**core, "guidance": cfg_value - 1.0}
+def scheduler() -> io.Input:
+    """The scheduler's name."""
+    return io.Combo.Input(
+        "scheduler",
+        options=host.scheduler_names(),
+        default=host.RECORD,
+        tooltip="At which noise levels the steps are taken. 'record' is what the model's makers used.",
+    )
+
+
+def skip_frames() -> io.Input:
+    """The skip-frame number of an interpolation pass."""
+    return io.Int.Input(
+        "skip_frames",
+        default=3,
+        min=1,
+        max=MAX_SKIP_FRAMES,
+        tooltip="How far apart the new frames are in time, in frames of full-speed video: 3 for the first pass over "
+        "keyframes, 1 for a pass over interpolated frames.",
+    )
+
+
+def perturbation(maximum: int) -> io.Input:
+    """Noise on the given frames of an interpolation pass."""
+    return io.Int.Input(
+        "perturbation",
+        default=0,
+        min=0,
+        max=maximum,
+        tooltip="Noise on the given frames, in diffusion steps: lets the new frames smooth over flaws in them. 0 "
+        "trusts them fully.",
+    )
+
+
+def text(tooltip: str) -> Any:
+    """An optional prompt for models whose interpolation reads it."""
+    return io.Conditioning.Input("text", optional=True, tooltip=tooltip)

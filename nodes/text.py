@@ -1,11 +1,18 @@
-"""Encode text: a prompt as the U-Nets' context."""
+"""Prompts: one, or several over the time of a video; and encoded prompts as files."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from comfy_api.latest import io
 
-from . import host
-from .sockets import CATEGORY, Model, Text
+from ..fusionframes_core.presets import TINY
+from . import host, settings
+from .sockets import CATEGORY
+
+_PROMPT = "a large red circle moving right"
+_SCHEDULE = "0: a large red circle moving right\n15: a large blue star moving right"
 
 
 class EncodeText(io.ComfyNode):
@@ -18,24 +25,158 @@ class EncodeText(io.ComfyNode):
             node_id="FusionFrames_EncodeText",
             display_name="FusionFrames Encode Text",
             category=CATEGORY,
-            description="Encodes a prompt with the model's text encoder. An empty prompt means unconditional.",
+            description="Encodes a prompt with the model's text encoder, as the stock CLIP Text Encode does. An empty "
+            "prompt means unconditional.",
             search_aliases=["fusionframes prompt", "kandinsky video prompt", "text encode", "clip text encode"],
             inputs=[
-                Model.Input("model", tooltip="The model whose text encoder reads the prompt."),
+                io.Clip.Input("clip", tooltip="The text encoder, from FusionFrames Load Model."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
                     dynamic_prompts=True,
-                    default="a large red circle moving right",
+                    default=_PROMPT,
                     tooltip="What the video shows. The tiny model knows coloured shapes that move, for example 'a "
                     "small blue star, spinning'. Text beyond the model's length is cut, with a warning in the log.",
                 ),
             ],
-            outputs=[Text.Output(display_name="text", tooltip="The encoded prompt.")],
+            outputs=[io.Conditioning.Output(display_name="text", tooltip="The encoded prompt.")],
         )
 
     @classmethod
-    def execute(cls, model: host.HostedModel, prompt: str) -> io.NodeOutput:
+    def execute(cls, clip: Any, prompt: str) -> io.NodeOutput:
         """Encode one prompt."""
-        with model.on_device() as pipeline:
-            return io.NodeOutput(host.to_intermediate(pipeline.encode_text([prompt])))
+        return io.NodeOutput(host.encode(clip, prompt))
+
+
+class SchedulePrompts(io.ComfyNode):
+    """Several prompts, each at a keyframe."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs as ComfyUI shows them."""
+        return io.Schema(
+            node_id="FusionFrames_SchedulePrompts",
+            display_name="FusionFrames Prompt Schedule",
+            category=CATEGORY,
+            description="Prompts that follow one another in one video: each is named with the keyframe at which it "
+            "rules, and between two of them the video fades from one to the other.",
+            search_aliases=["prompt schedule", "prompt travel", "prompt interpolation", "fusionframes schedule"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder, from FusionFrames Load Model."),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default=_SCHEDULE,
+                    tooltip="One prompt a line, with its keyframe's number (the first keyframe is 0) and a colon in "
+                    "front.",
+                ),
+                settings.num_frames(TINY.num_frames),
+                io.Boolean.Input(
+                    "blend",
+                    default=True,
+                    tooltip="On: between two prompts the video fades from one to the other. Off: it switches at the "
+                    "later one's keyframe.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output(display_name="text", tooltip="The prompts, for Sample Keyframes.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompts: str = _SCHEDULE, num_frames: int = TINY.num_frames) -> bool | str:
+        """True, or one sentence about the line that is wrong."""
+        return host.sentence(read_schedule, prompts, num_frames)
+
+    @classmethod
+    def execute(cls, clip: Any, prompts: str, num_frames: int, blend: bool) -> io.NodeOutput:
+        """Encode every prompt and lay it out over time."""
+        encoded = [(place, host.encode(clip, prompt)) for place, prompt in read_schedule(prompts, num_frames)]
+        return io.NodeOutput(host.schedule_conditionings(encoded, num_frames, blend))
+
+
+def read_schedule(prompts: str, num_frames: int) -> list[tuple[int, str]]:
+    """(keyframe, prompt) of each line, by keyframe. Raises ValueError that names the line."""
+    found: dict[int, str] = {}
+    for line in filter(str.strip, prompts.splitlines()):
+        parts = re.fullmatch(r"\s*(\d+)\s*:(.*)", line)
+        if parts is None:
+            raise ValueError(f"prompts must be lines like '0: a red circle'; got {line.strip()!r}")
+        place = int(parts[1])
+        if place >= num_frames:
+            raise ValueError(f"prompts names keyframe {place}, but there are {num_frames}: 0 to {num_frames - 1}")
+        if place in found:
+            raise ValueError(f"prompts names keyframe {place} twice")
+        found[place] = parts[2].strip()
+    if not found:
+        raise ValueError("prompts must have at least one line like '0: a red circle'")
+    return sorted(found.items())
+
+
+class SaveConditioning(io.ComfyNode):
+    """An encoded prompt to a file, so that the text encoder need not be loaded again."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs as ComfyUI shows them."""
+        return io.Schema(
+            node_id="FusionFrames_SaveConditioning",
+            display_name="FusionFrames Save Conditioning",
+            category=CATEGORY,
+            description="Writes an encoded prompt to output/conditioning, so that a large text encoder need not stay "
+            "in memory: Load Conditioning reads it back.",
+            search_aliases=["save conditioning", "cache prompt", "save text embedding"],
+            is_output_node=True,
+            inputs=[
+                io.Conditioning.Input("text", tooltip="An encoded prompt, or a Prompt Schedule."),
+                io.String.Input("name", default="prompt", tooltip="The file's name, without folders."),
+            ],
+            outputs=[io.Conditioning.Output(display_name="text", tooltip="The same, for going on.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str = "prompt") -> bool | str:
+        """True, or one sentence about the name."""
+        return host.sentence(host.conditioning_file, name)
+
+    @classmethod
+    def execute(cls, text: Any, name: str) -> io.NodeOutput:
+        """Write the file; an older one of this name is replaced."""
+        host.save_conditioning(text, host.conditioning_file(name))
+        return io.NodeOutput(text)
+
+
+class LoadConditioning(io.ComfyNode):
+    """An encoded prompt from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs as ComfyUI shows them."""
+        return io.Schema(
+            node_id="FusionFrames_LoadConditioning",
+            display_name="FusionFrames Load Conditioning",
+            category=CATEGORY,
+            description="Reads an encoded prompt that Save Conditioning wrote; no text encoder is needed.",
+            search_aliases=["load conditioning", "load text embedding"],
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=host.conditioning_names(),
+                    tooltip="A file in output/conditioning. Press R to look for new ones.",
+                )
+            ],
+            outputs=[io.Conditioning.Output(display_name="text", tooltip="The encoded prompt.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str = "") -> bool | str:
+        """True, or one sentence that says which file is missing."""
+        return host.sentence(host.existing_conditioning, name)
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str = "") -> float:
+        """Changes when the file does."""
+        return host.existing_conditioning(name).stat().st_mtime
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        """Read the file."""
+        return io.NodeOutput(host.load_conditioning(host.existing_conditioning(name)))

@@ -134,7 +134,7 @@ def test_the_rules_notice_a_breach(file: str, source: str) -> None:
         ("nodes/load.py", "from ..fusionframes_core.pipeline import FusionFramesPipeline"),
         ("nodes/load.py", "from comfy_api.latest import io"),
         ("nodes/load.py", "from . import host"),
-        ("nodes/host.py", "import comfy.utils, folder_paths"),
+        ("nodes/host/load.py", "import comfy.utils, folder_paths"),
         ("fusionframes_core/pipeline.py", "from .models.unet import UNet"),
         ("fusionframes_core/models/unet.py", "from ..config import UNetConfig"),
         ("training/engine.py", "from fusionframes_core.models import unet\nfrom .objectives import NoiseLevels"),

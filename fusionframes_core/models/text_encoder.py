@@ -159,17 +159,7 @@ class TextEncoder(nn.Module):
         """Token ids of each prompt, the end token included, at most `max_tokens`; warns of what is cut."""
         if self.tokenizer is None:
             raise ValueError("this text encoder was built without a tokenizer and takes token ids only")
-        if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-            raise TypeError(f"prompts must be a list of at least one string; got {prompts!r}")
-        encoded = self.tokenizer(list(prompts), return_offsets_mapping=True, verbose=False)
-        limit, eos = self.config.max_tokens, self.tokenizer.eos_token_id
-        rows = []
-        for prompt, ids, offsets in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            if len(ids) > limit:
-                _warn_cut(prompt[offsets[limit - 2][1] :].strip(), len(ids), limit)
-                ids = [*ids[: limit - 1], eos]
-            rows.append(ids)
-        return rows
+        return tokenize(self.tokenizer, prompts, self.config.max_tokens)
 
     def null_context(self, batch: int, num_tokens: int | None = None, head: str = "keyframes") -> TextContext:
         """The unconditional context: the null embedding at token 0, then masked zeros, (batch, num_tokens, D).
@@ -215,6 +205,23 @@ def _check(config: TextEncoderConfig) -> None:
     for field, allowed in tables.items():
         if getattr(config, field) not in allowed:
             raise ValueError(f"{field} must be one of {', '.join(allowed)}; got {getattr(config, field)!r}")
+
+
+def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of each prompt, the end token included, at most `max_tokens`; warns of what is cut.
+
+    Raises TypeError for anything but strings.
+    """
+    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise TypeError(f"prompts must be a list of at least one string; got {prompts!r}")
+    encoded = tokenizer(list(prompts), return_offsets_mapping=True, verbose=False)
+    rows = []
+    for prompt, ids, offsets in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if len(ids) > max_tokens:
+            _warn_cut(prompt[offsets[max_tokens - 2][1] :].strip(), len(ids), max_tokens)
+            ids = [*ids[: max_tokens - 1], tokenizer.eos_token_id]
+        rows.append(ids)
+    return rows
 
 
 def load_tokenizer(folder_or_file: str | Path) -> PreTrainedTokenizerFast:

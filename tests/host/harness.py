@@ -53,6 +53,7 @@ class Server:
         self.base = Path(tempfile.mkdtemp(prefix="fusionframes-comfyui-"))
         self.log = self.base / "server.log"
         self.client = uuid.uuid4().hex
+        self.history: list[dict[str, Any]] = []
         for folder in ("custom_nodes", "input", "output", "temp", "models", "user/default"):
             (self.base / folder).mkdir(parents=True)
         (self.base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
@@ -129,7 +130,7 @@ class Server:
         except urllib.error.HTTPError as error:
             raise Rejected(json.load(error)) from None
 
-    def finish(self, prompt_id: str, seconds: float = 300) -> dict[str, Any]:
+    def finish(self, prompt_id: str, seconds: float = 900) -> dict[str, Any]:
         """Wait for a prompt's end; its history entry (outputs, status)."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -139,9 +140,16 @@ class Server:
             time.sleep(0.1)
         raise TimeoutError(f"prompt {prompt_id} did not end in {seconds} s:\n{self.log.read_text()[-4000:]}")
 
-    def saved_files(self, entry: dict[str, Any]) -> list[Path]:
-        """The files that a finished prompt's output nodes saved."""
-        records = [record for node in entry["outputs"].values() for record in node.get("images", [])]
+    def succeed(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """Run a prompt; its history entry, also kept in `history`. Raises AssertionError with what went wrong."""
+        entry = self.finish(self.queue(prompt))
+        assert entry["status"]["status_str"] == "success", error_of(entry)
+        self.history.append(entry)
+        return entry
+
+    def saved_files(self, entry: dict[str, Any], kind: str = "images") -> list[Path]:
+        """The files that a finished prompt's output nodes saved, videos among the "images"."""
+        records = [record for node in entry["outputs"].values() for record in node.get(kind, [])]
         return [self.base / record["type"] / record["subfolder"] / record["filename"] for record in records]
 
     def import_seconds(self) -> float:
@@ -150,6 +158,12 @@ class Server:
         assert line is not None, self.log.read_text()
         assert "IMPORT FAILED" not in line[0], self.log.read_text()
         return float(re.search(r"([0-9.]+) seconds", line[0])[1])
+
+
+def error_of(entry: dict[str, Any]) -> str:
+    """The sentence of a prompt that failed while running."""
+    messages = entry["status"]["messages"]
+    return next((data["exception_message"] for kind, data in messages if kind == "execution_error"), str(messages))
 
 
 def websocket_messages(port: int, path: str) -> Iterator[dict[str, Any]]:

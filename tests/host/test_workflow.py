@@ -13,25 +13,13 @@ import numpy as np
 import pytest
 
 from fusionframes_core.presets import TINY
-from tests.host.harness import Listener, Rejected, Server
+from tests.host.graphs import TinyGraph
+from tests.host.harness import Listener, Rejected, Server, error_of
+from tests.host.media import read_images, read_video
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 Prompt = Callable[..., dict[str, Any]]
-
-
-def read_video(file: Path) -> tuple[np.ndarray, float]:
-    """Frames (T, H, W, 3) uint8 and frames per second."""
-    video = cv2.VideoCapture(str(file))
-    frames = []
-    while (answer := video.read())[0]:
-        frames.append(answer[1])
-    return np.stack(frames), video.get(cv2.CAP_PROP_FPS)
-
-
-def error_of(entry: dict[str, Any]) -> str:
-    """The sentence of a prompt that failed while running."""
-    return next(data["exception_message"] for kind, data in entry["status"]["messages"] if kind == "execution_error")
 
 
 def test_workflow_makes_a_video(server: Server, listener: Listener, make_prompt: Prompt) -> None:
@@ -56,40 +44,28 @@ def test_workflow_makes_a_video(server: Server, listener: Listener, make_prompt:
     assert sheet.shape == (512, 512, 3)  # 16 keyframes of 8×8 latents, 4 × 4, 16 pixels to a latent
 
 
-def test_seed_repeats_and_matters(server: Server, make_prompt: Prompt) -> None:
+def test_seed_repeats_and_matters(server: Server) -> None:
     """The same seed gives the same frames, also when everything is computed again; another seed others."""
     videos = []
     for seed in (1, 1, 2):
         server.post("/free", {"unload_models": True, "free_memory": True})  # forgets every cached result
-        prompt = make_prompt(SampleKeyframes={"steps": 3, "seed": seed}, Interpolate={"steps": 2})
-        (decode,) = [key for key, node in prompt.items() if node["class_type"] == "FusionFrames_Decode"]
+        graph = TinyGraph()
+        latents = graph.interpolate(graph.sample_keyframes(seed=seed))
         # PNG: the stock Save Video's encoder does not repeat itself bit by bit at this size
-        prompt["png"] = {"class_type": "SaveImage", "inputs": {"images": [decode, 1], "filename_prefix": f"s{seed}"}}
-        files = [file for file in server.saved_files(server.finish(server.queue(prompt))) if file.suffix == ".png"]
-        videos.append(np.stack([cv2.imread(str(file)) for file in sorted(files)]))
-    assert len(videos[0]) == 61
+        graph.add("SaveImage", images=graph.decode(latents)[1], filename_prefix=f"seed{len(videos)}")
+        videos.append(read_images(server.saved_files(server.succeed(graph.prompt))))
+    assert len(videos[0]) == 17
     assert np.array_equal(videos[0], videos[1])
     assert not np.array_equal(videos[0], videos[2])
 
 
-def test_second_pass_and_negative_prompt(server: Server, make_prompt: Prompt) -> None:
-    """Two Interpolate nodes in a row give 4(4T − 3) − 3 frames at 16 times the keyframes' rate."""
-    prompt = make_prompt(SampleKeyframes={"steps": 2, "num_frames": 3}, Interpolate={"steps": 2})
-    (first,) = [key for key, node in prompt.items() if node["class_type"] == "FusionFrames_Interpolate"]
-    (decode,) = [node for node in prompt.values() if node["class_type"] == "FusionFrames_Decode"]
-    (keyframes,) = [node for node in prompt.values() if node["class_type"] == "FusionFrames_SampleKeyframes"]
-    (text,) = [node for node in prompt.values() if node["class_type"] == "FusionFrames_EncodeText"]
-    prompt["second"] = {
-        "class_type": "FusionFrames_Interpolate",
-        "inputs": {**prompt[first]["inputs"], "latents": [first, 0], "skip_frames": 1},
-    }
-    prompt["negative"] = {
-        "class_type": "FusionFrames_EncodeText",
-        "inputs": {**text["inputs"], "prompt": "a small green star"},
-    }
-    keyframes["inputs"]["negative"] = ["negative", 0]
-    decode["inputs"]["latents"] = ["second", 0]
-    frames, rate = read_video(server.saved_files(server.finish(server.queue(prompt)))[0])
+def test_second_pass_and_negative_prompt(server: Server) -> None:
+    """Two passes give 4(4T − 3) − 3 frames at 16 times the keyframes' rate."""
+    graph = TinyGraph()
+    negative = graph.ours("EncodeText", clip=graph.clip, prompt="a small green star")[0]
+    latents = graph.interpolate(graph.sample_keyframes(num_frames=3, negative=negative), passes=2)
+    graph.save_video(graph.decode(latents)[0])
+    frames, rate = read_video(server.saved_files(server.succeed(graph.prompt))[0])
     assert len(frames) == 33
     assert rate == pytest.approx(16 * TINY.fps, rel=0.01)
 
@@ -134,6 +110,7 @@ def test_cancel_stops_within_one_step(server: Server, listener: Listener, make_p
         ("LoadModel", {"model_name": "gone"}, "model_name 'gone' is not there: put its folder"),
         ("LoadModel", {"precision": "fp4"}, "precision: 'fp4' not in"),
         ("Decode", {"fps": -1.0}, "Value -1.0 smaller than min of 0.0: fps"),
+        ("Decode", {"chunk": 4, "overlap": 4}, "overlap must be less than chunk (4); got 4"),
     ],
 )
 def test_bad_value_is_refused(
@@ -150,7 +127,7 @@ def test_bad_value_is_refused(
     [
         ("SampleKeyframes", {"cfg": float("nan")}, "cfg must be a finite number of at least 1; got nan"),
         ("Interpolate", {"cfg": float("nan")}, "cfg must be a finite number of at least 1; got nan"),
-        ("SampleKeyframes", {"num_frames": 1, "steps": 2}, "at least 2"),
+        ("SampleKeyframes", {"num_frames": 1, "steps": 2}, "latents must have at least 2 frames"),
     ],
 )
 def test_bad_value_fails_before_sampling(

@@ -1,0 +1,92 @@
+"""Everything the pack asks of ComfyUI; the only room that imports comfy.* or folder_paths.
+
+A ComfyUI update is met here: our networks as MODEL, CLIP and VAE (`models`, `clip`, `vae`, `load`), sampling
+(`sampling`, `schedule`), folders (`files`), and below what the nodes pass on to ComfyUI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from comfy_api.latest import InputImpl, Types
+from torch import Tensor
+
+from .checks import (
+    require_interpolation_model,
+    require_keyframe_model,
+    require_latents,
+    require_our_model,
+    require_our_vae,
+)
+from .conditionings import encode, prepare_interpolation
+from .conditionings import load as load_conditioning
+from .conditionings import save as save_conditioning
+from .conditionings import schedule as schedule_conditionings
+from .files import (
+    BUNDLED,
+    conditioning_file,
+    conditioning_names,
+    existing_conditioning,
+    model_location,
+    model_names,
+)
+from .load import PRECISIONS, load_parts
+from .patches import with_loop, with_windows
+from .sampling import RECORD, sampler_names, scheduler_names
+from .vae import CHUNK, OVERLAP
+from .work import decode, empty_latents, encode_frames, frames_of, interpolate, keyframe_rate, plan, sample
+
+__all__ = [
+    "BUNDLED",
+    "CHUNK",
+    "OVERLAP",
+    "PRECISIONS",
+    "RECORD",
+    "conditioning_file",
+    "conditioning_names",
+    "decode",
+    "empty_latents",
+    "encode",
+    "encode_frames",
+    "existing_conditioning",
+    "frames_of",
+    "interpolate",
+    "keyframe_rate",
+    "load_conditioning",
+    "load_parts",
+    "model_location",
+    "model_names",
+    "plan",
+    "prepare_interpolation",
+    "require_interpolation_model",
+    "require_keyframe_model",
+    "require_latents",
+    "require_our_model",
+    "require_our_vae",
+    "sample",
+    "sampler_names",
+    "save_conditioning",
+    "schedule_conditionings",
+    "scheduler_names",
+    "sentence",
+    "to_video",
+    "with_loop",
+    "with_windows",
+]
+
+
+def sentence(check: Callable[..., Any], *values: Any, **named: Any) -> bool | str:
+    """Run a check for ComfyUI's validate_inputs: True, or the sentence of the ValueError that it raised."""
+    try:
+        check(*values, **named)
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+def to_video(images: Tensor, fps: float) -> Any:
+    """IMAGE frames as ComfyUI's VIDEO at `fps` frames per second."""
+    rate = Fraction(fps).limit_denominator(1001)
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))

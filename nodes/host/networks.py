@@ -1,0 +1,91 @@
+"""Our U-Nets as ComfyUI's `diffusion_model`: the same modules and weight names, with its forward and its hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers  # checked on 0.18.1 and 0.27.0
+from torch import Tensor
+
+from ...fusionframes_core.config import InterpolationConfig, UNetConfig
+from ...fusionframes_core.models.interpolation import (
+    InterpolationCondition,
+    InterpolationUNet,
+    merge_groups,
+    split_groups,
+)
+from ...fusionframes_core.models.keyframe import frame_positions
+from ...fusionframes_core.models.unet import KeyframeCondition, UNet
+from .operations import hosted
+
+
+class Wrapped:
+    """What ComfyUI calls: `denoise` inside the wrappers that EasyCache and others hang on a model."""
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **conditions: Any,
+    ) -> Tensor:
+        """x (B, C, T, h, w) at the network's times (B,); `conditions` are what the model's `extra_conds` made."""
+        options = transformer_options or {}
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self.denoise, self, wrappers)
+        return executor.execute(x, timestep, context, control, options, **conditions)
+
+
+class KeyframeNetwork(Wrapped, UNet):
+    """The keyframe U-Net."""
+
+    def __init__(
+        self, config: UNetConfig, positions: str, dtype: torch.dtype, device: Any = None, operations: Any = None
+    ) -> None:
+        UNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
+        self.positions, self.dtype = positions, dtype
+
+    def denoise(
+        self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
+    ) -> Tensor:
+        """Without the wrappers. `conditions`: attention_mask (B, N), and 1.1's scores (B, 1)."""
+        names = ("motion_score", "noise_augmentation")
+        scores = {name: conditions[name].flatten() for name in names if name in conditions}
+        # In a context window positions count from the window's first frame: a model has seen no more of them than its
+        # training clips had, so that each window is a clip of its own and the overlaps join them.
+        positions = frame_positions(self.positions, x.shape[2], device=x.device).expand(x.shape[0], -1)
+        seen = KeyframeCondition(context, conditions["attention_mask"] > 0.5, positions=positions, **scores)
+        return UNet.forward(self, x, timestep, seen)
+
+
+class InterpolationNetwork(Wrapped, InterpolationUNet):
+    """The interpolation U-Net on whole videos [B, 4, 4G + 1, h, w], so that latents look like latents everywhere."""
+
+    def __init__(
+        self, config: InterpolationConfig, dtype: torch.dtype, device: Any = None, operations: Any = None
+    ) -> None:
+        InterpolationUNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def denoise(
+        self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
+    ) -> Tensor:
+        """The prediction for every frame but the given ones, where it is zero.
+
+        `conditions`: attention_mask (B, N), given (B, 4, G + 1, h, w), and per video (B, 1) informed (0: the
+        unconditional half of context guidance), temporal, skip_frames, perturbation.
+        """
+        informed = conditions["informed"].flatten()
+        seen = InterpolationCondition(
+            keyframes=conditions["given"] * informed.view(-1, 1, 1, 1, 1),
+            context=context,
+            mask=conditions["attention_mask"] > 0.5,
+            skip_frames=conditions["skip_frames"].flatten().long(),
+            perturbation=conditions["perturbation"].flatten(),
+            temporal=conditions["temporal"].flatten() > 0.5,
+        )
+        groups = InterpolationUNet.forward(self, split_groups(x)[1], timestep, seen)
+        return merge_groups(torch.zeros_like(x[:, :, ::4]), groups)

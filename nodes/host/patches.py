@@ -1,0 +1,77 @@
+"""Patches on a keyframe MODEL: videos longer than it was trained for, and videos that loop."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import comfy.context_windows as windows  # IndexListContextHandler: checked on 0.18.1 and 0.27.0
+import torch
+from torch import Tensor
+
+HANDLER = "context_handler"
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class _Windows(windows.IndexListContextHandler):
+    """ComfyUI's context windows, which also cut the masks over time that Prompt Schedule makes."""
+
+    def get_resized_cond(self, cond_in: Any, x_in: Tensor, window: Any, device: Any = None) -> Any:
+        if cond_in is None:
+            return None
+        masks = [entry.get("mask") for entry in cond_in]
+        cut = [mask if mask is None else window.get_tensor(mask, device, dim=1) for mask in masks]
+        seen = [(entry, mask) for entry, mask in zip(cond_in, cut, strict=True) if mask is None or bool(mask.any())]
+        resized = super().get_resized_cond([entry for entry, _ in seen], x_in, window, device)
+        for entry, (_, mask) in zip(resized, seen, strict=True):
+            if mask is not None:
+                entry["mask"] = mask
+        return resized
+
+
+def with_windows(model: Any, length: int, overlap: int) -> Any:
+    """A MODEL that samples any number of frames in windows of `length` that share `overlap` frames."""
+    if not 0 < overlap < length:
+        raise ValueError(f"overlap must be at least 1 and less than window ({length}); got {overlap}")
+    if HANDLER in model.model_options:
+        raise ValueError("the model already samples in context windows; use one node for them")
+    if "model_function_wrapper" in model.model_options:
+        raise ValueError("a looping model cannot sample in windows too: use FusionFrames Loop or Long Video")
+    patched = model.clone()
+    options: dict[str, Any] = {"context_length": length, "context_overlap": overlap, "dim": 2}
+    if "causal_window_fix" in windows.IndexListContextHandler.__init__.__code__.co_varnames:
+        options["causal_window_fix"] = False  # 0.27: a frame before each window, for causal models
+    patched.model_options[HANDLER] = _Windows(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.OVERLAP_LINEAR),
+        **options,
+    )
+    windows.create_prepare_sampling_wrapper(patched)
+    return patched
+
+
+def with_loop(model: Any) -> Any:
+    """A MODEL whose last frame leads into its first.
+
+    In each step the video is turned as a ring by another number of frames before the network sees it, so that no place
+    of the ring is its end.
+    """
+    if HANDLER in model.model_options:
+        raise ValueError("a model that samples in windows cannot loop too: use FusionFrames Loop or Long Video")
+    patched = model.clone()
+    patched.set_model_unet_function_wrapper(_turned)
+    return patched
+
+
+def _turned(apply_model: Any, arguments: dict[str, Any]) -> Tensor:
+    x, t, conditions = arguments["input"], arguments["timestep"], arguments["c"]
+    shift = _shift(conditions["transformer_options"].get("sample_sigmas"), t, x.shape[2])
+    return apply_model(x.roll(shift, dims=2), t, **conditions).roll(-shift, dims=2)
+
+
+def _shift(sigmas: Tensor | None, sigma: Tensor, num_frames: int) -> int:
+    """How far this step turns the ring: golden-ratio steps leave no preferred seam."""
+    if sigmas is None:
+        return 0
+    step = int(torch.argmin((sigmas.float() - sigma[0].float().to(sigmas.device)).abs()))
+    return round(num_frames * ((step * GOLDEN) % 1.0)) % num_frames

@@ -1,0 +1,111 @@
+"""MoVQ as ComfyUI's VAE. Time is cut into overlapping chunks inside `decode`, so that memory is that of one chunk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as management
+import comfy.ops
+import comfy.sd  # VAE: checked on 0.18.1 and 0.27.0
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...fusionframes_core.config import MoVQConfig
+from ...fusionframes_core.models.decode import decode_chunked
+from ...fusionframes_core.models.movq import MoVQ
+from .operations import hosted
+from .patchers import patcher_class
+
+CHUNK, OVERLAP = 16, 4  # frames
+ENCODE_CHUNK = 8
+WORKING_BYTES = 1100  # per pixel and byte of the type at 256 channels: an estimate after ComfyUI's own VAEs
+
+
+class VideoAutoencoder(MoVQ):
+    """MoVQ with the signatures that comfy.sd.VAE calls."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, T, H, W), or images (N, 3, H, W), in [−1, 1]: (B, 4, T, h, w)."""
+        video = pixels if pixels.ndim == 5 else pixels[:, :, None]
+        encoded = []
+        for chunk in video.split(ENCODE_CHUNK, dim=2):
+            management.throw_exception_if_processing_interrupted()
+            encoded.append(MoVQ.encode(self, chunk))
+        return torch.cat(encoded, dim=2)
+
+    def decode(
+        self, latents: Tensor, temporal: bool = True, chunk: int = CHUNK, overlap: int = OVERLAP, report: Any = None
+    ) -> Tensor:
+        """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind. `report(done, total)`."""
+        if latents.ndim == 4:
+            return MoVQ.decode(self, latents[:, :, None])[:, :, 0]
+        return decode_chunked(
+            _Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), callback=report or _check_cancel
+        )
+
+
+class _Chunks:
+    """What decode_chunked asks of a decoder, with the temporal layers on or off."""
+
+    def __init__(self, movq: VideoAutoencoder, temporal: bool) -> None:
+        self.movq, self.temporal, self.factor = movq, temporal, movq.factor
+        self.frames_are_independent = movq.frames_are_independent or not temporal
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return MoVQ.decode(self.movq, latents, temporal=self.temporal)
+
+
+def _check_cancel(done: int, total: int) -> None:
+    management.throw_exception_if_processing_interrupted()
+
+
+def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dtype | None, dynamic: bool) -> Any:
+    """A VAE from a model folder's MoVQ weights; `dtype` None: as ComfyUI chooses for the device."""
+    with _without_warning():
+        vae = comfy.sd.VAE(sd={})  # every default; it then stops for want of weights
+    vae.device = management.vae_device()
+    vae.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
+    vae.vae_dtype = dtype or management.vae_dtype(vae.device, vae.working_dtypes)
+    vae.output_device = management.intermediate_device()
+    movq = VideoAutoencoder(config, hosted(comfy.ops.disable_weight_init), device="meta", dtype=vae.vae_dtype).eval()
+    movq.load_state_dict({key: value.to(vae.vae_dtype) for key, value in weights.items()}, strict=True, assign=True)
+    movq.requires_grad_(False)
+    vae.first_stage_model, factor = movq, movq.factor
+    vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent_channels, 3, 3
+    vae.upscale_ratio = vae.downscale_ratio = (_same, factor, factor)
+    vae.upscale_index_formula = vae.downscale_index_formula = (1, factor, factor)
+    scale = WORKING_BYTES * config.channels / 256
+    vae.memory_used_encode = lambda shape, kind: _bytes(min(shape[2], ENCODE_CHUNK), shape[-2:], kind, scale)
+    vae.memory_used_decode = lambda shape, kind: _bytes(
+        min(shape[2] if len(shape) == 5 else 1, CHUNK), [side * factor for side in shape[-2:]], kind, scale
+    )
+    kind = patcher_class(dynamic)
+    vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())
+    vae.model_size()
+    return vae
+
+
+def _same(length: int) -> int:
+    return length
+
+
+def _bytes(frames: int, size: Any, dtype: torch.dtype, scale: float) -> float:
+    return scale * frames * size[0] * size[1] * management.dtype_size(dtype)
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """ComfyUI warns that the VAE it was asked to begin with has no weights; that is meant."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No VAE weights" not in record.getMessage()
+
+    logging.getLogger().addFilter(keep)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(keep)
