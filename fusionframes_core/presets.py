@@ -187,7 +187,7 @@ TINY = ModelConfig(
         text_pooling="before",
         base="blend",
     ),
-    interpolation_schedule=replace(_SCHEDULE_TINY, steps=2),
+    interpolation_schedule=replace(_SCHEDULE_TINY, steps=1),
     movq=MoVQConfig(
         latent_channels=4,
         channels=48,
@@ -206,7 +206,7 @@ TINY = ModelConfig(
     fps=2.0,
     frame_positions="index",
     guidance=4.0,
-    interpolation_guidance=0.25,
+    interpolation_guidance=0.0,
     max_perturbation=250,
     interpolation_text=False,
     drop_temporal=True,
