@@ -45,7 +45,8 @@ def test_samplers_of_record_are_cores(server: Server, pipeline: FusionFramesPipe
     found = latents_of(server, graph, keyframes, frames)
     text = pipeline.encode_text([PROMPT])
     wanted = pipeline.sample_keyframes(text, num_frames=5, seed=3, steps=4, sampler=sampler)
-    wanted_frames = pipeline.interpolate(found[0], seed=3, steps=2, sampler=sampler, perturbation=40)
+    how = {"steps": 2, "guidance": 0.25, "perturbation": 40}  # what the graph asks for
+    wanted_frames = pipeline.interpolate(found[0], seed=3, sampler=sampler, **how)
     gaps = [(found[0] - wanted).abs().max().item(), (found[1] - wanted_frames).abs().max().item()]
     print(f"{sampler}: keyframes differ by {gaps[0]:.1e}, interpolated frames by {gaps[1]:.1e}")
     assert max(gaps) < 1e-3
