@@ -34,10 +34,12 @@ def test_workflow_makes_a_video(server: Server, listener: Listener, make_prompt:
     assert np.abs(frames[0].astype(int) - frames[30]).mean() > 1
     steps = [message["data"] for message in listener.find("progress", prompt_id=prompt_id)]
     nodes = {step["node"]: step["max"] for step in steps}
-    assert [[step["value"] for step in steps if step["node"] == node] for node in nodes] == [
-        list(range(1, nodes[node] + 1)) for node in nodes
-    ]
-    assert len(nodes) == 3
+    assert sorted(nodes.values()) == sorted((TINY.keyframe_schedule.steps, TINY.interpolation_schedule.steps, 5))
+    for node, total in nodes.items():  # the server drops bars that follow too closely, never one with a preview
+        values = [step["value"] for step in steps if step["node"] == node]
+        assert values == sorted(set(values))
+        assert values[-1] == total
+        assert total == 5 or len(values) == total
     previews = [message["data"][8:] for message in listener.find("binary")]
     assert len(previews) >= max(nodes.values())
     sheet = cv2.imdecode(np.frombuffer(previews[0], np.uint8), cv2.IMREAD_COLOR)
