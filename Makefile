@@ -57,8 +57,11 @@ lint: $(DEVELOP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One process a core, of one thread each.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+
 quick: lint
-	$(BIN)/python -m pytest -m "not slow" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -rs -n $(JOBS)
 
 # The long part may be empty: pytest's exit code 5 (nothing collected) is no failure there.
 test: quick
@@ -76,10 +79,11 @@ PROCESSES ?= 2
 PREPARE   := OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq runs/autoencoder/movq.safetensors
 TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_per_node $(PROCESSES) -m
 CONFIGS   := training/configs
-CLIPS     := keyframes_0 keyframes_1 keyframes_2 turning_0 keyframes_held_out windows_0 windows_1 windows_held_out
+CLIPS     := keyframes_0 keyframes_1 keyframes_2 turning_0 turning_1 keyframes_held_out
+CLIPS     += windows_0 windows_1 windows_held_out
 CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
-train-tiny: runs/keyframes_2/keyframe.safetensors runs/interp/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_3/keyframe.safetensors runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -96,6 +100,7 @@ CLIPS_keyframes_0        := --kind keyframes --count 3000 --seed 1
 CLIPS_keyframes_1        := --kind keyframes --count 3000 --seed 2
 CLIPS_keyframes_2        := --kind keyframes --count 3000 --seed 3
 CLIPS_turning_0          := --kind turning --count 1600 --seed 11
+CLIPS_turning_1          := --kind turning --count 3000 --seed 13
 CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
 CLIPS_windows_0          := --kind windows --count 2000 --seed 1
 CLIPS_windows_1          := --kind windows --count 3000 --seed 12
@@ -110,11 +115,20 @@ runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
 runs/keyframes_2/keyframe.safetensors: runs/keyframes/keyframe.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_2.yaml
 
+runs/image_2/image.safetensors: runs/image/image.safetensors
+	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_2.yaml
+
+runs/keyframes_3/keyframe.safetensors: runs/keyframes_2/keyframe.safetensors runs/image_2/image.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_3.yaml
+
 runs/interp_frames/interpolation.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_frames.yaml
 
 runs/interp/interpolation.safetensors: runs/interp_frames/interpolation.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp.yaml
+
+runs/interp_2/interpolation.safetensors: runs/interp/interpolation.safetensors
+	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_2.yaml
 
 runs/image_decoder/movq.safetensors: runs/autoencoder/movq.safetensors
 	$(TRAIN) training.train_autoencoder --config $(CONFIGS)/tiny_image_decoder.yaml

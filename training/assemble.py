@@ -15,8 +15,8 @@ from fusionframes_core.presets import PRESETS
 def assemble(
     output: Path,
     text_encoder: Path = Path("runs/text_encoder/text_encoder.safetensors"),
-    keyframe: Path = Path("runs/keyframes_2/keyframe.safetensors"),
-    interpolation: Path = Path("runs/interp/interpolation.safetensors"),
+    keyframe: Path = Path("runs/keyframes_3/keyframe.safetensors"),
+    interpolation: Path = Path("runs/interp_2/interpolation.safetensors"),
     movq: Path = Path("runs/decoder/movq.safetensors"),
     preset: str = "tiny",
 ) -> None:
