@@ -1,68 +1,49 @@
-"""The training loop that every stage shares: accelerate, EMA, atomic checkpoints, stop and resume.
+"""The training loop that every stage shares: accelerate, averaged weights, stop and resume.
 
-A stage gives a model, a `loss(model, batch)` and a `make_batch(rng)`. Batches depend on seed, step and process alone,
-so a resumed run sees the very batches of an unbroken one.
+A stage gives a model, a `loss(model, batch)` and a `make_batch(rng)`. A step has `accumulation` × processes parts;
+the batch and the noise of each depend on (seed, step, part) alone. So a resumed run sees the very batches of an
+unbroken one, and two processes see those of one process that accumulates twice.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import contextlib
+import math
 import signal
-import time
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
+
+from fusionframes_core.checkpoints import save_weights
+
+from .checkpointing import Checkpoints
+from .devices import make_accelerator, on_device
+from .durable import DiskFull, full_disk_says
+from .reporting import Reporter, save_batch
+from .settings import TrainSettings as TrainSettings
+from .sharding import (
+    Average,
+    checkpoint_activations,
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    put,
+    shard_fully,
+    whole,
+)
 
 Batch = Mapping[str, Any]
 Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, float]]]
-
-
-@dataclass
-class TrainSettings:
-    """What every stage's config file says about its run.
-
-    The learning rate warms up, stays constant, and falls linearly to zero over the last `decay_steps`; so a run can be
-    ended early by resuming it with fewer `steps`.
-    """
-
-    output: Path
-    steps: int
-    batch_size: int  # per process
-    learning_rate: float
-    warmup_steps: int = 100
-    decay_steps: int = 200
-    weight_decay: float = 0.01
-    ema_decay: float = 0.998
-    clip_norm: float = 1.0
-    seed: int = 0
-    log_every: int = 50
-    checkpoint_every: int = 500
-    resume: bool = True
-
-    def __post_init__(self) -> None:
-        self.output = Path(self.output)
-        for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-
-    def rate(self, step: int) -> float:
-        """Factor on the learning rate at `step`."""
-        return max(0.0, min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / max(1, self.decay_steps)))
+STOPPED = 143  # exit status after SIGTERM, as shells say it
 
 
 class Trainer:
-    """Runs `loss` over `make_batch`'s batches; `run` returns the EMA weights' module."""
+    """Runs `loss` over `make_batch`'s batches and averages the weights."""
 
     def __init__(
         self,
@@ -71,119 +52,222 @@ class Trainer:
         loss: Loss,
         make_batch: Callable[[np.random.Generator], Batch],
         validate: Callable[[nn.Module], dict[str, float]] | None = None,
+        stage: str = "training",
+        sample: Callable[[nn.Module], np.ndarray] | None = None,
+        frames: int = 1,
     ) -> None:
-        self.settings, self.loss, self.make_batch, self.validate = settings, loss, make_batch, validate
-        self.accelerator = Accelerator()
+        """`frames` is how many frames a clip has; `sample(model)` draws a video, uint8 (T, H, W, 3)."""
+        self.settings, self.loss, self.make_batch = settings, loss, make_batch
+        self.validate, self.sample, self.stage, self.frames = validate, sample, stage, frames
+        self.accelerator = make_accelerator(settings)
         set_seed(settings.seed, device_specific=True)
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        if not trainable:
+        self.names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        if not self.names:
             raise ValueError("model must have at least one trainable parameter; every one is frozen")
-        self.trainable = trainable
-        optimizer = torch.optim.AdamW(
-            trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
-        )
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate)
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.accelerator.register_for_checkpointing(self.ema, self.scheduler)
-        self.step, self._stopping = 0, False
+        if settings.activation_checkpointing:
+            checkpoint_activations(model)
+        self._prepare(model)
+        self.average = Average(self.trainable, settings.ema_decay)
+        self.checkpoints = Checkpoints(settings.output, stage)
+        self.step, self._recent = 0, 0.0
+        self._asked, self._stopping = False, False  # by a signal; by all processes together
 
-    def run(self) -> nn.Module:
-        """Train to `settings.steps`, or until SIGTERM or SIGINT, which saves a checkpoint and exits with 143."""
-        self._resume()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask_to_stop)
-        main = self.accelerator.is_main_process
-        bar = tqdm(total=self.settings.steps, initial=self.step, disable=not main, mininterval=10)
-        logs: list[dict[str, float]] = []
-        started, first = time.perf_counter(), self.step
-        while self.step < self.settings.steps:
-            logs.append(self._train_step())
-            bar.update()
-            if self.step % self.settings.log_every == 0:
-                self._report(logs, (time.perf_counter() - started) / (self.step - first))
-                logs = []
-            if self._should_stop():
-                self.save()
-                raise SystemExit(143)
-            if self.step % self.settings.checkpoint_every == 0:
-                self.save()
-        bar.close()
-        self.save()
-        return self.ema.module
-
-    def _train_step(self) -> dict[str, float]:
-        rng = np.random.default_rng((self.settings.seed, self.step, self.accelerator.process_index))
-        torch.manual_seed(int(rng.integers(2**31)))
-        self.model.train()
-        loss, logs = self.loss(self.model, self.make_batch(rng))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss.item()} at step {self.step}; the last checkpoint is intact")
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.trainable, self.settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scheduler.step()
-        self.ema.update_parameters(self.accelerator.unwrap_model(self.model))
-        self.step += 1
-        return {"loss": loss.item(), "grad_norm": float(norm), **logs}
-
-    def _report(self, logs: list[dict[str, float]], seconds: float) -> None:
-        keys = {key for entry in logs for key in entry}
-        line = {key: float(np.mean([entry[key] for entry in logs if key in entry])) for key in sorted(keys)}
-        if self.validate is not None and self.step % self.settings.checkpoint_every == 0:
-            self.ema.module.eval()
-            with torch.inference_mode():
-                line |= self.validate(self.ema.module)
-        if self.accelerator.is_main_process:
-            entry = {"step": self.step, "seconds_per_step": seconds, **line}
-            tqdm.write("  ".join(f"{k}={v:.5g}" for k, v in entry.items()))
-            self.settings.output.mkdir(parents=True, exist_ok=True)
-            with open(self.settings.output / "log.jsonl", "a") as file:
-                file.write(json.dumps(entry) + "\n")
-
-    def _ask_to_stop(self, *_: object) -> None:
-        self._stopping = True
-
-    def _should_stop(self) -> bool:
-        """True on every process as soon as one was asked to stop."""
-        if self.accelerator.num_processes == 1:
-            return self._stopping
-        flag = torch.tensor([int(self._stopping)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
+    def _prepare(self, model: nn.Module) -> None:
+        several = self.accelerator.num_processes > 1
+        if self.settings.shard == "full" and several:
+            self.model = shard_fully(model, self.accelerator.device, self.settings.mixed_precision)
+            self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+            self.optimizer = make_optimizer(self.trainable, self.settings)
+            return
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(self.trainable, self.settings)
+        placed = [True, self.settings.shard == "none"]  # ZeRO gathers its states when asked to move them
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer, device_placement=placed)
+        self.trainable = [p for p in self.module.parameters() if p.requires_grad]
 
     @property
-    def _checkpoint(self) -> Path:
-        return self.settings.output / "checkpoint"
+    def module(self) -> nn.Module:
+        """The model without what accelerate put around it."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def run(self) -> nn.Module:
+        """Train to `settings.steps`; the model, with its averaged weights.
+
+        SIGTERM or SIGINT saves a checkpoint and exits with 143. Raises ValueError for a checkpoint that does not fit,
+        FloatingPointError when the loss is not finite or explodes, DiskFull; the last checkpoint is intact then.
+        """
+        with full_disk_says(f"no space left in {self.settings.output}"):
+            self.settings.output.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._ask_to_stop)
+        clips = self.settings.batch_size * self.settings.accumulation * self.accelerator.num_processes
+        reporter = Reporter(self.settings, self.accelerator, self.stage, self.step, clips * self.frames)
+        try:
+            self._loop(reporter)
+        finally:
+            reporter.close()
+        self.average.apply()
+        return self.module
+
+    def _loop(self, reporter: Reporter) -> None:
+        settings, logs, saved = self.settings, [], self.step
+        while self.step < settings.steps:
+            logs.append(self._train_step())
+            reporter.step(self.step, logs[-1]["loss"])
+            if self.step % settings.log_every == 0:
+                reporter.line(self.step, self._figures(logs))
+                logs = []
+            if settings.sample_every and self.sample is not None and self.step % settings.sample_every == 0:
+                reporter.video(self.step, self._evaluate(self.sample))
+            if self._stopping or self.step % settings.checkpoint_every == 0:
+                self.save()
+                saved = self.step
+            if self._stopping:
+                raise SystemExit(STOPPED)
+        if saved != self.step:
+            self.save()
+
+    def _train_step(self) -> dict[str, float]:
+        settings, parts = self.settings, self.settings.accumulation
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * settings.rate(self.step)
+        total, figures, batches = 0.0, [], []
+        for part in range(parts):
+            batch = self._batch(part)
+            last = part == parts - 1
+            with contextlib.nullcontext() if last else self._unsynchronised():
+                loss, logs = self.loss(self.model, batch)
+                self.accelerator.backward(loss / parts)
+            total += loss.item() / parts
+            figures.append(logs)
+            batches.append(batch)
+        mean = self._agree(total, batches)
+        norm = self._clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        self.step += 1
+        return {"loss": mean, "grad_norm": norm, **mean_figures(figures)}
+
+    def _unsynchronised(self) -> contextlib.AbstractContextManager:
+        """Gradients of all but the last part stay in each process."""
+        if self.settings.shard == "full":
+            return contextlib.nullcontext()  # summed each time: the same sum
+        return self.accelerator.no_sync(self.model)
+
+    def _clip(self) -> float:
+        if self.settings.shard == "full" and self.accelerator.num_processes > 1:
+            norm: Any = torch.nn.utils.clip_grad_norm_(self.trainable, self.settings.clip_norm)
+            return float(whole(norm))
+        return float(self.accelerator.clip_grad_norm_(self.trainable, self.settings.clip_norm))
+
+    def _batch(self, part: int) -> Batch:
+        """This process's part of the step's batch, on its device."""
+        index = part * self.accelerator.num_processes + self.accelerator.process_index
+        rng = np.random.default_rng((self.settings.seed, self.step, index))
+        torch.manual_seed(int(rng.integers(2**31)))
+        return on_device(self.make_batch(rng), self.accelerator.device)
+
+    def _agree(self, loss: float, batches: list[Batch]) -> float:
+        """The loss over all processes; every one of them stops when one has to."""
+        # Until there is a mean of log_every steps to compare with, no loss is too large.
+        wrong = not math.isfinite(loss) or 0 < self.settings.explosion * self._recent < loss
+        path = self.settings.output / f"bad_batch_{self.step:08d}_{self.accelerator.process_index}.safetensors"
+        if wrong:
+            save_batch({str(part): batch for part, batch in enumerate(batches)}, path)
+        summed = torch.tensor([loss, float(wrong), float(self._asked)], dtype=torch.float64)
+        if self.accelerator.num_processes > 1:
+            summed = whole(self.accelerator.reduce(summed.to(self.accelerator.device), "sum"))
+        if summed[1]:
+            why = "not finite" if not math.isfinite(summed[0]) else f"over {self.settings.explosion:g} times its mean"
+            said = f"; the batch that caused it is in {path}" if wrong else "; another process saved the batch"
+            kept = f"the checkpoint of step {int(last.name)} is intact" if (last := self.checkpoints.last()) else ""
+            raise FloatingPointError(f"loss {loss:g} at step {self.step} is {why}{said}; {kept or 'no checkpoint yet'}")
+        self._stopping = bool(summed[2])
+        return summed[0].item() / self.accelerator.num_processes
+
+    def _figures(self, logs: list[dict[str, float]]) -> dict[str, float]:
+        """Means of the logs, and the validation's figures when it is due."""
+        line = mean_figures(logs)
+        self._recent = line["loss"]
+        if self.validate is not None and self.step % self.settings.checkpoint_every == 0:
+            line |= self._evaluate(self.validate)
+        return line
+
+    def _evaluate(self, measure: Callable[[nn.Module], Any]) -> Any:
+        """`measure(model)` with averaged weights; the run's random streams do not notice."""
+        self.module.eval()
+        with self.average.applied(), torch.no_grad(), torch.random.fork_rng():
+            return measure(self.module)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._asked = True
 
     def save(self) -> None:
-        """Write a complete checkpoint beside the old one, then put it in its place."""
-        partial = self._checkpoint.with_name("checkpoint.partial")
-        self.accelerator.wait_for_everyone()
+        """Write a checkpoint. Raises DiskFull on every process; the last checkpoint is intact then."""
+        states = {
+            "model": {name: whole(value) for name, value in self.module.state_dict().items()},
+            "optimizer": optimizer_state(self._raw_optimizer, self.names, self.trainable),
+            "average": {n: whole(v) for n, v in zip(self.names, self.average.values, strict=True)},
+        }
+        scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+        more = {"seed": self.settings.seed, "averaged": self.average.count, "recent": self._recent, "scaler": scaler}
+        problem: Exception | None = None
         if self.accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(partial))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            (partial / "progress.json").write_text(json.dumps({"step": self.step}))
-            old = self._checkpoint.with_name("checkpoint.old")
-            shutil.rmtree(old, ignore_errors=True)
-            if self._checkpoint.exists():
-                os.replace(self._checkpoint, old)
-            os.replace(partial, self._checkpoint)
-            shutil.rmtree(old, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+            try:
+                self.checkpoints.save(self.step, states, more)
+            except Exception as error:
+                problem = error
+        failed = torch.tensor([float(problem is not None)], device=self.accelerator.device)
+        if self.accelerator.num_processes > 1:
+            failed = self.accelerator.reduce(failed, "sum")
+        if problem is not None:
+            raise problem
+        if failed.item():
+            raise DiskFull(f"the checkpoint of step {self.step} could not be written: see the first process")
+
+    @property
+    def _raw_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
 
     def _resume(self) -> None:
-        folder = self._checkpoint
-        if not folder.exists():
-            folder = self._checkpoint.with_name("checkpoint.old")  # a kill between the two renames of `save`
-        if not self.settings.resume or not folder.exists():
+        path = self.checkpoints.last() if self.settings.resume else None
+        if path is None:
             return
-        self.accelerator.load_state(str(folder))
-        self.step = json.loads((folder / "progress.json").read_text())["step"]
-        # The schedule of this run counts, not the saved one's: `steps` may have changed.
-        self.scheduler.last_epoch = self.step - 1
-        self.scheduler.step()
+        state = self.module.state_dict()
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
+        trained = {n: tuple(p.shape) for n, p in zip(self.names, self.trainable, strict=True)}
+        progress = self.checkpoints.check(path, {"model": shapes, "average": trained})
+        for name, value in self.checkpoints.load(path, "model").items():
+            put(state[name], value)
+        for (_, value), target in zip(
+            sorted(self.checkpoints.load(path, "average").items(), key=lambda item: self.names.index(item[0])),
+            self.average.values,
+            strict=True,
+        ):
+            put(target, value)
+        load_optimizer_state(self._raw_optimizer, self.names, self.trainable, self.checkpoints.load(path, "optimizer"))
+        if self.accelerator.scaler is not None and progress["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(progress["scaler"])
+        self.step, self.average.count, self._recent = progress["step"], progress["averaged"], progress["recent"]
+
+    def export(self, name: str, prefix: str = "", dtype: torch.dtype = torch.float32) -> None:
+        """Write the model's weights under `prefix` (less it) to the run's folder. Every process has to call it."""
+        weights = {
+            key.removeprefix(prefix): whole(value)
+            for key, value in self.module.state_dict().items()
+            if key.startswith(prefix)
+        }
+        if self.accelerator.is_main_process:
+            with full_disk_says(f"no space left for {self.settings.output / name}; the last checkpoint is intact"):
+                save_weights(weights, self.settings.output / name, dtype=dtype)
+        self.accelerator.wait_for_everyone()
+
+
+def mean_figures(logs: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every figure over the entries that have it."""
+    keys = sorted({key for entry in logs for key in entry})
+    return {key: float(np.mean([entry[key] for entry in logs if key in entry])) for key in keys}

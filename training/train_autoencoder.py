@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.presets import PRESETS
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
+from .settings import run_command
 
 
 class NoisyAutoencoder(nn.Module):
@@ -117,11 +117,11 @@ def train(
         loss,
         lambda rng: {"pixels": random_frames(rng, train.batch_size, size)},
         validate,
+        stage="autoencoder",
     )
-    trained = trainer.run()
-    if trainer.accelerator.is_main_process:
-        save_weights(trained.movq.state_dict(), train.output / "movq.safetensors", dtype=torch.float32)
+    trainer.run()
+    trainer.export("movq.safetensors", "movq.")
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(train, as_positional=False)
+    run_command(train)

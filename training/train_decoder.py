@@ -8,17 +8,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ, inflate_movq, temporal_parameters
 from fusionframes_core.presets import PRESETS
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
+from .settings import run_command
 from .train_autoencoder import psnr, reconstruction_loss, to_pixels
 
 PARTS = ("temporal", "decoder")
@@ -120,11 +120,10 @@ def train(
             "val_flicker_video": float(flicker(video, pixels)),
         }
 
-    trainer = Trainer(train, model, loss, make_batch, validate)
-    trained = trainer.run()
-    if trainer.accelerator.is_main_process:
-        save_weights(trained.movq.state_dict(), train.output / "movq.safetensors", dtype=torch.float32)
+    trainer = Trainer(train, model, loss, make_batch, validate, stage="decoder", frames=frames)
+    trainer.run()
+    trainer.export("movq.safetensors", "movq.")
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(train, as_positional=False)
+    run_command(train)

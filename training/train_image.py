@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.models.unet import KeyframeCondition, UNet, initialise
@@ -23,6 +22,7 @@ from fusionframes_core.sampling.schedule import NoiseSchedule
 from .engine import Batch, Trainer, TrainSettings
 from .latents import Clips, load_clips
 from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .settings import run_command
 
 
 def image_config(config: UNetConfig) -> UNetConfig:
@@ -93,11 +93,10 @@ def train(
             value, logs = loss(model, make_batch(np.random.default_rng(1), validation, 256))
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
 
-    trainer = Trainer(train, model, loss, make_batch, validate)
-    trained = trainer.run()
-    if trainer.accelerator.is_main_process:
-        save_weights(trained.state_dict(), train.output / "image.safetensors", dtype=torch.float32)
+    trainer = Trainer(train, model, loss, make_batch, validate, stage="image")
+    trainer.run()
+    trainer.export("image.safetensors")
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(train, as_positional=False)
+    run_command(train)

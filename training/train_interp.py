@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.interpolation import (
     GROUP_BASES,
     InterpolationCondition,
@@ -28,6 +27,7 @@ from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 from .engine import Batch, Trainer, TrainSettings
 from .latents import WINDOW, Clips, load_clips
 from .objectives import NoiseLevels, denoising_loss
+from .settings import run_command
 from .train_image import image_config, load_text_encoder
 
 
@@ -148,11 +148,10 @@ def train(
             value, logs = loss(model, {**batch, **clean})
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
 
-    trainer = Trainer(train, model, loss, make_batch, validate)
-    trained = trainer.run()
-    if trainer.accelerator.is_main_process:
-        save_weights(trained.state_dict(), train.output / "interpolation.safetensors", dtype=torch.float32)
+    trainer = Trainer(train, model, loss, make_batch, validate, stage="interpolation", frames=window)
+    trainer.run()
+    trainer.export("interpolation.safetensors")
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(train, as_positional=False)
+    run_command(train)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe, temporal_parameters
 from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.models.unet import KeyframeCondition, UNet
@@ -23,6 +22,7 @@ from .engine import Batch, Trainer, TrainSettings
 from .evaluate_gap import motion_gap
 from .latents import Clips, load_clips
 from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .settings import run_command
 from .train_image import image_config, load_text_encoder
 
 
@@ -115,11 +115,10 @@ def train(
         )
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
 
-    trainer = Trainer(train, model, loss, make_batch, validate)
-    trained = trainer.run()
-    if trainer.accelerator.is_main_process:
-        save_weights(trained.state_dict(), train.output / "keyframe.safetensors", dtype=torch.float32)
+    trainer = Trainer(train, model, loss, make_batch, validate, stage="keyframes", frames=config.num_frames)
+    trainer.run()
+    trainer.export("keyframe.safetensors")
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(train, as_positional=False)
+    run_command(train)

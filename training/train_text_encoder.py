@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import os
 
-import jsonargparse
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusionframes_core.checkpoints import save_weights
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder, load_tokenizer
 from fusionframes_core.presets import PRESETS
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, sample_scene
+from .settings import run_command
 from .tokenizer import build_tokenizer
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -158,11 +157,11 @@ def train(
         loss,
         lambda rng: random_captions(rng, train.batch_size, held_out=False, unknown_rate=unknown_rate),
         lambda model: accuracies(model, validation_captions, seed=1),
+        stage="text_encoder",
     )
-    trained = trainer.run()
-    if trainer.accelerator.is_main_process:
-        save_weights(trained.encoder.state_dict(), train.output / "text_encoder.safetensors", dtype=torch.float32)
+    trainer.run()
+    trainer.export("text_encoder.safetensors", "encoder.")
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(train, as_positional=False)
+    run_command(train)

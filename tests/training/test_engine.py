@@ -1,0 +1,236 @@
+"""The engine in one process: what is refused, what stops a run, what it writes."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import training.checkpointing
+from tests.training.toy import Toy, toy_trainer, train
+from training.durable import DiskFull
+from training.engine import Trainer, TrainSettings
+from training.settings import run_command
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps its state for the process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+
+
+def settings(folder: Path, **changes: Any) -> TrainSettings:
+    """A run of ten steps."""
+    values = {"output": folder, "steps": 10, "batch_size": 4, "learning_rate": 0.01, "warmup_steps": 2}
+    more = {"decay_steps": 1, "log_every": 2, "checkpoint_every": 4, "trackers": []}
+    return TrainSettings(**{**values, **more, **changes})
+
+
+def checkpoint(folder: Path, step: int, part: str) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint."""
+    return load_file(folder / "checkpoints" / f"{step:08d}" / f"{part}.safetensors")
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Copies of the model's weights."""
+    return {name: value.clone() for name, value in trainer.module.state_dict().items()}
+
+
+def test_resume_is_bit_equal(tmp_path: Path) -> None:
+    """Ten steps at once, and four steps then six: the same weights, averaged weights and optimizer states."""
+    toy_trainer(settings(tmp_path / "whole")).run()
+    toy_trainer(settings(tmp_path / "parts", steps=4)).run()
+    toy_trainer(settings(tmp_path / "parts")).run()
+    for part in ("model", "average", "optimizer"):
+        found, wanted = (
+            load_file(tmp_path / name / "checkpoints/00000010" / f"{part}.safetensors") for name in ("parts", "whole")
+        )
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_average_follows_its_equation(tmp_path: Path) -> None:
+    """avg ← decay · avg + (1 − decay) · w from the first weights on; frozen weights stay."""
+    start = Toy(8).state_dict()["frozen.weight"]
+    torch.manual_seed(0)
+    trainer = toy_trainer(settings(tmp_path, ema_decay=0.5))
+    wanted = None
+    for _ in range(4):
+        trainer._train_step()
+        now = trainer.module.first.weight.detach().clone()
+        wanted = now if wanted is None else 0.5 * wanted + 0.5 * now
+        torch.testing.assert_close(trainer.average.values[0], wanted)
+    with trainer.average.applied():
+        torch.testing.assert_close(trainer.module.first.weight, wanted)
+    assert torch.equal(trainer.module.first.weight, now)
+    assert start.shape == trainer.module.frozen.weight.shape
+
+
+def test_accumulated_parts_are_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    """The mean over two parts of four is a step on eight, as far as floats go: the reported norms agree."""
+    trainer = toy_trainer(settings(tmp_path / "a", accumulation=2, clip_norm=1e9))
+    grads = []
+    for part in range(2):
+        loss, _ = trainer.loss(trainer.module, trainer._batch(part))
+        grads.append(torch.autograd.grad(loss, trainer.trainable))
+    norm = torch.cat([(a + b).flatten() / 2 for a, b in zip(*grads)]).norm().item()
+    assert trainer._train_step()["grad_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_clipping_bounds_the_step(tmp_path: Path) -> None:
+    trainer = toy_trainer(settings(tmp_path, clip_norm=1e-3))
+    trainer._batch(0)
+    loss, _ = trainer.loss(trainer.model, trainer._batch(0))
+    trainer.accelerator.backward(loss)
+    assert trainer._clip() > 1e-3
+    assert torch.cat([p.grad.flatten() for p in trainer.trainable]).norm() <= 1.001e-3
+
+
+@pytest.mark.parametrize(("what", "message"), [("nan_at", "not finite"), ("factor_at", "over 100 times its mean")])
+def test_a_bad_batch_stops_the_run_and_is_kept(tmp_path: Path, what: str, message: str) -> None:
+    """The sentence names step, file and checkpoint; the file holds the batch; the weights did not take the step."""
+    trainer = toy_trainer(settings(tmp_path), **{what: 6})
+    with pytest.raises(
+        FloatingPointError, match=f"at step 6 is {message}.*the checkpoint of step 4 is intact"
+    ) as caught:
+        trainer.run()
+    path = tmp_path / "bad_batch_00000006_0.safetensors"
+    assert str(path) in str(caught.value)
+    batch = load_file(path)["0.x"]
+    assert batch.shape == (4, 4)
+    assert bool(batch.isnan().any()) == (what == "nan_at")
+    with safe_open(str(path), framework="pt") as file:
+        assert json.loads(file.metadata()["values"]) == {"0.words": ["one", "two"]}
+    assert all(value.isfinite().all() for value in weights(trainer).values())
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    """Whichever file of the checkpoint does not fit: the one before it is intact, and nothing half-written stays."""
+    toy_trainer(settings(tmp_path, steps=4)).run()
+    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
+    real, calls = training.checkpointing.save_file, itertools.count()
+
+    def full(tensors: Any, path: Path) -> None:
+        if next(calls) == part:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(training.checkpointing, "save_file", full)
+    with pytest.raises(
+        DiskFull, match=r"no space left for the checkpoint of step 8 .*; the checkpoint of step 4 is intact"
+    ):
+        toy_trainer(settings(tmp_path)).run()
+    assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    trainer = toy_trainer(settings(tmp_path))
+    trainer.run()
+    assert trainer.step == 10
+
+
+def test_a_foreign_checkpoint_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    """Another width, another stage, other trainable parts, an older version: one sentence each."""
+    toy_trainer(settings(tmp_path, steps=4)).run()
+    with pytest.raises(
+        ValueError, match=r"the model has changed since \(3 other shapes, first first.bias: \[8\] there, \[9\] here\)"
+    ):
+        toy_trainer(settings(tmp_path), width=9).run()
+    with pytest.raises(ValueError, match="is a checkpoint of stage 'toy', this is 'other': name another output"):
+        toy_trainer(settings(tmp_path), stage="other").run()
+    trainer = toy_trainer(settings(tmp_path))
+    trainer.names, trainer.trainable = trainer.names[:1], trainer.trainable[:1]
+    with pytest.raises(ValueError, match="what trains has changed since"):
+        trainer.run()
+    (tmp_path / "old" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "old" / "checkpoint" / "progress.json").write_text('{"step": 3}')
+    with pytest.raises(ValueError, match="was written by an older version"):
+        toy_trainer(settings(tmp_path / "old")).run()
+
+
+def test_a_half_written_checkpoint_is_ignored_and_removed(tmp_path: Path) -> None:
+    toy_trainer(settings(tmp_path, steps=4)).run()
+    (tmp_path / "checkpoints" / "00000009.partial").mkdir()
+    trainer = toy_trainer(settings(tmp_path, steps=8))
+    trainer.run()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000008"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train.stps": 3}, "unknown key train.stps: did you mean train.steps?"),
+        ({"widht": 3}, "unknown key widht: did you mean width?"),
+        ({"steps": 3}, "unknown key steps: did you mean train.steps?"),
+        ({"train.steps": "many"}, "train.steps has the wrong type"),
+        ({"train.steps": 0}, "steps must be at least 1; got 0"),
+        ({"train.shard": "half"}, "shard must be one of none, optimizer, full; got 'half'"),
+        ({"train.trackers": ["no_such_tracker"]}, "trackers names no_such_tracker, which is not installed"),
+    ],
+)
+def test_bad_config_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    """A misspelt key names the nearest, a wrong value says what is allowed; nothing is written."""
+    config: dict[str, Any] = {
+        "train": {"output": str(tmp_path / "run"), "steps": 2, "batch_size": 2, "learning_rate": 0.1}
+    }
+    for key, value in change.items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    with pytest.raises(SystemExit) as caught:
+        run_command(train, ["--config", str(tmp_path / "config.yaml")])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_argument_and_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("width: 3", "train: {output: x", "train: [1]"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(SystemExit):
+            run_command(train, ["--config", str(tmp_path / "config.yaml")])
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_a_run_writes(tmp_path: Path) -> None:
+    """log.jsonl, TensorBoard's events and a sample video every five steps."""
+    toy_trainer(settings(tmp_path, trackers=["tensorboard"], sample_every=5)).run()
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [2, 4, 6, 8, 10]
+    assert {"loss", "grad_norm", "largest", "seconds_per_step"} <= entries[0].keys()
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["00000005.mp4", "00000010.mp4"]
+
+
+@pytest.mark.parametrize("change", [{"mixed_precision": "bf16"}, {"optimizer": "adamw8bit"}])
+def test_other_number_formats_train(tmp_path: Path, change: dict[str, str]) -> None:
+    """bf16 and 8-bit Adam lower the loss as far, and resume to the same bits."""
+    if change.get("optimizer"):
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    common = {"learning_rate": 0.03, "steps": 60, "log_every": 10, **change}
+    toy_trainer(settings(tmp_path / "whole", **common), width=64).run()
+    toy_trainer(settings(tmp_path / "parts", **{**common, "steps": 20}), width=64).run()
+    trainer = toy_trainer(settings(tmp_path / "parts", **common), width=64)
+    trainer.run()
+    entries = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert entries[-1]["loss"] < 0.5 * entries[0]["loss"]
+    found, wanted = (
+        load_file(tmp_path / name / "checkpoints/00000060/model.safetensors") for name in ("parts", "whole")
+    )
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -1,0 +1,72 @@
+"""A stage that trains in milliseconds: `python -m tests.training.toy --config FILE`, for tests of the engine."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.engine import Batch, Trainer, TrainSettings
+from training.settings import run_command
+
+
+class Toy(nn.Module):
+    """Two layers that train and one that does not."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second, self.frozen = nn.Linear(4, width), nn.Linear(width, 2), nn.Linear(4, 4)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, 4) to (B, 2)."""
+        return self.second(torch.tanh(self.first(self.frozen(x))))
+
+
+def toy_trainer(
+    train: TrainSettings, width: int = 8, stage: str = "toy", pause: float = 0.0, **more: object
+) -> Trainer:
+    """A trainer whose every batch is new, and whose loss draws noise; `nan_at`: the step whose batch has a NaN."""
+    torch.manual_seed(train.seed)
+    nan_at, factor_at = more.get("nan_at"), more.get("factor_at")
+    trainer: Trainer
+
+    def make_batch(rng: np.random.Generator) -> Batch:
+        time.sleep(pause)
+        x = torch.from_numpy(rng.normal(size=(train.batch_size, 4))).float()
+        if trainer.step == nan_at:
+            x[0, 0] = torch.nan
+        if trainer.step == factor_at:
+            x = x * 1e4
+        return {"x": x, "words": ["one", "two"]}
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        x = batch["x"]
+        noisy = x + 0.1 * torch.randn_like(x)
+        return (model(noisy) - x[:, :2]).square().mean(), {"largest": x.abs().max().item()}
+
+    def sample(model: nn.Module) -> np.ndarray:
+        return np.zeros((3, 16, 16, 3), np.uint8)
+
+    trainer = Trainer(train, Toy(width), loss, make_batch, stage=stage, sample=sample, frames=1)
+    return trainer
+
+
+def train(train: TrainSettings, width: int = 8, stage: str = "toy", pause: float = 0.0) -> None:
+    """Train the toy and write `toy.safetensors`.
+
+    Args:
+        train: the run.
+        width: of the hidden layer.
+        stage: what the checkpoints are named after.
+        pause: seconds that drawing a batch takes.
+    """
+    trainer = toy_trainer(train, width, stage, pause)
+    trainer.run()
+    trainer.export("toy.safetensors")
+
+
+if __name__ == "__main__":
+    run_command(train)

@@ -1,0 +1,41 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .settings import TrainSettings
+
+
+def make_accelerator(settings: TrainSettings) -> Accelerator:
+    """Several processes on a machine without a GPU talk by gloo, however they were launched."""
+    unknown = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
+    if unknown:
+        raise ValueError(f"trackers names {unknown[0]}, which is not installed; `trackers: []` needs none")
+    return Accelerator(
+        mixed_precision=settings.mixed_precision if settings.mixed_precision != "no" else None,
+        cpu=not torch.accelerator.is_available(),
+        log_with=list(settings.trackers) or None,
+        project_dir=str(settings.output),
+    )
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """The tensors in nested mappings, sequences and dataclasses, on `device`; on the CPU the value itself."""
+    if device.type == "cpu":
+        return value
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: on_device(entry, device) for key, entry in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {f.name: on_device(getattr(value, f.name), device) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changed)
+    return value

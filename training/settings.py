@@ -1,0 +1,125 @@
+"""What every stage's config file says about its run, and how a wrong config file is refused: in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+OPTIMIZERS = ("adamw", "adamw8bit")
+SHARDS = ("none", "optimizer", "full")
+PRECISIONS = ("no", "bf16", "fp16")
+AT_LEAST_ONE = ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
+
+
+@dataclass
+class TrainSettings:
+    """How a stage is run.
+
+    The global batch is batch_size × accumulation × processes. The learning rate warms up, stays constant, and falls
+    linearly to zero over the last `decay_steps`; so a run can be ended early by resuming it with fewer `steps`.
+    """
+
+    output: Path
+    steps: int
+    batch_size: int  # per process and accumulated part
+    learning_rate: float
+    warmup_steps: int = 100
+    decay_steps: int = 200
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    optimizer: str = "adamw"  # or "adamw8bit": states in 8 bits, by bitsandbytes
+    ema_decay: float = 0.998
+    clip_norm: float = 1.0
+    accumulation: int = 1
+    activation_checkpointing: bool = False
+    mixed_precision: str = "no"  # "bf16", "fp16"
+    shard: str = "none"  # "optimizer": ZeRO stage 1; "full": parameters too (FSDP)
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 500
+    sample_every: int = 0  # steps between sample videos, where the stage has one; 0: none
+    explosion: float = 100.0  # stop at a loss so many times the mean of the last log_every steps; 0: never
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        self.output = Path(self.output)
+        for name in AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name, allowed in (("optimizer", OPTIMIZERS), ("shard", SHARDS), ("mixed_precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rate at `step`."""
+        warm = (step + 1) / max(1, self.warmup_steps)
+        return max(0.0, min(1.0, warm, (self.steps - step) / max(1, self.decay_steps)))
+
+
+def run_command(train: Callable[..., Any], arguments: list[str] | None = None) -> None:
+    """Run a stage's `train` with its arguments from the command line and the file after `--config`.
+
+    Whatever is wrong with them is one sentence on the error output and exit status 2; a full disk or a run that had to
+    stop is one with status 1. FUSIONFRAMES_DEBUG=1 shows where it came from.
+    """
+    try:
+        parsed = parse(train, arguments)
+        train(**parsed)
+    except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as error:
+        if os.environ.get("FUSIONFRAMES_DEBUG"):
+            traceback.print_exc()
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(1 if isinstance(error, ArithmeticError | OSError) else 2) from None
+
+
+def parse(train: Callable[..., Any], arguments: list[str] | None = None) -> dict[str, Any]:
+    """The arguments of `train`, from the command line. Raises ValueError that names a key's nearest neighbour."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=(train.__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", action="config", help="a YAML file with these arguments")
+    parser.add_function_arguments(train, as_group=False)
+    try:
+        parsed = parser.instantiate(parser.parse_args(arguments))
+    except argparse.ArgumentError as error:
+        raise ValueError(helpful(str(error), known_keys(parser))) from None
+    return {key: value for key, value in vars(parsed).items() if key != "config"}
+
+
+def known_keys(parser: jsonargparse.ArgumentParser) -> list[str]:
+    """Every key that a config file may have, dotted."""
+    return [key for key in parser.get_defaults(skip_validation=True).keys() if key != "config"]  # noqa: SIM118
+
+
+UNKNOWN = re.compile(r"(?:Group '(?P<group>[\w.]+)' does not accept option|Option) '(?P<key>[\w.\-]+)'")
+WRONG = re.compile(r"Parser key \"(?P<key>[\w.]+)\":?\s+(?P<why>.*)", re.DOTALL)
+
+
+def helpful(message: str, keys: list[str]) -> str:
+    """The parser's complaint as one sentence that names the key that was meant."""
+    unknown = UNKNOWN.search(message)
+    if unknown:
+        group, key = unknown["group"], unknown["key"]
+        whole = f"{group}.{key}" if group else key
+        near = difflib.get_close_matches(whole, keys, n=1, cutoff=0.6)
+        near = near or [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+        allowed = [name for name in keys if not group or name.startswith(f"{group}.")]
+        return f"unknown key {whole}: " + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}")
+    wrong = WRONG.search(message)
+    if wrong:
+        return f"{wrong['key']} has the wrong type: {wrong['why']}"
+    return message
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
