@@ -212,8 +212,19 @@ TINY = ModelConfig(
     drop_temporal=True,
 )
 
+# What the paper trains (section 5): 16 keyframes, α merged as in eq. 3, the decoder that its table 3 puts first.
+PAPER = replace(
+    KANDINSKY_VIDEO_1_0,
+    name="paper",
+    interpolation=replace(_INTERPOLATION_1_0, temporal_merge="residual", fixed_perturbation=None),
+    movq=replace(KANDINSKY_VIDEO_1_0.movq, decoder="conv3_attn", temporal_merge="residual"),
+    num_frames=16,
+    drop_temporal=True,
+)
+
 PRESETS: dict[str, ModelConfig] = {
     "tiny": TINY,
+    "paper": PAPER,
     "kandinsky-video-1.0": KANDINSKY_VIDEO_1_0,
     "kandinsky-video-1.1": KANDINSKY_VIDEO_1_1,
 }

@@ -188,8 +188,26 @@ def interpolate(
     `drop_temporal`, no temporal layers; `levels` are (skip_frames, perturbation), see `perturb`.
     """
     batch, channels, count, height, width = frames.shape
+    predict = guided_interpolation(unet, frames, contexts, guidance, levels, noise, sampling, drop_temporal)
+    report = _whole_video(sampling.callback, frames)
+    shape = (batch, GROUP_FRAMES * channels, count - 1, height, width)
+    groups = replace(sampling, callback=report).run(predict, shape, noise, unet.base(frames))
+    return merge_groups(frames, groups)
+
+
+def guided_interpolation(
+    unet: InterpolationUNet,
+    frames: Tensor,
+    contexts: tuple[TextContext, TextContext],
+    guidance: float,
+    levels: tuple[int, int],
+    noise: NoiseSource,
+    sampling: Sampling,
+    drop_temporal: bool,
+) -> GuidedModel:
+    """The U-Net under context guidance (eq. 5) for `frames` (B, 4, T, h, w); arguments as for `interpolate`."""
+    batch, device = frames.shape[0], frames.device
     skip_frames, perturbation = levels
-    device = frames.device
     given = perturb(frames, perturbation, sampling.schedule, noise)
     conditional, unconditional = contexts
     condition = InterpolationCondition(
@@ -207,11 +225,7 @@ def interpolate(
         mask=unconditional.mask,
         temporal=torch.full_like(condition.temporal, not drop_temporal),
     )
-    predict = guided(unet, ContextGuidance(guidance), [condition, without])
-    report = _whole_video(sampling.callback, frames)
-    shape = (batch, GROUP_FRAMES * channels, count - 1, height, width)
-    groups = replace(sampling, callback=report).run(predict, shape, noise, unet.base(frames))
-    return merge_groups(frames, groups)
+    return guided(unet, ContextGuidance(guidance), [condition, without])
 
 
 def perturb(frames: Tensor, level: int, schedule: ScheduleConfig, noise: NoiseSource) -> Tensor:

@@ -24,6 +24,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (250, 250, 250),
 }
 SHAPES = ("circle", "square", "triangle", "star")
+NEW_SHAPES = ("ring", "hexagon")  # no part of the data set: for LoRA, which teaches a model what it never saw
 SIZES: dict[str, float] = {"small": 8.0, "large": 11.5}  # radius of the circle with the shape's area
 SPEEDS = ("slowly", "quickly")
 BACKGROUNDS = ("black", "grey", "gradient")
@@ -86,6 +87,8 @@ _OUTLINES = {
     "square": np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.88,
     "triangle": _regular(3, 1.45),
     "star": _regular(5, 1.5, 0.68),
+    "ring": np.concatenate([_regular(48, 1.3)[[*range(48), 0]], _regular(48, 0.8)[[0, *range(47, -1, -1)]]]),
+    "hexagon": _regular(6, 1.1),
 }
 
 
@@ -106,13 +109,15 @@ class Scene:
 
 def is_held_out(colour: str, shape: str, motion: str) -> bool:
     """True for the combinations (one colour of eight for every shape and motion) that training never sees."""
+    if shape in NEW_SHAPES:
+        return False
     indices = list(COLOURS).index(colour), SHAPES.index(shape), list(MOTIONS).index(motion)
     return (indices[0] + 3 * indices[1] + 5 * indices[2]) % len(COLOURS) == 0
 
 
 def is_visible(shape: str, motion: str) -> bool:
-    """False for a spinning circle, which looks like a standing one."""
-    return not (shape == "circle" and motion == "spinning")
+    """False for a spinning circle or ring, which looks like a standing one."""
+    return not (shape in ("circle", "ring") and motion == "spinning")
 
 
 def sample_scene(rng: np.random.Generator, held_out: bool | None = False, **fixed: str) -> Scene:

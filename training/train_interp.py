@@ -12,42 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights
-from fusionframes_core.models.interpolation import (
-    GROUP_BASES,
-    InterpolationCondition,
-    InterpolationUNet,
-    inflate_interpolation,
-    split_groups,
-)
-from fusionframes_core.models.unet import UNet
+from fusionframes_core.models.interpolation import InterpolationCondition
 from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 
+from .architectures import architecture_named, interpolation_model
 from .engine import Batch, Trainer, TrainSettings
 from .latents import WINDOW, Clips, load_clips
 from .objectives import NoiseLevels, denoising_loss
+from .samples import interpolation_sampler
 from .settings import run_command
-from .train_image import image_config, load_text_encoder
-
-
-def interpolation_model(
-    preset: str, image: Path | None, init: Path | None, input_copy: str, output_copy: str
-) -> InterpolationUNet:
-    """The interpolation U-Net from `init`, or else made from the `image` weights (appendix 9).
-
-    Raises ValueError when neither is given.
-    """
-    config = PRESETS[preset]
-    if init is not None:
-        model = InterpolationUNet(config.interpolation)
-        load_weights(model, init)
-        return model
-    if image is None:
-        raise ValueError("image or init must name the weights to start from; got neither")
-    start = UNet(image_config(config.keyframe))
-    load_weights(start, image)
-    return inflate_interpolation(start, config.interpolation, input_copy, output_copy)
+from .train_image import load_text_encoder
 
 
 def draw_perturbation(rng: np.random.Generator, count: int, limit: int, share: float) -> Tensor:
@@ -79,6 +54,8 @@ def train(
     window: int = WINDOW,
     least_weight: float = 0.1,
     base: str | None = None,
+    architecture: str = "groups",
+    movq: Path | None = None,
 ) -> None:
     """Train the interpolation U-Net of `preset` and write `interpolation.safetensors` to the run's folder.
 
@@ -98,14 +75,16 @@ def train(
         window: frames taken of each clip, 4·G + 1.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
         base: "zero" or "blend" instead of what the preset's groups are differences from.
+        architecture: "groups", or "masked" for Masked Frame Interpolation (appendix 10), the baseline.
+        movq: the preset's video autoencoder, for sample videos.
     """
     torch.manual_seed(train.seed)  # of the initial weights
-    config = PRESETS[preset]
-    model = interpolation_model(preset, image, init, input_copy, output_copy)
+    config, kind = PRESETS[preset], architecture_named(architecture)
+    model = interpolation_model(preset, image, init, input_copy, output_copy, architecture)
     null = load_text_encoder(text_encoder, preset).null_context(1)
     data, validation = load_clips(clips), load_clips(validation_clips)
     schedule = NoiseSchedule.from_config(config.interpolation_schedule)
-    subtract = GROUP_BASES[base or config.interpolation.base]
+    subtract = kind.bases[base or config.interpolation.base]
     prediction, levels = config.interpolation_schedule.prediction, NoiseLevels(high_share)
 
     def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
@@ -120,20 +99,20 @@ def train(
         }
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        keyframes, groups = split_groups(batch["video"])
+        keyframes, missing = kind.parts(batch["video"])
         count, conditional = len(keyframes), batch["conditional"]
         given = perturb(keyframes, batch["perturbation"], schedule) * conditional.reshape(-1, 1, 1, 1, 1)
         condition = InterpolationCondition(
             given,
-            null.context.expand(count, -1, -1),
-            null.mask.expand(count, -1),
+            null.context.to(given.device).expand(count, -1, -1),
+            null.mask.to(given.device).expand(count, -1),
             batch["skip_frames"],
             batch["perturbation"].float(),
             conditional,
         )
         return denoising_loss(
             lambda x, t: model(x, t, condition),
-            groups - subtract(keyframes),
+            missing - subtract(keyframes),
             batch["t"],
             schedule,
             prediction,
@@ -148,7 +127,9 @@ def train(
             value, logs = loss(model, {**batch, **clean})
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
 
-    trainer = Trainer(train, model, loss, make_batch, validate, stage="interpolation", frames=window)
+    sample = interpolation_sampler(config, kind.sample, null, validation, movq) if train.sample_every else None
+    name = "interpolation" if architecture == "groups" else f"{architecture} interpolation"
+    trainer = Trainer(train, model, loss, make_batch, validate, stage=name, sample=sample, frames=window)
     trainer.run()
     trainer.export("interpolation.safetensors")
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ from .engine import Batch, Trainer, TrainSettings
 from .evaluate_gap import motion_gap
 from .latents import Clips, load_clips
 from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .samples import keyframe_sampler
 from .settings import run_command
 from .train_image import image_config, load_text_encoder
 
 
-def keyframe_model(preset: str, image: Path | None, init: Path | None) -> UNet:
+def keyframe_model(preset: str, image: Path | None, init: Path | None, temporal: str | None = None) -> UNet:
     """The keyframe U-Net, all but its temporal parts frozen.
 
     Over the `image` weights, with temporal parts that do nothing or, where `init` is given too, those of `init`;
@@ -35,6 +37,7 @@ def keyframe_model(preset: str, image: Path | None, init: Path | None) -> UNet:
     if image is None and init is None:
         raise ValueError("image or init must name the weights to start from; got neither")
     config = PRESETS[preset].keyframe
+    config = config if temporal is None else dataclasses.replace(config, temporal=temporal)
     model = UNet(config)
     if init is not None:
         load_weights(model, init)
@@ -58,6 +61,9 @@ def train(
     preset: str = "tiny",
     high_share: float = 0.65,
     least_weight: float = 0.1,
+    movq: Path | None = None,
+    sample_prompt: str = "a large red circle moving right",
+    temporal: str | None = None,
 ) -> None:
     """Train the temporal blocks of `preset` and write `keyframe.safetensors` to the run's folder.
 
@@ -71,10 +77,13 @@ def train(
         preset: model whose keyframe configuration is trained.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
+        movq: the preset's video autoencoder, for sample videos.
+        sample_prompt: what they show.
+        temporal: a temporal conditioning (section 4.1) instead of the preset's.
     """
     torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
-    model = keyframe_model(preset, image, init)
+    model = keyframe_model(preset, image, init, temporal)
     encoder = load_text_encoder(text_encoder, preset)
     data, validation = load_clips(clips), load_clips(validation_clips)
     schedule = NoiseSchedule.from_config(config.keyframe_schedule)
@@ -91,7 +100,8 @@ def train(
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         count = len(batch["latents"])
-        condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions.expand(count, -1))
+        places = positions.to(batch["latents"].device).expand(count, -1)
+        condition = KeyframeCondition(batch["text"].context, batch["text"].mask, places)
         return denoising_loss(
             lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction, least_weight
         )
@@ -115,7 +125,9 @@ def train(
         )
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
 
-    trainer = Trainer(train, model, loss, make_batch, validate, stage="keyframes", frames=config.num_frames)
+    sample = keyframe_sampler(config, encoder, positions, sample_prompt, movq) if train.sample_every else None
+    frames = config.num_frames
+    trainer = Trainer(train, model, loss, make_batch, validate, stage="keyframes", sample=sample, frames=frames)
     trainer.run()
     trainer.export("keyframe.safetensors")
 
