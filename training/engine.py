@@ -8,6 +8,7 @@ unbroken one, and two processes see those of one process that accumulates twice.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import signal
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import save_weights
@@ -60,6 +61,10 @@ class Trainer:
         self.settings, self.loss, self.make_batch = settings, loss, make_batch
         self.validate, self.sample, self.stage, self.frames = validate, sample, stage, frames
         self.accelerator = make_accelerator(settings)
+        if self.accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP):
+            raise ValueError(
+                "launch without DeepSpeed or FSDP: `shard: optimizer` is ZeRO stage 1, `shard: full` is FSDP"
+            )
         set_seed(settings.seed, device_specific=True)
         self.names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         if not self.names:
@@ -194,8 +199,14 @@ class Trainer:
         line = mean_figures(logs)
         self._recent = line["loss"]
         if self.validate is not None and self.step % self.settings.checkpoint_every == 0:
-            line |= self._evaluate(self.validate)
+            line |= self._evaluate(self._validate_on_cpu)
         return line
+
+    def _validate_on_cpu(self, model: nn.Module) -> dict[str, float]:
+        """The stages measure with what lies on the CPU: text encoders, clips."""
+        assert self.validate is not None
+        on_cpu = model if self.accelerator.device.type == "cpu" else copy.deepcopy(model).cpu()
+        return self.validate(on_cpu)
 
     def _evaluate(self, measure: Callable[[nn.Module], Any]) -> Any:
         """`measure(model)` with averaged weights; the run's random streams do not notice."""

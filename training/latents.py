@@ -21,7 +21,17 @@ from fusionframes_core.checkpoints import load_weights, save_weights
 from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.presets import PRESETS
 
-from .moving_shapes import CLIP_LENGTH, FAST_MOTIONS, MOTIONS, Scene, keyframe_times, render, sample_scene
+from .moving_shapes import (
+    CLIP_LENGTH,
+    FAST_MOTIONS,
+    MOTIONS,
+    NEW_SHAPES,
+    SHAPES,
+    Scene,
+    keyframe_times,
+    render,
+    sample_scene,
+)
 from .train_autoencoder import to_pixels
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
@@ -40,21 +50,24 @@ class Clips:
     skip_frames: Tensor
 
 
-def draw_clip(rng: np.random.Generator, kind: str, held_out: bool | None = False) -> tuple[Scene, np.ndarray, int]:
+def draw_clip(
+    rng: np.random.Generator, kind: str, held_out: bool | None = False, shape: str | None = None
+) -> tuple[Scene, np.ndarray, int]:
     """A scene, the times to show it at, and the distance s between its frames.
 
     "keyframes" are 16 frames from the clip's start, of every motion, and "turning" those of the motions that are
     learned last; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip where they fit, with fast motions
-    drawn more often.
+    drawn more often. `shape` pins the shape.
     """
+    pinned = {} if shape is None else {"shape": shape}
     if kind in KEYFRAME_MOTIONS:
         chosen = KEYFRAME_MOTIONS[kind]
         fixed = {"motion": str(rng.choice(chosen))} if len(chosen) < len(MOTIONS) else {}
-        return sample_scene(rng, held_out, **fixed), keyframe_times(), int(keyframe_times()[1])
+        return sample_scene(rng, held_out, **fixed, **pinned), keyframe_times(), int(keyframe_times()[1])
     if kind != "windows":
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     motion = {"motion": str(rng.choice(FAST_MOTIONS))} if rng.random() < 0.4 else {}
-    scene = sample_scene(rng, held_out, **motion)
+    scene = sample_scene(rng, held_out, **motion, **pinned)
     # Small s, the ones that sampling uses, are drawn more often than the rest.
     skip = int(rng.integers(1, 5)) if rng.random() < 0.5 else int(rng.integers(1, MAX_SKIP + 1))
     room = CLIP_LENGTH - skip * (WINDOW - 1)
@@ -62,15 +75,21 @@ def draw_clip(rng: np.random.Generator, kind: str, held_out: bool | None = False
     return scene, start + skip * np.arange(WINDOW), skip
 
 
-def _scenes(kind: str, count: int, seed: int, held_out: bool | None) -> list[tuple[Scene, np.ndarray, int]]:
+def _scenes(
+    kind: str, count: int, seed: int, held_out: bool | None, shape: str | None = None
+) -> list[tuple[Scene, np.ndarray, int]]:
     rng = np.random.default_rng(seed)
-    return [draw_clip(rng, kind, held_out) for _ in range(count)]
+    return [draw_clip(rng, kind, held_out, shape) for _ in range(count)]
 
 
 @torch.inference_mode()
-def encode_clips(movq: MoVQ, kind: str, count: int, seed: int, held_out: bool | None, size: int) -> Clips:
-    """Draw and encode `count` clips."""
-    drawn = _scenes(kind, count, seed, held_out)
+def encode_clips(
+    movq: MoVQ, kind: str, count: int, seed: int, held_out: bool | None, size: int, shape: str | None = None
+) -> Clips:
+    """Draw and encode `count` clips, all of one `shape` where it is given. Raises ValueError for an unknown one."""
+    if shape is not None and shape not in (*SHAPES, *NEW_SHAPES):
+        raise ValueError(f"shape must be one of {', '.join((*SHAPES, *NEW_SHAPES))}; got {shape!r}")
+    drawn = _scenes(kind, count, seed, held_out, shape)
     latents = []
     for scene, times, _ in tqdm(drawn, desc=f"encoding {kind}", mininterval=10, disable=count < 500):
         latents.append(movq.encode(to_pixels(render(scene, times, size))[None]).half())

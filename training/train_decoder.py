@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ, inflate_movq, temporal_parameters
 from fusionframes_core.presets import PRESETS
+from fusionframes_core.video import to_uint8
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
+from .perceptual import Discriminator, adversarial_losses, feature_distance
 from .settings import run_command
 from .train_autoencoder import psnr, reconstruction_loss, to_pixels
 
@@ -25,25 +28,34 @@ PARTS = ("temporal", "decoder")
 
 
 class VideoDecoder(nn.Module):
-    """The frozen encoder and the decoder that trains, over latents disturbed a little."""
+    """The frozen encoder and the decoder that trains, over latents disturbed a little; and its judge, if any."""
 
-    def __init__(self, movq: MoVQ) -> None:
+    def __init__(self, movq: MoVQ, adversarial: bool = False) -> None:
         super().__init__()
         self.movq = movq
+        self.judge = Discriminator() if adversarial else None
 
-    def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        """pixels (B, 3, T, H, W) → their reconstruction; noise (B,) is the deviation of each clip's disturbance."""
+    def forward(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """pixels (B, 3, T, H, W) → their reconstruction, and the judge's hinge losses.
+
+        noise (B,) is the deviation of each clip's disturbance.
+        """
         with torch.no_grad():
             latents = self.movq.encode(pixels)
         latents = latents + noise.reshape(-1, 1, 1, 1, 1) * torch.randn_like(latents)
-        return self.movq.decode(latents)
+        output = self.movq.decode(latents)
+        return output, None if self.judge is None else adversarial_losses(self.judge, output, pixels)
 
 
-def decoder_model(preset: str, image_movq: Path, parts: str) -> MoVQ:
-    """The video autoencoder over the image one; `parts` says what trains: its temporal layers or its whole decoder."""
+def decoder_model(preset: str, image_movq: Path, parts: str, decoder: str | None = None) -> MoVQ:
+    """The video autoencoder over the image one; `parts` says what trains: its temporal layers or its whole decoder.
+
+    Raises ValueError where nothing would: an image decoder has no temporal layers.
+    """
     if parts not in PARTS:
         raise ValueError(f"parts must be one of {', '.join(PARTS)}; got {parts!r}")
     config = PRESETS[preset].movq
+    config = config if decoder is None else dataclasses.replace(config, decoder=decoder)
     base = MoVQ(dataclasses.replace(config, decoder="image"))
     load_weights(base, image_movq)
     movq = inflate_movq(base, config)
@@ -64,6 +76,16 @@ def random_clips(rng: np.random.Generator, count: int, frames: int, size: int, h
     return to_pixels(np.stack(clips))
 
 
+def pixel_source(data: list[Path] | None, frames: int, size: int) -> Callable[[np.random.Generator, int], Tensor]:
+    """A function (rng, count) → pixels (count, 3, frames, H, W): of prepared folders, or of Moving Shapes."""
+    if not data:
+        return lambda rng, count: random_clips(rng, count, frames, size)
+    from .data.reading import PreparedClips
+
+    clips = PreparedClips(data)
+    return lambda rng, count: clips.sequences(rng, count, frames).frames
+
+
 def flicker(output: Tensor, pixels: Tensor) -> Tensor:
     """Mean absolute difference between the changes from frame to frame in the output and in the truth."""
     return (output.diff(dim=2) - pixels.diff(dim=2)).abs().mean()
@@ -79,6 +101,10 @@ def train(
     shape_weight: float = 4.0,
     l1_weight: float = 1.0,
     flicker_weight: float = 0.5,
+    decoder: str | None = None,
+    perceptual_weight: float = 0.0,
+    adversarial_weight: float = 0.0,
+    data: list[Path] | None = None,
 ) -> None:
     """Train the temporal decoder of `preset` and write `movq.safetensors` to the run's folder.
 
@@ -92,22 +118,37 @@ def train(
         shape_weight: weight of the shape's pixels against the background's.
         l1_weight: weight of the absolute error; that of the squared one is 2.
         flicker_weight: weight of the flicker term.
+        decoder: a decoder of Table 3 instead of the preset's.
+        perceptual_weight: weight of an LPIPS-style distance between features of the frozen encoder; 0: none.
+        adversarial_weight: weight of a judge of single frames that trains along; 0: none.
+        data: folders made by training.prepare, instead of Moving Shapes drawn on the fly.
     """
     torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
-    model = VideoDecoder(decoder_model(preset, movq, parts))
+    model = VideoDecoder(decoder_model(preset, movq, parts, decoder), adversarial_weight > 0)
+    frozen = model.movq  # its encoder; never the wrapped model
     size = config.size[0]
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels = batch["pixels"]
-        output = model(pixels, batch["noise"])
+        output, adversarial = model(pixels, batch["noise"])
         flat = reconstruction_loss(output, pixels, shape_weight, l1_weight)
         trembling = flicker(output, pixels)
-        return flat + flicker_weight * trembling, {"psnr": psnr(output.detach(), pixels), "flicker": trembling.item()}
+        total = flat + flicker_weight * trembling
+        logs = {"psnr": psnr(output.detach(), pixels), "flicker": trembling.item()}
+        if perceptual_weight:
+            distance = feature_distance(frozen, output, pixels)
+            total, logs["perceptual"] = total + perceptual_weight * distance, distance.item()
+        if adversarial is not None:
+            total = total + adversarial_weight * adversarial[0] + adversarial[1]
+            logs |= {"generator": adversarial[0].item(), "judge": adversarial[1].item()}
+        return total, logs
+
+    draw = pixel_source(data, frames, size)
 
     def make_batch(rng: np.random.Generator) -> Batch:
         noise = torch.from_numpy(rng.uniform(0, latent_noise, train.batch_size)).float()
-        return {"pixels": random_clips(rng, train.batch_size, frames, size), "noise": noise}
+        return {"pixels": draw(rng, train.batch_size), "noise": noise}
 
     def validate(model: nn.Module) -> dict[str, float]:
         pixels = random_clips(np.random.default_rng(1), 16, frames, size, held_out=True)
@@ -120,7 +161,13 @@ def train(
             "val_flicker_video": float(flicker(video, pixels)),
         }
 
-    trainer = Trainer(train, model, loss, make_batch, validate, stage="decoder", frames=frames)
+    def sample(model: nn.Module) -> np.ndarray:
+        device = next(model.parameters()).device
+        pixels = draw(np.random.default_rng(2), 1).to(device)
+        return to_uint8(torch.cat((pixels, model.movq.decode(model.movq.encode(pixels))), dim=-1)[0])  # truth, ours
+
+    measure = None if data else validate
+    trainer = Trainer(train, model, loss, make_batch, measure, stage="decoder", sample=sample, frames=frames)
     trainer.run()
     trainer.export("movq.safetensors", "movq.")
 

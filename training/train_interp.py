@@ -18,10 +18,11 @@ from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 
 from .architectures import architecture_named, interpolation_model
 from .engine import Batch, Trainer, TrainSettings
-from .latents import WINDOW, Clips, load_clips
+from .latents import WINDOW, load_clips
 from .objectives import NoiseLevels, denoising_loss
 from .samples import interpolation_sampler
 from .settings import run_command
+from .sources import ShapesSource, Source, open_source
 from .train_image import load_text_encoder
 
 
@@ -40,9 +41,10 @@ def perturb(keyframes: Tensor, levels: Tensor, schedule: NoiseSchedule) -> Tenso
 
 def train(
     train: TrainSettings,
-    clips: list[Path],
-    text_encoder: Path,
-    validation_clips: list[Path],
+    clips: list[Path] | None = None,
+    text_encoder: Path | None = None,
+    validation_clips: list[Path] | None = None,
+    data: list[Path] | None = None,
     image: Path | None = None,
     init: Path | None = None,
     preset: str = "tiny",
@@ -61,9 +63,10 @@ def train(
 
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
-        clips: window latents made by training.latents.
+        clips: window latents of Moving Shapes, made by training.latents.
         text_encoder: folder with the text encoder, for its null embedding.
         validation_clips: window latents of held-out combinations.
+        data: instead of clips, folders made by training.prepare.
         image: text-to-image weights to start from.
         init: interpolation weights to start from instead.
         preset: model whose interpolation configuration is trained.
@@ -81,18 +84,19 @@ def train(
     torch.manual_seed(train.seed)  # of the initial weights
     config, kind = PRESETS[preset], architecture_named(architecture)
     model = interpolation_model(preset, image, init, input_copy, output_copy, architecture)
-    null = load_text_encoder(text_encoder, preset).null_context(1)
-    data, validation = load_clips(clips), load_clips(validation_clips)
+    encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
+    source = open_source(data, clips, encoder)
+    null = source.null_context()
+    held_out = ShapesSource(load_clips(validation_clips), encoder) if validation_clips and encoder else None
     schedule = NoiseSchedule.from_config(config.interpolation_schedule)
     subtract = kind.bases[base or config.interpolation.base]
     prediction, levels = config.interpolation_schedule.prediction, NoiseLevels(high_share)
 
-    def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
-        index = rng.integers(len(source.scenes), size=count)
-        start = 4 * int(rng.integers(0, (source.latents.shape[2] - window) // 4 + 1))
+    def make_batch(rng: np.random.Generator, source: Source = source, count: int = train.batch_size) -> Batch:
+        drawn = source.windows(rng, count, window)
         return {
-            "video": source.latents[index, :, start : start + window].float(),
-            "skip_frames": source.skip_frames[index],
+            "video": drawn.latents,
+            "skip_frames": drawn.skip_frames,
             "t": levels.draw(rng, count, schedule.num_steps),
             "perturbation": draw_perturbation(rng, count, config.max_perturbation, perturbed_share),
             "conditional": torch.from_numpy(rng.random(count) >= unconditional_share),
@@ -120,16 +124,18 @@ def train(
         )
 
     def validate(model: nn.Module) -> dict[str, float]:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            batch = make_batch(np.random.default_rng(1), validation, 32)
-            clean = {"perturbation": torch.zeros(32, dtype=torch.long), "conditional": torch.ones(32, dtype=torch.bool)}
-            value, logs = loss(model, {**batch, **clean})
+        torch.manual_seed(0)
+        batch = make_batch(np.random.default_rng(1), held_out, 32)
+        clean = {"perturbation": torch.zeros(32, dtype=torch.long), "conditional": torch.ones(32, dtype=torch.bool)}
+        value, logs = loss(model, {**batch, **clean})
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
 
-    sample = interpolation_sampler(config, kind.sample, null, validation, movq) if train.sample_every else None
+    sample = None
+    if train.sample_every and held_out is not None:
+        sample = interpolation_sampler(config, kind.sample, null, held_out.clips, movq)
     name = "interpolation" if architecture == "groups" else f"{architecture} interpolation"
-    trainer = Trainer(train, model, loss, make_batch, validate, stage=name, sample=sample, frames=window)
+    measure = validate if held_out is not None else None
+    trainer = Trainer(train, model, loss, make_batch, measure, stage=name, sample=sample, frames=window)
     trainer.run()
     trainer.export("interpolation.safetensors")
 

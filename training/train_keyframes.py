@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe, temporal_parameters
-from fusionframes_core.models.text_encoder import TextContext
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.models.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule
@@ -22,9 +24,10 @@ from fusionframes_core.sampling.schedule import NoiseSchedule
 from .engine import Batch, Trainer, TrainSettings
 from .evaluate_gap import motion_gap
 from .latents import Clips, load_clips
-from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .objectives import NoiseLevels, denoising_loss
 from .samples import keyframe_sampler
 from .settings import run_command
+from .sources import ShapesSource, Source, open_source
 from .train_image import image_config, load_text_encoder
 
 
@@ -51,11 +54,37 @@ def keyframe_model(preset: str, image: Path | None, init: Path | None, temporal:
     return model
 
 
+def validation(
+    clips: Clips,
+    encoder: TextEncoder,
+    schedule: NoiseSchedule,
+    prediction: str,
+    positions: Tensor,
+    loss: Callable[[nn.Module], tuple[Tensor, dict[str, float]]],
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A function of the model: `loss` on fixed noise, and the motion gap, both on held-out clips."""
+
+    def predict(model: nn.Module, x: Tensor, t: Tensor, text: TextContext) -> Tensor:
+        return model(x, t, KeyframeCondition(text.context, text.mask, positions.expand(len(x), -1)))
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        torch.manual_seed(0)
+        value, logs = loss(model)
+        count = min(44, len(clips.scenes))
+        latents, scenes = clips.latents[:count].float(), clips.scenes[:count]
+        noise = torch.Generator().manual_seed(0)
+        gap = motion_gap(partial(predict, model), latents, scenes, encoder, schedule, noise, prediction)
+        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
+
+    return validate
+
+
 def train(
     train: TrainSettings,
-    clips: list[Path],
-    text_encoder: Path,
-    validation_clips: list[Path],
+    clips: list[Path] | None = None,
+    text_encoder: Path | None = None,
+    validation_clips: list[Path] | None = None,
+    data: list[Path] | None = None,
     image: Path | None = None,
     init: Path | None = None,
     preset: str = "tiny",
@@ -69,9 +98,10 @@ def train(
 
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
-        clips: keyframe latents made by training.latents.
+        clips: keyframe latents of Moving Shapes, made by training.latents.
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
-        validation_clips: latents of held-out combinations.
+        validation_clips: latents of held-out combinations, to measure the averaged weights on.
+        data: instead of clips, folders made by training.prepare.
         image: text-to-image weights, which stay frozen.
         init: keyframe weights to start from; with `image`, their temporal parts only.
         preset: model whose keyframe configuration is trained.
@@ -84,19 +114,17 @@ def train(
     torch.manual_seed(train.seed)  # of the initial weights
     config = PRESETS[preset]
     model = keyframe_model(preset, image, init, temporal)
-    encoder = load_text_encoder(text_encoder, preset)
-    data, validation = load_clips(clips), load_clips(validation_clips)
+    encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
+    source = open_source(data, clips, encoder)
+    held_out = load_clips(validation_clips) if validation_clips else None
     schedule = NoiseSchedule.from_config(config.keyframe_schedule)
     prediction, levels = config.keyframe_schedule.prediction, NoiseLevels(high_share)
     positions = frame_positions(config.frame_positions, config.num_frames)
 
-    def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
-        index = rng.integers(len(source.scenes), size=count)
-        return {
-            "latents": source.latents[index].float(),
-            "t": levels.draw(rng, count, schedule.num_steps),
-            "text": encode_captions(encoder, [source.scenes[i] for i in index], rng),
-        }
+    def make_batch(rng: np.random.Generator, source: Source = source, count: int = train.batch_size) -> Batch:
+        drawn = source.keyframes(rng, count, config.num_frames)
+        t = levels.draw(rng, count, schedule.num_steps)
+        return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         count = len(batch["latents"])
@@ -106,26 +134,19 @@ def train(
             lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction, least_weight
         )
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        def predict(x: Tensor, t: Tensor, text: TextContext) -> Tensor:
-            return model(x, t, KeyframeCondition(text.context, text.mask, positions.expand(len(x), -1)))
-
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            value, logs = loss(model, make_batch(np.random.default_rng(1), validation, 32))
-        chosen = range(min(44, len(validation.scenes)))
-        gap = motion_gap(
-            predict,
-            validation.latents[list(chosen)].float(),
-            [validation.scenes[i] for i in chosen],
+    validate = None
+    if held_out is not None and encoder is not None:
+        chosen = ShapesSource(held_out, encoder)
+        validate = validation(
+            held_out,
             encoder,
             schedule,
-            torch.Generator().manual_seed(0),
             prediction,
+            positions,
+            lambda m: loss(m, make_batch(np.random.default_rng(1), chosen, 32)),
         )
-        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
-
-    sample = keyframe_sampler(config, encoder, positions, sample_prompt, movq) if train.sample_every else None
+    draws = train.sample_every and encoder is not None
+    sample = keyframe_sampler(config, encoder, positions, sample_prompt, movq) if draws else None
     frames = config.num_frames
     trainer = Trainer(train, model, loss, make_batch, validate, stage="keyframes", sample=sample, frames=frames)
     trainer.run()

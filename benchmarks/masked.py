@@ -1,0 +1,78 @@
+"""`python -m benchmarks.masked`: group interpolation against Masked Frame Interpolation, 16 → 61 frames.
+
+One forward of both tiny U-Nets (same trunk, random weights) at several batch sizes: FLOPs and processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fusionframes_core.models.interpolation import InterpolationCondition, InterpolationUNet
+from fusionframes_core.models.masked import MaskedInterpolationUNet
+from fusionframes_core.presets import TINY
+
+KINDS: tuple[type[InterpolationUNet], ...] = (InterpolationUNet, MaskedInterpolationUNet)
+
+
+def works(batch: int, keyframes: int) -> list[Callable[[], Tensor]]:
+    """One forward of ours and of the masked U-Net."""
+    condition = InterpolationCondition(
+        keyframes=torch.randn(batch, 4, keyframes, 8, 8),
+        context=torch.randn(batch, TINY.text.max_tokens, TINY.text.context_dim),
+        mask=torch.ones(batch, TINY.text.max_tokens, dtype=torch.bool),
+        skip_frames=torch.full((batch,), 3),
+        perturbation=torch.zeros(batch),
+        temporal=torch.ones(batch, dtype=torch.bool),
+    )
+    shapes = ((batch, 12, keyframes - 1, 8, 8), (batch, 4, 4 * keyframes - 3, 8, 8))
+    t = torch.full((batch,), 500)
+    found = []
+    for kind, shape in zip(KINDS, shapes, strict=True):
+        unet, x = kind(TINY.interpolation).eval().requires_grad_(False), torch.randn(shape)
+        found.append(lambda unet=unet, x=x: unet(x, t, condition))
+    return found
+
+
+def compare(batch: int, keyframes: int, repeats: int) -> dict[str, float]:
+    """FLOPs and median processor seconds of both, and masked / ours."""
+    pair = works(batch, keyframes)
+    flops, times = [], [[], []]
+    for work in pair:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            work()
+        flops.append(counter.get_total_flops())
+    with torch.no_grad():
+        for _ in range(repeats):
+            for work, taken in zip(pair, times, strict=True):
+                start = time.process_time()
+                work()
+                taken.append(time.process_time() - start)
+    ours, masked = map(statistics.median, times)
+    return {"flops": flops[0], "flops_ratio": flops[1] / flops[0], "seconds": ours, "time_ratio": masked / ours}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one line per batch size."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.masked", description=__doc__)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--keyframes", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    frames = f"{options.keyframes} → {4 * options.keyframes - 3} frames"
+    print(f"| masked / ours: time | FLOPs | {frames}, batch | ours |\n| --- | --- | --- | --- |")
+    for batch in options.batches:
+        row = compare(batch, options.keyframes, options.repeats)
+        ours = f"{row['seconds'] * 1e3:.0f} ms, {row['flops'] / 1e9:.2f} GFLOP"
+        print(f"| {row['time_ratio']:.2f} | {row['flops_ratio']:.2f} | {batch} | {ours} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Where the diffusion stages' batches come from: clips of Moving Shapes, or folders that `training.prepare` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder
+
+from .latents import Clips, load_clips
+from .objectives import encode_captions
+
+TEXT_DROP = 0.1  # share of the captions that are empty, for guidance
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`latents` (B, 4, T, h, w); `text(rng)` their captions' contexts; `skip_frames` (B,) between neighbours."""
+
+    latents: Tensor
+    text: Callable[[np.random.Generator], TextContext]
+    skip_frames: Tensor
+
+
+class Source(Protocol):
+    """Random clips; every draw depends on `rng` alone."""
+
+    def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn: ...
+
+    def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn: ...
+
+    def null_context(self) -> TextContext: ...
+
+
+class ShapesSource:
+    """Clips of Moving Shapes that training.latents encoded, captioned anew each time."""
+
+    def __init__(self, clips: Clips, encoder: TextEncoder) -> None:
+        self.clips, self.encoder = clips, encoder
+
+    def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
+        """Whole clips."""
+        return self._drawn(rng.integers(len(self.clips.scenes), size=count), 0, self.clips.latents.shape[2])
+
+    def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
+        """Parts of `num_frames` frames that start at a keyframe."""
+        index = rng.integers(len(self.clips.scenes), size=count)
+        start = 4 * int(rng.integers(0, (self.clips.latents.shape[2] - num_frames) // 4 + 1))
+        return self._drawn(index, start, start + num_frames)
+
+    def null_context(self) -> TextContext:
+        """The null embedding as a batch of one."""
+        return self.encoder.null_context(1)
+
+    def _drawn(self, index: np.ndarray, first: int, end: int) -> Drawn:
+        scenes = [self.clips.scenes[i] for i in index]
+        latents = self.clips.latents[index, :, first:end].float()
+        return Drawn(latents, partial(encode_captions, self.encoder, scenes), self.clips.skip_frames[index])
+
+
+class PreparedSource:
+    """Folders that training.prepare wrote: videos of any kind, latents and text encoded once."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        from .data import reading
+
+        self.clips, self._with_nulls = reading.PreparedClips(folders), reading.with_nulls
+
+    def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
+        """Frames 12 apart from a random start (section 5)."""
+        return self._drawn(self.clips.keyframes(rng, count, num_frames))
+
+    def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
+        """Frames s apart, s ∈ {1, ..., 12}."""
+        return self._drawn(self.clips.windows(rng, count, num_frames))
+
+    def _drawn(self, batch: Any) -> Drawn:
+        def text(rng: np.random.Generator) -> TextContext:
+            return self._with_nulls(batch, self.clips.null, rng.random(len(batch.captions)) < TEXT_DROP)
+
+        return Drawn(batch.frames, text, batch.skip_frames)
+
+    def null_context(self) -> TextContext:
+        """The null embedding as a batch of one."""
+        from .data import reading
+
+        return reading.context_of(self.clips.null)
+
+
+def open_source(data: list[Path] | None, clips: list[Path] | None, encoder: TextEncoder | None) -> Source:
+    """The folders of `data`, or else `clips`. Raises ValueError unless exactly one is named, with its text encoder."""
+    if bool(data) == bool(clips):
+        raise ValueError(f"either data or clips must name what to train on; got data {data} and clips {clips}")
+    if data:
+        return PreparedSource(data)
+    if encoder is None or not clips:
+        raise ValueError("clips need text_encoder, the folder with text_encoder.safetensors; got none")
+    return ShapesSource(load_clips(clips), encoder)

@@ -1,0 +1,135 @@
+"""LoRA for artists: low-rank adapters of a keyframe or interpolation U-Net, for ComfyUI's stock LoRA loader.
+
+`python -m training.train_lora --config training/configs/tiny_lora_ring.yaml` teaches FusionFrames Tiny rings, which it
+never saw; the file goes into ComfyUI/models/loras and into LoraLoaderModelOnly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionframes_core.checkpoints import ModelParts, load_model_folder
+from fusionframes_core.models.interpolation import GROUP_BASES, InterpolationCondition, split_groups
+from fusionframes_core.models.keyframe import frame_positions
+from fusionframes_core.models.unet import KeyframeCondition
+from fusionframes_core.sampling.schedule import NoiseSchedule
+
+from .engine import Batch, Trainer, TrainSettings
+from .latents import Clips, encode_clips, load_clips
+from .lora import LoraModel, save_lora
+from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .settings import run_command
+
+PARTS = ("keyframe", "interpolation")
+TARGETS = ("to_query", "to_key", "to_value", "output_layer", "projection")
+
+
+def lora_clips(parts: ModelParts, part: str, clips: list[Path], shape: str | None, count: int, seed: int) -> Clips:
+    """Prepared clips, or `count` fresh ones of one shape. Raises ValueError unless one of the two is asked for."""
+    if bool(clips) == bool(shape):
+        raise ValueError(f"either clips or shape must say what to learn; got clips {clips} and shape {shape!r}")
+    if clips:
+        return load_clips(clips)
+    kind = "keyframes" if part == "keyframe" else "windows"
+    return encode_clips(parts.movq, kind, count, seed, None, parts.config.size[0], shape=str(shape))
+
+
+def keyframe_task(model: LoraModel, parts: ModelParts, clips: Clips, count: int, high_share: float) -> tuple:
+    """Batches and loss as `train_keyframes` has them."""
+    config, encoder = parts.config, parts.text_encoder
+    schedule, levels = NoiseSchedule.from_config(config.keyframe_schedule), NoiseLevels(high_share)
+    positions = frame_positions(config.frame_positions, clips.latents.shape[2])
+
+    def make_batch(rng: np.random.Generator) -> Batch:
+        index = rng.integers(len(clips.scenes), size=count)
+        return {
+            "latents": clips.latents[index].float(),
+            "t": levels.draw(rng, count, schedule.num_steps),
+            "text": encode_captions(encoder, [clips.scenes[i] for i in index], rng),
+        }
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        x0, text = batch["latents"], batch["text"]
+        condition = KeyframeCondition(text.context, text.mask, positions.to(x0.device).expand(len(x0), -1))
+        kind = config.keyframe_schedule.prediction
+        return denoising_loss(lambda x, t: model(x, t, condition), x0, batch["t"], schedule, kind, 0.1)
+
+    return make_batch, loss
+
+
+def interpolation_task(model: LoraModel, parts: ModelParts, clips: Clips, count: int, high_share: float) -> tuple:
+    """Batches and loss as `train_interp` has them, keyframes unperturbed."""
+    config = parts.config
+    schedule, levels = NoiseSchedule.from_config(config.interpolation_schedule), NoiseLevels(high_share)
+    null = parts.text_encoder.null_context(1)
+    subtract = GROUP_BASES[config.interpolation.base]
+
+    def make_batch(rng: np.random.Generator) -> Batch:
+        index = rng.integers(len(clips.scenes), size=count)
+        return {
+            "video": clips.latents[index].float(),
+            "skip_frames": clips.skip_frames[index],
+            "t": levels.draw(rng, count, schedule.num_steps),
+        }
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        keyframes, groups = split_groups(batch["video"])
+        context = null.context.to(groups.device).expand(count, -1, -1)
+        mask = null.mask.to(groups.device).expand(count, -1)
+        skip, seen = batch["skip_frames"], torch.ones(count, dtype=torch.bool, device=groups.device)
+        condition = InterpolationCondition(keyframes, context, mask, skip, torch.zeros_like(skip).float(), seen)
+        kind, x0 = config.interpolation_schedule.prediction, groups - subtract(keyframes)
+        return denoising_loss(lambda x, t: model(x, t, condition), x0, batch["t"], schedule, kind, 0.1)
+
+    return make_batch, loss
+
+
+TASKS = {"keyframe": keyframe_task, "interpolation": interpolation_task}
+
+
+def train(
+    train: TrainSettings,
+    model: str = "tiny",
+    part: str = "keyframe",
+    rank: int = 8,
+    targets: list[str] | None = None,
+    clips: list[Path] | None = None,
+    shape: str | None = None,
+    count: int = 200,
+    high_share: float = 0.5,
+) -> None:
+    """Train adapters for one U-Net of a model and write `lora.safetensors` to the run's folder.
+
+    Args:
+        train: the run: output folder, steps, batch size (videos), rates.
+        model: "tiny" or a model folder.
+        part: "keyframe" or "interpolation", the U-Net to adapt.
+        rank: of the adapters.
+        targets: endings of the names of the layers that get one; default: attention and convolutions.
+        clips: latents made by training.latents with the model's autoencoder, with what is to be learned.
+        shape: instead, draw clips of this shape of Moving Shapes: ring and hexagon are unknown to the bundled model.
+        count: how many of them.
+        high_share: share of the noise levels drawn from the upper half.
+    """
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}; got {part!r}")
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1; got {rank}")
+    parts = load_model_folder(model)
+    torch.manual_seed(train.seed)  # of the adapters
+    adapted = LoraModel(getattr(parts, part), rank, tuple(targets or TARGETS))
+    data = lora_clips(parts, part, clips or [], shape, count, train.seed)
+    make_batch, loss = TASKS[part](adapted, parts, data, train.batch_size, high_share)
+    trainer = Trainer(train, adapted, loss, make_batch, stage=f"lora {part}", frames=data.latents.shape[2])
+    trainer.run()
+    if trainer.accelerator.is_main_process:
+        metadata = {"fusionframes": f"lora {part}", "model": parts.config.name, "rank": str(rank)}
+        save_lora(adapted.file(), train.output / "lora.safetensors", metadata)
+
+
+if __name__ == "__main__":
+    run_command(train)
