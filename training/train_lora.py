@@ -23,6 +23,7 @@ from .latents import Clips, encode_clips, load_clips
 from .lora import LoraModel, save_lora
 from .objectives import NoiseLevels, denoising_loss, encode_captions
 from .settings import run_command
+from .sharding import whole
 
 PARTS = ("keyframe", "interpolation")
 TARGETS = ("to_query", "to_key", "to_value", "output_layer", "projection")
@@ -126,9 +127,10 @@ def train(
     make_batch, loss = TASKS[part](adapted, parts, data, train.batch_size, high_share)
     trainer = Trainer(train, adapted, loss, make_batch, stage=f"lora {part}", frames=data.latents.shape[2])
     trainer.run()
+    tensors = {name: whole(value) for name, value in adapted.file().items()}
     if trainer.accelerator.is_main_process:
         metadata = {"fusionframes": f"lora {part}", "model": parts.config.name, "rank": str(rank)}
-        save_lora(adapted.file(), train.output / "lora.safetensors", metadata)
+        save_lora(tensors, train.output / "lora.safetensors", metadata)
 
 
 if __name__ == "__main__":

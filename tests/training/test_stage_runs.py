@@ -1,0 +1,98 @@
+"""Every diffusion stage and the decoder stage from its command's function to its file, two steps each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from safetensors.torch import load_file
+
+from fusionframes_core.checkpoints import load_weights, save_weights
+from fusionframes_core.models.masked import MaskedInterpolationUNet
+from fusionframes_core.models.movq import MoVQ
+from fusionframes_core.models.unet import UNet
+from fusionframes_core.presets import TINY
+from training import train_decoder, train_interp, train_keyframes
+from training.engine import TrainSettings
+from training.latents import prepare
+from training.train_image import image_config
+
+pytestmark = pytest.mark.slow
+BUNDLED = Path(__file__).resolve().parents[2] / "fusionframes_core" / "tiny"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two clips of each kind."""
+    folder = tmp_path_factory.mktemp("clips")
+    for kind in ("keyframes", "windows"):
+        prepare(folder / f"{kind}.safetensors", BUNDLED / "movq.safetensors", kind, 2, decoder="conv1")
+    return {kind: folder / f"{kind}.safetensors" for kind in ("keyframes", "windows")}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random text-to-image weights."""
+    path = tmp_path_factory.mktemp("image") / "image.safetensors"
+    save_weights(UNet(image_config(TINY.keyframe)).state_dict(), path, dtype=torch.float32)
+    return path
+
+
+def settings(folder: Path, **changes: object) -> TrainSettings:
+    """Two steps with everything that a run writes."""
+    more = {"warmup_steps": 1, "decay_steps": 1, "log_every": 1, "checkpoint_every": 2, "sample_every": 2}
+    return TrainSettings(folder, 2, 1, 1e-3, trackers=[], **{**more, **changes})
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_keyframes(tmp_path: Path, clips: dict[str, Path], checkpointing: bool) -> None:
+    """From the bundled weights; activation checkpointing gives the same weights."""
+    run = settings(tmp_path / "run", activation_checkpointing=checkpointing)
+    common = {"text_encoder": BUNDLED, "init": BUNDLED / "keyframe.safetensors", "movq": BUNDLED / "movq.safetensors"}
+    train_keyframes.train(run, [clips["keyframes"]], validation_clips=[clips["keyframes"]], **common)
+    weights = load_file(tmp_path / "run" / "keyframe.safetensors")
+    start = load_file(BUNDLED / "keyframe.safetensors")
+    changed = {name for name, value in weights.items() if not torch.equal(value, start[name].float())}
+    assert changed
+    assert not any(name.startswith("in_layer") for name in changed)
+    assert (tmp_path / "run" / "samples" / "00000002.mp4").is_file()
+    assert '"val_loss"' in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("architecture", ["groups", "masked"])
+def test_interpolation(tmp_path: Path, clips: dict[str, Path], image: Path, architecture: str) -> None:
+    """Both architectures, from image weights; the masked one's file is one of its model."""
+    run = settings(tmp_path / "run")
+    common = {"text_encoder": BUNDLED, "image": image, "movq": BUNDLED / "movq.safetensors"}
+    windows = [clips["windows"]]
+    train_interp.train(run, windows, validation_clips=windows, architecture=architecture, window=9, **common)
+    path = tmp_path / "run" / "interpolation.safetensors"
+    if architecture == "masked":
+        load_weights(MaskedInterpolationUNet(TINY.interpolation), path)
+    assert load_file(path)["in_layer.weight"].shape[1] == {"groups": 20, "masked": 9}[architecture]
+    assert (tmp_path / "run" / "samples" / "00000002.mp4").is_file()
+
+
+def test_decoder_with_every_term(tmp_path: Path) -> None:
+    """Perceptual and adversarial terms; the judge is in the checkpoint, not in the weights."""
+    base = tmp_path / "movq.safetensors"
+    save_weights(MoVQ(dataclasses.replace(TINY.movq, decoder="image")).state_dict(), base, dtype=torch.float32)
+    terms = {"perceptual_weight": 0.1, "adversarial_weight": 0.1, "decoder": "conv1_attn", "frames": 2}
+    train_decoder.train(settings(tmp_path / "run", checkpoint_every=5), base, parts="decoder", **terms)
+    weights = load_file(tmp_path / "run" / "movq.safetensors")
+    MoVQ(dataclasses.replace(TINY.movq, decoder="conv1_attn")).load_state_dict(weights)
+    saved = load_file(tmp_path / "run" / "checkpoints" / "00000002" / "model.safetensors")
+    assert any(name.startswith("judge.") for name in saved)
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert all(f'"{name}"' in log for name in ("perceptual", "generator", "judge"))
