@@ -1,0 +1,231 @@
+"""Preparing videos: what is kept, what is skipped and why, resuming, and reading the result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusionframes_core.pipeline import FusionFramesPipeline
+from fusionframes_core.video import to_pixels
+from tests.training.clips import moving, write, write_changing_size, write_without_frames
+from training.data.decode import decode
+from training.data.layouts import Folder
+from training.data.preparing import prepare
+from training.data.reading import PreparedClips, batches_ahead, with_nulls
+from training.data.shots import cut
+from training.data.streams import MovingShapes
+from training.data.writing import Recipe
+from training.prepare import main
+
+RECIPE = Recipe((16, 16), min_frames=9, max_frames=40)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three good videos and one of each kind that cannot be used."""
+    folder = tmp_path_factory.mktemp("videos")
+    for index in range(3):
+        write(folder / f"good{index}.mp4", moving(24, seed=index))
+        (folder / f"good{index}.txt").write_text(f"a square number {index}\n")
+    whole = (folder / "good0.mp4").read_bytes()
+    for name in ("silent", "short", "broken", "torn"):
+        (folder / f"{name}.txt").write_text("something")
+    (folder / "broken.mp4").write_bytes(b"no video at all" * 100)
+    (folder / "torn.mp4").write_bytes(whole[: len(whole) // 2])
+    write(folder / "short.mp4", moving(5))
+    write(folder / "captionless.mp4", moving(24))
+    write_without_frames(folder / "silent.mp4")
+    write_changing_size(folder / "changing.ts")
+    (folder / "changing.txt").write_text("something")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    prepare(Folder(videos), out, Recipe((16, 16), ("latents", "pixels"), min_frames=9, max_frames=40), chunk=2)
+    return out
+
+
+def test_what_cannot_be_used_is_listed_with_its_reason_and_skipped(prepared: Path) -> None:
+    report = json.loads((prepared / "report.json").read_text())
+    assert (report["videos"], report["clips"], report["frames"]) == (3, 3, 72)
+    reasons = {entry["video"]: entry["why"] for entry in report["skipped"]}
+    assert set(reasons) == {
+        *("broken.mp4", "torn.mp4", "short.mp4", "captionless.mp4"),
+        *("silent.mp4", "changing.ts"),
+    }
+    assert reasons["captionless.mp4"] == "no caption"
+    assert reasons["short.mp4"] == "too short: its longest shot has 5 frames of 9"
+    assert reasons["broken.mp4"].startswith("broken: ")
+    assert reasons["torn.mp4"].startswith("broken: ")
+    assert reasons["silent.mp4"] in ("no frames", "no video stream")
+    assert reasons["changing.ts"].startswith("changes size at frame ")
+    assert sorted(path.name for path in prepared.iterdir() if path.name.startswith(".")) == []
+
+
+def test_latents_and_texts_are_the_encoders_own(prepared: Path, videos: Path) -> None:
+    clips = PreparedClips([prepared])
+    batch = clips.keyframes(np.random.default_rng(0), 4, num_frames=9, step=2)
+    pipeline = FusionFramesPipeline.from_pretrained("tiny")
+    for latents, caption in zip(batch.frames, batch.captions, strict=True):
+        number = caption.split()[-1]
+        pictures, rate = decode(videos / f"good{number}.mp4", (16, 16), None)
+        assert rate == 24
+        wanted = pipeline.encode(to_pixels(np.stack(list(pictures)))[None])[0]
+        errors = [(wanted[:, i : i + 17 : 2] - latents).abs().max().item() for i in range(8)]
+        assert min(errors) < 2e-3, "float16 of nine frames, two apart, from some start"
+    text = pipeline.encode_text(batch.captions)
+    assert torch.equal(batch.text.mask.sum(dim=1), text.mask.sum(dim=1)), "as many tokens, without the padding"
+    wanted = text.context[text.mask]
+    torch.testing.assert_close(batch.text.context[batch.text.mask], wanted, atol=2e-3, rtol=2e-3)
+
+
+def test_pixels_are_the_videos_own(prepared: Path, videos: Path) -> None:
+    batch = PreparedClips([prepared]).sequences(np.random.default_rng(1), 2)
+    assert batch.frames.shape == (2, 3, 8, 16, 16)
+    pictures, _ = decode(videos / f"good{batch.captions[0].split()[-1]}.mp4", (16, 16), None)
+    whole = to_pixels(np.stack(list(pictures)))
+    assert any(torch.equal(whole[:, i : i + 8], batch.frames[0]) for i in range(17))
+
+
+def test_windows_keep_their_distance_and_draws_depend_on_the_generator_alone(prepared: Path) -> None:
+    clips = PreparedClips([prepared])
+    batch = clips.windows(np.random.default_rng(3), 16, num_frames=9)
+    assert batch.frames.shape == (16, 4, 9, 2, 2)
+    assert set(batch.skip_frames.tolist()) <= {1, 2}, "24 frames hold nine at most two apart"
+    again = clips.windows(np.random.default_rng(3), 16, num_frames=9)
+    assert torch.equal(batch.frames, again.frames)
+    assert batch.captions == again.captions
+    other = clips.windows(np.random.default_rng(4), 16, num_frames=9)
+    assert not torch.equal(batch.frames, other.frames)
+
+
+def test_a_dropped_caption_gets_the_null_embedding(prepared: Path) -> None:
+    clips = PreparedClips([prepared])
+    batch = clips.keyframes(np.random.default_rng(0), 2, num_frames=2)
+    text = with_nulls(batch, clips.null, np.array([True, False]))
+    null = FusionFramesPipeline.from_pretrained("tiny").encode_text([""])
+    assert torch.equal(text.context[0][text.mask[0]], null.context[0][null.mask[0]].half().float())
+    kept = batch.text.mask[1]
+    assert torch.equal(text.context[1][text.mask[1]], batch.text.context[1][kept])
+
+
+def test_workers_give_the_same_batches_in_order(prepared: Path) -> None:
+    clips = PreparedClips([prepared])
+
+    def draw(rng: np.random.Generator) -> torch.Tensor:
+        return clips.windows(rng, 2, num_frames=5).frames
+
+    here = list(batches_ahead(draw, 7, 0, range(3, 8), workers=0))
+    ahead = list(batches_ahead(draw, 7, 0, range(3, 8), workers=2))
+    assert len(here) == 5
+    assert all(torch.equal(a, b) for a, b in zip(here, ahead, strict=True))
+    assert torch.equal(here[2], next(batches_ahead(draw, 7, 0, range(5, 8), workers=0))), "a resumed run"
+
+
+def test_a_stopped_run_goes_on_and_its_result_is_that_of_an_unbroken_one(
+    prepared: Path, videos: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe((16, 16), ("latents", "pixels"), min_frames=9, max_frames=40)
+    prepare(Folder(videos), tmp_path, recipe, chunk=2)
+    kept = tmp_path / "chunk_00000.safetensors"
+    before = kept.stat().st_mtime_ns
+    (tmp_path / "chunk_00001.safetensors").unlink()
+    (tmp_path / "report.json").unlink()
+    (tmp_path / ".chunk_00001.half.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="no finished data set"):
+        PreparedClips([tmp_path])
+    prepare(Folder(videos), tmp_path, recipe, chunk=2)
+    assert kept.stat().st_mtime_ns == before, "a finished chunk is not made again"
+    names = sorted(path.name for path in prepared.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for path in sorted(prepared.glob("*.safetensors")):
+        made, wanted = (load_file(folder / path.name) for folder in (tmp_path, prepared))
+        assert made.keys() == wanted.keys()
+        assert all(torch.equal(made[key], wanted[key]) for key in wanted), path.name
+    for name in ("report.json", "settings.json"):
+        assert (tmp_path / name).read_bytes() == (prepared / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_files(prepared: Path, videos: Path, tmp_path: Path) -> None:
+    recipe = Recipe((16, 16), ("latents", "pixels"), min_frames=9, max_frames=40)
+    prepare(Folder(videos), tmp_path, recipe, chunk=2, workers=2)
+    mine, other = (PreparedClips([folder]) for folder in (tmp_path, prepared))
+    assert [clip for *_, clip in mine.clips] == [clip for *_, clip in other.clips]
+    rngs = np.random.default_rng(0), np.random.default_rng(0)
+    a, b = mine.keyframes(rngs[0], 8, 9, 2), other.keyframes(rngs[1], 8, 9, 2)
+    torch.testing.assert_close(a.frames, b.frames, atol=2e-3, rtol=0)
+    assert torch.equal(mine.sequences(rngs[0], 2).frames, other.sequences(rngs[1], 2).frames)
+
+
+def test_another_data_set_or_recipe_does_not_mix_with_what_is_there(prepared: Path, videos: Path) -> None:
+    with pytest.raises(ValueError, match=r"was prepared with keep \['latents', 'pixels'\], not \['latents'\]"):
+        prepare(Folder(videos), prepared, RECIPE, chunk=2)
+    with pytest.raises(ValueError, match="was prepared with data"):
+        prepare(MovingShapes(3), prepared, RECIPE, chunk=2)
+
+
+def test_a_cut_splits_and_a_long_shot_is_cut() -> None:
+    scenes = [np.full((20, 24, 24, 3), level, np.uint8) for level in (20, 220, 90)]
+    shots = list(cut(np.concatenate(scenes), longest=40))
+    assert [len(shot) for shot in shots] == [20, 20, 20]
+    assert all(np.array_equal(shot, scene) for shot, scene in zip(shots, scenes, strict=True))
+    assert [len(shot) for shot in cut(np.concatenate(scenes), longest=40, threshold=0)] == [40, 20]
+    assert [len(shot) for shot in cut(scenes[0], longest=8)] == [8, 8, 4]
+    assert list(cut([], longest=8)) == []
+
+
+def test_a_lower_rate_leaves_frames_out_evenly(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", moving(24), fps=24)
+    whole, _ = decode(path, (32, 40), None)
+    half, rate = decode(path, (32, 40), 12)
+    assert rate == 12
+    whole, half = np.stack(list(whole)), np.stack(list(half))
+    assert np.array_equal(half, whole[1::2])
+    assert decode(path, (32, 40), 60)[1] == 24, "no frame is shown twice"
+
+
+def test_commands(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["folder", str(videos), "--out", str(out), "--size", "16", "16", "--min-frames", "9"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "3 clips, 72 frames, from 3 videos" in printed
+    assert "6 videos skipped" in printed
+    assert "report.json" in printed
+    assert main(["speed", str(out), "--seconds", "0.1", "--kind", "windows"]) == 2
+    assert capsys.readouterr().err == "error: clips must have at least 33 frames; the longest has 24\n"
+    assert main(["shapes", "--count", "1", "--out", str(tmp_path / "shapes"), "--size", "16", "16"]) == 0
+    capsys.readouterr()
+    assert main(["speed", str(tmp_path / "shapes"), "--seconds", "0.1", "--batch", "2"]) == 0
+    assert "clips/s a core" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["folder", "nowhere"], "no folder at nowhere"),
+        (["folder", "{videos}", "--captions", "none.csv"], "no caption file at none.csv"),
+        (["vimeo90k", "{videos}"], "sequences"),
+        (["ucf101", "{videos}", "--split", "trian"], "split must be one of train, test, all; got 'trian'"),
+        (["webdataset", "nowhere.tar"], "nowhere.tar must be a tar file"),
+        (["folder", "{videos}", "--model", "nowhere"], "nowhere"),
+        (["folder", "{videos}", "--chunk", "0"], "--chunk must be at least 1; got 0"),
+        (["folder", "{videos}", "--min-frames", "99", "--max-frames", "9"], "min_frames must be from 1 to max_frames"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    options: list[str], words: str, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [option.format(videos=videos) for option in options]
+    assert main([*filled, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1

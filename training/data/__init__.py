@@ -1,0 +1,1 @@
+"""Videos in: the published layouts of data sets, shots, encoding once, and reading what was encoded."""

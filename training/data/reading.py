@@ -1,0 +1,160 @@
+"""Reading what `training.prepare` wrote: random clips for every stage, straight from the mapped files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fusionframes_core.checkpoints import read_weights
+from fusionframes_core.models.text_encoder import TextContext, concatenate
+
+from .items import DataError
+from .preparing import NULL, REPORT, read_summary
+
+KEYFRAMES, KEYFRAME_STEP = 16, 12  # section 5: 16 frames, 12 apart, from a random start
+WINDOW, MAX_SKIP = 33, 12  # section 5: 9 → 33 frames, s ∈ {1, ..., 12}
+SEQUENCE = 8  # section 5: the decoder's sequences
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """`frames`: latents (B, 4, T, h, w) or pixels (B, 3, T, H, W) in [−1, 1], float32; `skip_frames` (B,)."""
+
+    frames: Tensor
+    text: TextContext
+    captions: list[str]
+    skip_frames: Tensor
+
+
+class PreparedClips:
+    """Clips of one or more folders. Every draw depends on `rng` alone; may be sent to other processes."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.clips: list[tuple[Path, int, dict[str, Any]]] = []
+        for folder in folders:
+            if not (folder / REPORT).is_file():
+                raise DataError(f"{folder} holds no finished data set: prepare it with `python -m training.prepare`")
+            for path in sorted(folder.glob("chunk_*.safetensors")):
+                self.clips += [(path, i, clip) for i, clip in enumerate(read_summary(path)["clips"])]
+        if not self.clips:
+            raise DataError(f"{', '.join(map(str, folders))}: every video was skipped, see {REPORT}")
+        self.lengths = np.array([clip["frames"] for *_, clip in self.clips])
+        self.null = read_weights(folders[0] / NULL)["text"].float()
+        self._open: dict[Path, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    def keyframes(
+        self, rng: np.random.Generator, count: int, num_frames: int = KEYFRAMES, step: int = KEYFRAME_STEP
+    ) -> ClipBatch:
+        """`num_frames` latents `step` frames apart from a random start."""
+        return self._draw(rng, "latents", num_frames, np.full(count, step))
+
+    def windows(
+        self, rng: np.random.Generator, count: int, num_frames: int = WINDOW, max_skip: int = MAX_SKIP
+    ) -> ClipBatch:
+        """`num_frames` latents s frames apart, s ∈ {1, ..., max_skip}, as far as there are clips long enough."""
+        most = min(max_skip, int(self.lengths.max() - 1) // (num_frames - 1))
+        if most < 1:
+            self._long_enough(num_frames)
+        return self._draw(rng, "latents", num_frames, rng.integers(1, most + 1, count))
+
+    def sequences(self, rng: np.random.Generator, count: int, num_frames: int = SEQUENCE, step: int = 1) -> ClipBatch:
+        """`num_frames` frames as pixels, for the decoder."""
+        return self._draw(rng, "pixels", num_frames, np.full(count, step))
+
+    def _draw(self, rng: np.random.Generator, kind: str, frames: int, steps: np.ndarray) -> ClipBatch:
+        videos, captions, texts = [], [], []
+        for step in map(int, steps):
+            span = (frames - 1) * step + 1
+            path, number, clip = self.clips[rng.choice(self._long_enough(span))]
+            start = int(rng.integers(clip["frames"] - span + 1))
+            chosen = int(rng.integers(len(clip["captions"])))
+            file = self._file(path)
+            videos.append(_frames(file, f"{number}.{kind}", start + step * np.arange(frames)))
+            texts.append(file.get_tensor(f"{number}.{chosen}.text").float())
+            captions.append(clip["captions"][chosen])
+        text = concatenate([context_of(text) for text in texts])
+        return ClipBatch(torch.stack(videos), text, captions, torch.from_numpy(steps.astype(np.int64)))
+
+    def _long_enough(self, frames: int) -> np.ndarray:
+        chosen = np.flatnonzero(self.lengths >= frames)
+        if not len(chosen):
+            raise DataError(f"clips must have at least {frames} frames; the longest has {self.lengths.max()}")
+        return chosen
+
+    def _file(self, path: Path) -> Any:
+        if path not in self._open:
+            self._open[path] = safe_open(str(path), framework="pt")
+        return self._open[path]
+
+
+def context_of(text: Tensor) -> TextContext:
+    """A stored text (N, D) as a batch of one."""
+    return TextContext(text[None], torch.ones(1, len(text), dtype=torch.bool))
+
+
+def with_nulls(batch: ClipBatch, null: Tensor, drop: np.ndarray) -> TextContext:
+    """The batch's texts, the null embedding (N, D) where `drop` (B,) is True."""
+    parts = [
+        context_of(null) if gone else TextContext(context[None], mask[None])
+        for gone, context, mask in zip(drop, batch.text.context, batch.text.mask, strict=True)
+    ]
+    return concatenate(parts)
+
+
+def _frames(file: Any, name: str, frames: np.ndarray) -> Tensor:
+    """Frames of a stored clip, channels first: (C, T, H, W)."""
+    if name not in file.keys():  # noqa: SIM118 -- no dict
+        raise DataError(f"the data set holds no {name.split('.')[1]}: prepare it with --keep {name.split('.')[1]}")
+    stored = file.get_slice(name)
+    picked = torch.cat([stored[int(i) : int(i) + 1] for i in frames])
+    if picked.dtype == torch.uint8:
+        return picked.permute(3, 0, 1, 2).float() / 127.5 - 1
+    return picked.transpose(0, 1).float()
+
+
+class _Steps(Dataset):
+    """Batch number → the batch; the engine's rule for its generators."""
+
+    def __init__(self, make_batch: Callable[[np.random.Generator], T], seed: int, process: int) -> None:
+        self.make_batch, self.seed, self.process = make_batch, seed, process
+
+    def __getitem__(self, step: int) -> Any:
+        return self.make_batch(np.random.default_rng((self.seed, step, self.process)))
+
+
+def batches_ahead(
+    make_batch: Callable[[np.random.Generator], T], seed: int, process: int, steps: range, workers: int = 2
+) -> Iterator[T]:
+    """`make_batch(rng)` for every step, in order, made by `workers` processes ahead of time.
+
+    The generator is `default_rng((seed, step, process))`: batches are those that would be made without workers, and a
+    resumed run sees the ones of an unbroken run. `make_batch` must be picklable where processes are spawned.
+    """
+    options = {"num_workers": workers, "prefetch_factor": 4, "persistent_workers": True} if workers else {}
+    loader = DataLoader(_Steps(make_batch, seed, process), batch_size=None, sampler=steps, **options)  # type: ignore[arg-type]
+    return iter(loader)
+
+
+def measure_speed(make_batch: Callable[[np.random.Generator], T], count: int, seconds: float) -> dict[str, float]:
+    """Clips a second and clips a second of processor time of batches of `count`, over about `seconds`."""
+    make_batch(np.random.default_rng(0))
+    clips, start, busy = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        make_batch(np.random.default_rng(clips))
+        clips += count
+    wall, cpu = time.perf_counter() - start, time.process_time() - busy
+    return {"clips_per_second": clips / wall, "clips_per_core_second": clips / max(cpu, 1e-9)}

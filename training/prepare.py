@@ -1,0 +1,166 @@
+"""Videos and captions to what training reads: `python -m training.prepare folder VIDEOS --out DIR` and other layouts.
+
+Every video is probed, split into shots, resized and encoded once, in several processes; a stopped run goes on with the
+same command. Videos that cannot be used are listed in DIR/report.json and skipped. `speed DIR` measures how fast the
+result is read. Exit codes: 0 done; 2 bad input, one sentence on stderr; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fusionframes_core.checkpoints import load_config, model_folder
+
+from .data.items import DataSet
+from .data.layouts import MSRVTT, SPLITS, UCF101, Folder, Vimeo90k
+from .data.preparing import REPORT, prepare
+from .data.reading import PreparedClips, measure_speed
+from .data.streams import MovingShapes, WebDataset
+from .data.writing import KEEP, Recipe
+
+SHOWN = 10
+
+
+def folder(arguments: argparse.Namespace) -> DataSet:
+    """Videos with captions in a CSV or JSONL file, or each in a .txt beside its video."""
+    return Folder(arguments.root, arguments.captions, arguments.skip_missing)
+
+
+def webdataset(arguments: argparse.Namespace) -> DataSet:
+    """Tar shards, named as in `shards/{000..127}.tar`."""
+    return WebDataset(arguments.root)
+
+
+def ucf101(arguments: argparse.Namespace) -> DataSet:
+    """UCF-101: the folder that holds UCF-101/ and ucfTrainTestlist/."""
+    return UCF101(arguments.root, arguments.split, arguments.fold)
+
+
+def msrvtt(arguments: argparse.Namespace) -> DataSet:
+    """MSR-VTT: a folder of videos, and the annotation JSON."""
+    return MSRVTT(arguments.root, arguments.annotations, arguments.split, arguments.skip_missing)
+
+
+def vimeo90k(arguments: argparse.Namespace) -> DataSet:
+    """Vimeo-90k: the septuplet folder; without text."""
+    return Vimeo90k(arguments.root, arguments.split)
+
+
+def shapes(arguments: argparse.Namespace) -> DataSet:
+    """Moving Shapes, drawn."""
+    return MovingShapes(arguments.count, arguments.seed, arguments.held_out)
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    """Prepare one data set."""
+    size = tuple(arguments.size) if arguments.size else load_config(model_folder(arguments.model)).size
+    least = arguments.min_frames or (7 if arguments.layout is vimeo90k else 33)
+    options = {name: getattr(arguments, name) for name in ("fps", "max_frames", "threshold", "model", "device")}
+    recipe = Recipe((size[0], size[1]), tuple(arguments.keep), min_frames=least, **options)
+    report = prepare(arguments.layout(arguments), arguments.out, recipe, arguments.chunk, arguments.workers)
+    print(f"{report['clips']} clips, {report['frames']} frames, from {report['videos']} videos in {arguments.out}")
+    if report["skipped"]:
+        kinds = collections.Counter(entry["why"].split(":")[0] for entry in report["skipped"])
+        told = ", ".join(f"{count} {why}" for why, count in kinds.most_common(SHOWN))
+        print(f"{len(report['skipped'])} videos skipped ({told}): see {arguments.out / REPORT}")
+
+
+def run_speed(arguments: argparse.Namespace) -> None:
+    """Measure how fast clips are read, with one thread."""
+    torch.set_num_threads(1)
+    clips, count = PreparedClips([arguments.root]), arguments.batch
+    draws = {"keyframes": clips.keyframes, "windows": clips.windows, "sequences": clips.sequences}
+    speed = measure_speed(lambda rng: draws[arguments.kind](rng, count), count, arguments.seconds)
+    print(
+        f"{arguments.kind}: {speed['clips_per_second']:.0f} clips/s, "
+        f"{speed['clips_per_core_second']:.0f} clips/s a core, in batches of {count}"
+    )
+
+
+LAYOUTS = {
+    "folder": folder,
+    "webdataset": webdataset,
+    "ucf101": ucf101,
+    "msrvtt": msrvtt,
+    "vimeo90k": vimeo90k,
+    "shapes": shapes,
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of every layout."""
+    parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="LAYOUT")
+    for name, layout in LAYOUTS.items():
+        command = commands.add_parser(name, help=layout.__doc__, description=layout.__doc__, allow_abbrev=False)
+        if name != "shapes":
+            command.add_argument("root", type=str if name == "webdataset" else Path)
+        _add_layout_options(command, name)
+        _add_recipe_options(command)
+        command.set_defaults(run=run_prepare, layout=layout)
+    command = commands.add_parser("speed", help=run_speed.__doc__, allow_abbrev=False)
+    command.add_argument("root", type=Path)
+    command.add_argument("--kind", choices=("keyframes", "windows", "sequences"), default="keyframes")
+    command.add_argument("--batch", type=int, default=8)
+    command.add_argument("--seconds", type=float, default=5.0)
+    command.set_defaults(run=run_speed)
+    return parser
+
+
+def _add_layout_options(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "folder":
+        command.add_argument("--captions", type=Path, help=".csv or .jsonl with the fields video and caption")
+    if name == "msrvtt":
+        command.add_argument("--annotations", type=Path, required=True, help="MSR-VTT's annotation JSON")
+    if name in ("folder", "msrvtt"):
+        command.add_argument("--skip-missing", action="store_true", help="list missing videos and go on")
+    if name in ("ucf101", "msrvtt", "vimeo90k"):
+        command.add_argument("--split", default="train", help=f"{', '.join(SPLITS)} (MSR-VTT: validate too)")
+    if name == "ucf101":
+        command.add_argument("--fold", type=int, default=1, choices=(1, 2, 3))
+    if name == "shapes":
+        command.add_argument("--count", type=int, default=1000)
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--held-out", action="store_true", help="combinations that training never sees")
+
+
+def _add_recipe_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--model", default="tiny", help="bundled name or model folder whose encoders are used")
+    command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: the model's")
+    command.add_argument("--keep", nargs="+", choices=KEEP, default=["latents"], help="pixels: for the decoder")
+    command.add_argument("--fps", type=float, help="resample to this rate (default: as it is)")
+    command.add_argument("--min-frames", type=int, help="of a shot (default 33; Vimeo-90k 7; keyframes need 181)")
+    command.add_argument("--max-frames", type=int, default=720, help="longer shots are cut (default 720)")
+    command.add_argument("--threshold", type=float, default=27.0, help="of a cut; 0 does not split (default 27)")
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--chunk", type=int, default=16, help="videos in one file (default 16)")
+    command.add_argument("--workers", type=int, default=0, help="processes beside this one (default 0: this one works)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("batch", 1)):
+            value = getattr(arguments, name, None)
+            if value is not None and value < least:
+                raise ValueError(f"--{name} must be at least {least}; got {value}")
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
