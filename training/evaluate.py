@@ -1,4 +1,4 @@
-"""The command line of all evaluations: `python -m training.evaluate shapes | interpolation | decoder | make-prompts`.
+"""The command line of all evaluations: `python -m training.evaluate COMMAND`, see `--help`.
 
 Each prints a table and, with --json, writes its report. Exit codes: 0 done; 2 bad input, one sentence on stderr; 130
 interrupted.
@@ -20,6 +20,7 @@ from fusionframes_core.checkpoints import MODEL_FILES, atomic_path
 from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import contact_sheet, enlarge, write_png
 
+from . import evaluate_report, evaluate_videos
 from .evaluate_common import BadInput, check_output, check_positive, write_json
 from .evaluate_decoder import evaluate_decoder, print_decoder
 from .evaluate_interpolation import PASSES, evaluate_interpolation, print_interpolation
@@ -123,6 +124,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--save", type=Path, help="folder for a picture of every video")
     command.add_argument("--resume", action="store_true", help="go on with the interrupted run of this --json file")
     _add_sampling(command)
+    evaluate_videos.add_commands(commands)
+    evaluate_report.add_commands(commands)
     command = _command(commands, "interpolation", interpolation, batch=4)
     command.add_argument("--clips", type=int, default=64, help="clips in the fast and in the slow set (default 64)")
     command.add_argument("--guidance", type=float, help="context guidance weight w")
@@ -176,13 +179,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "threads", None):
             torch.set_num_threads(arguments.threads)
         arguments.run(arguments)
+        return 0
     except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        code, problem = 2, " ".join(str(error).split())
     except KeyboardInterrupt:
-        print("error: interrupted; `shapes --resume` goes on with the same --json", file=sys.stderr)
-        return 130
-    return 0
+        code, problem = 130, "interrupted; `shapes --resume` goes on with the same --json"
+    # The exception has gone, and the progress bars that it held open with it.
+    print("error:", problem, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     return values.reshape(batch, -1).mean(dim=1)  # type: ignore[union-attr]
 
 
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error (B,) of each video (B, 3, T, H, W) in [-1, 1], on a scale from 0 to 1 as in Table 3."""
+    return (output.float().clamp(-1, 1) - target.float()).square().flatten(1).mean(dim=1) / 4
+
+
 def flicker(output: Tensor, target: Tensor) -> Tensor:
     """Mean |Δoutput − Δtarget| (B,) between consecutive frames of (B, 3, T, H, W) in [-1, 1], in 8-bit levels.
 

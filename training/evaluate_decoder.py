@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .evaluate_common import flicker, print_table, psnr, ssim
+from .evaluate_common import flicker, mse, print_table, psnr, ssim
 from .evaluate_interpolation import BETWEEN, KEYFRAMES, PASSES
 from .moving_shapes import Scene, render, sample_scene
 from .train_autoencoder import to_pixels
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim, "flicker": flicker}
-LOWER_IS_BETTER = {"flicker"}
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim, "mse": mse, "flicker": flicker}
+LOWER_IS_BETTER = {"flicker", "mse"}
 NOISE = 0.05  # standard deviation on the latents of the "noised" case, as in the autoencoder's training
 
 Decoders = dict[str, Callable[[Tensor], Tensor]]
@@ -92,8 +92,7 @@ def print_decoder(report: dict[str, Any]) -> None:
         for case, decoded in report["latents"].items()
         for name, figures in decoded.items()
     ]
-    print_table(
-        f"{report['clips']} clips of 61 frames", ("latents, decoder", "PSNR (dB)", "SSIM", "flicker (levels)"), rows
-    )
+    columns = ("latents, decoder", "PSNR (dB)", "SSIM", "MSE", "flicker (levels)")
+    print_table(f"{report['clips']} clips of 61 frames", columns, rows)
     for claim, holds in report["reached"].items():
         print(f"{'better' if holds else 'WORSE '}  {claim}")

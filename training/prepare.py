@@ -153,13 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if value is not None and value < least:
                 raise ValueError(f"--{name} must be at least {least}; got {value}")
         arguments.run(arguments)
+        return 0
     except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        code, problem = 2, " ".join(str(error).split())
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    return 0
+        code, problem = 130, "interrupted; the same command goes on where it was"
+    # The exception has gone, and the progress bars that it held open with it.
+    print("error:", problem, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

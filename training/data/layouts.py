@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import cv2
+import numpy as np
 
 from .decode import decode, fit
 from .items import VIDEO_SUFFIXES, DataError, Found, Item, Picture, VideoError, chunked, missing_sentence
@@ -150,7 +151,7 @@ class Vimeo90k:
             if shape not in (None, picture.shape):
                 raise VideoError(f"changes size at im{number}.png")
             shape = picture.shape
-            yield fit(picture[..., ::-1], size)
+            yield fit(np.ascontiguousarray(picture[..., ::-1], np.uint8), size)
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

@@ -103,7 +103,7 @@ def read_report(out: Path, found: Found) -> dict[str, Any]:
 
 
 def _settings(data: DataSet, found: Found, recipe: Recipe, chunk: int) -> dict[str, Any]:
-    fields = dataclasses.asdict(data) if dataclasses.is_dataclass(data) and not isinstance(data, type) else {}
+    fields = {name: value for name, value in vars(data).items() if not name.startswith("_")}
     made = dataclasses.asdict(recipe)
     for name in ("device", "batch"):  # do not change what is made
         del made[name]

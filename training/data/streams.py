@@ -97,4 +97,4 @@ class MovingShapes:
         rate = min(fps or SHAPES_RATE, SHAPES_RATE)
         times = np.arange(0, CLIP_LENGTH + 1e-6, SHAPES_RATE / rate)
         frames = render(cast(Scene, item.source), times, max(size))
-        return (cv2.resize(frame, size[::-1]) if frame.shape[:2] != size else frame for frame in frames), rate  # type: ignore[return-value]
+        return (cv2.resize(frame, size[::-1]) if frame.shape[:2] != size else frame for frame in frames), rate

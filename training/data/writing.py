@@ -100,8 +100,8 @@ class Chunk:
             raise VideoError("no frames")
         if not shots:
             raise VideoError(f"too short: its longest shot has {max(lengths)} frames of {recipe.min_frames}")
-        for shot in shots:
-            self._keep(encoder, item, shot, rate)
+        for tensors in shots:
+            self._keep(encoder, item, tensors, rate)
         self.videos += 1
 
     def _encode(self, encoder: Encoder, shot: NDArray[np.uint8]) -> dict[str, Tensor]:
