@@ -18,7 +18,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format bench train-tiny clean distclean
+.PHONY: help setup demo test quick lint format bench tables train-tiny clean distclean
 
 help:
 	@echo "make demo        set up and write $(OUTPUT)/demo.mp4 and its contact sheet (PROMPT=\"...\" SEED=0)"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make format      let ruff rewrite the sources"
 	@echo "make bench       side-by-side benchmarks"
+	@echo "make tables      the paper's tables in small, trained and measured, into RESULTS.md"
 	@echo "make train-tiny  train the bundled model again, all stages"
 	@echo "make clean       remove caches and $(OUTPUT)/;  make distclean removes $(VENV) too"
 
@@ -73,6 +74,12 @@ format: $(DEVELOP)
 
 bench: $(DEVELOP)
 	$(BIN)/python -m benchmarks
+
+# Budgets are options (`python -m training.tables --help`): TABLES="--only skip guidance --seeds 0". A stopped run goes on.
+TABLES ?=
+
+tables: $(DEVELOP)
+	$(BIN)/python -m training.tables $(TABLES)
 
 # The stages that made the bundled model, in their order; a finished stage is not run again, a stopped one goes on.
 PROCESSES ?= 2

@@ -1,0 +1,42 @@
+"""RESULTS.md from the runs that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..evaluate_report import markdown
+from .runs import Budget, Table, budget_text, summary
+
+INTRODUCTION = """# Results
+
+The paper's tables in small, on Moving Shapes and at equal budgets: `make tables` (`python -m training.tables`) trains,
+measures and writes this page; `--only` chooses tables, and budgets are options. Figures are mean ± deviation over the
+seeds. What is not here was not run. These are figures of a model of a few million parameters on drawn shapes: they say
+where the paper's order comes out at this size, not more.
+"""
+
+
+def render(tables: Sequence[Table], budget: Budget) -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(render_table(table, budget) for table in tables)])
+
+
+def render_table(table: Table, budget: Budget) -> str:
+    """One table with its budget and its verdict; "not run" where runs are missing."""
+    found = summary(table, budget)
+    rows = []
+    for row in table.rows(budget):
+        if row.name in found:
+            figures = found[row.name]
+            rows.append([row.name, *(_cell(table, name, *figures[name]) for name in table.columns)])
+        else:
+            rows.append([row.name, row.missing or "not run", *[""] * (len(table.columns) - 1)])
+    lines = [f"## {table.title}", "", table.about, "", f"Budget: {budget_text(table, budget)}.", ""]
+    lines.append(markdown(["", *table.columns.values()], rows))
+    verdict = table.verdict(found)
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in verdict), *([""] if verdict else [])])
+
+
+def _cell(table: Table, name: str, mean: float, deviation: float) -> str:
+    digits = table.digits.get(name, 2)
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if deviation else f"{mean:.{digits}f}"

@@ -1,0 +1,210 @@
+"""Tables whose rows are trained: temporal conditionings (Table 1), interpolation (Table 2), decoders (Table 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fusionframes_core.models.keyframe import temporal_parameters
+from fusionframes_core.pipeline import FusionFramesPipeline
+from fusionframes_core.presets import PRESETS
+
+from .. import train_decoder, train_interp, train_keyframes
+from ..engine import TrainSettings
+from ..evaluate import PROMPTS
+from ..evaluate_decoder import evaluate_decoder
+from ..evaluate_interpolation import compare, draw_scenes
+from ..evaluate_models import generator_of, tools_of
+from ..evaluate_shapes import ShapesRun, run_shapes
+from ..prompts_file import read_prompts
+from .base import base_of, pipeline_with, train_beside
+from .runs import Budget, Figures, Row, Table
+from .sweeps import Summary
+
+# The paper's order by FVD, best first (Table 1, 100k steps).
+CONDITIONINGS = ("conv1d_attn1d_blocks", "conv1d_attn3d_blocks", "conv3d_attn1d_blocks", "conv1d_attn1d_layers")
+# Table 3: (decoder, what trains); the paper's PSNR orders them.
+DECODERS: dict[str, tuple[str, str, float]] = {
+    "image": ("image", "", 32.9677),
+    "conv1, temporal": ("conv1", "temporal", 32.2544),
+    "conv3, temporal": ("conv3", "temporal", 33.5819),
+    "conv1, decoder": ("conv1", "decoder", 33.5051),
+    "conv3, decoder": ("conv3", "decoder", 33.6342),
+    "conv1_attn, decoder": ("conv1_attn", "decoder", 33.7343),
+    "conv3_attn, decoder": ("conv3_attn", "decoder", 33.8376),
+    "resnet_attn, decoder": ("resnet_attn", "decoder", 33.7024),
+    "conv2d_to_3d, decoder": ("conv2d_to_3d", "decoder", 33.7321),
+}
+TIMED = ((1, 16), (4, 16), (1, 61))  # batch, frames given
+
+
+def _settings(budget: Budget, table: str, row: str, seed: int, steps: int, **options: Any) -> TrainSettings:
+    output = budget.folder / table / "training" / f"{row.replace(', ', '_')}_{seed}"
+    rates: dict[str, Any] = {"warmup_steps": min(100, steps), "decay_steps": max(1, steps // 4)}
+    return TrainSettings(output=output, steps=steps, seed=seed, **rates, **options)
+
+
+def measure_conditioning(budget: Budget, temporal: str, seed: int) -> Figures:
+    """Train the temporal parts over the frozen image U-Net, and measure what the videos show."""
+    base, config = base_of(budget), PRESETS[budget.model]
+    config = dataclasses.replace(config, keyframe=dataclasses.replace(config.keyframe, temporal=temporal))
+    run = _settings(budget, "conditioning", temporal, seed, budget.keyframe_steps, batch_size=4, learning_rate=1.2e-3)
+    options = {
+        "train": run,
+        "clips": [base.clips("keyframes", budget)],
+        "validation_clips": [base.clips("keyframes", budget, held_out=True)],
+        "text_encoder": base.folder,
+        "image": base.image,
+        "high_share": 0.7,
+    }
+    weights = train_beside(train_keyframes.train, config, run.output / "keyframe.safetensors", options)
+    pipeline = pipeline_with(config, {"keyframe": weights}, budget.model)
+    shapes = ShapesRun(generator_of(pipeline, passes=0), {}, seed)
+    report = run_shapes(read_prompts(PROMPTS, budget.prompts), shapes)
+    found = {name: 100 * report["accuracy"][name]["share"] for name in ("colour", "shape", "motion")}
+    parameters = sum(parameter.numel() for _, parameter in temporal_parameters(pipeline.keyframe))
+    return {**found, "all": 100 * report["all_right"]["share"], "parameters": parameters / 1e6}
+
+
+def measure_interpolation(budget: Budget, seed: int) -> Figures:
+    """Train group interpolation, and measure quality, time and arithmetic of the denoiser, 16 → 61 frames and more."""
+    base, config = base_of(budget), PRESETS[budget.model]
+    steps = budget.interpolation_steps
+    run = _settings(budget, "interpolation", "groups", seed, steps, batch_size=4, learning_rate=1e-3)
+    options = {
+        "train": run,
+        "clips": [base.clips("windows", budget)],
+        "validation_clips": [base.clips("windows", budget, held_out=True)],
+        "text_encoder": base.folder,
+        "image": base.image,
+        "high_share": 0.5,
+    }
+    weights = train_beside(train_interp.train, config, run.output / "interpolation.safetensors", options)
+    pipeline = pipeline_with(config, {"interpolation": weights}, budget.model)
+    scenes = draw_scenes("fast", budget.clips, seed)
+    values = [compare(tools_of(pipeline), [scene], 12.0, 3, seed + i) for i, scene in enumerate(scenes)]
+    figures = {"psnr": float(np.mean([value["interpolation"] for value in values]))}
+    for batch, frames in TIMED:
+        figures |= cost(pipeline, batch, frames)
+    return figures
+
+
+@torch.no_grad()
+def cost(pipeline: FusionFramesPipeline, batch: int, frames: int) -> Figures:
+    """Seconds (the best of three) and 10⁹ floating-point operations of one pass over `batch` videos of `frames`."""
+    size = pipeline.config.size[0] // 8
+    latents = torch.randn(batch, 4, frames, size, size, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        pipeline.interpolate(latents)
+        seconds.append(time.perf_counter() - start)
+    with FlopCounterMode(display=False) as counter:
+        pipeline.interpolate(latents)
+    name = f"{batch}x{frames}"
+    return {f"seconds {name}": min(seconds), f"gflops {name}": counter.get_total_flops() / 1e9}
+
+
+def measure_decoder(budget: Budget, row: str, seed: int) -> Figures:
+    """Train a decoder of Table 3 from the image autoencoder, and measure it on true latents of unseen clips."""
+    decoder, parts, _ = DECODERS[row]
+    base, config = base_of(budget), PRESETS[budget.model]
+    config = dataclasses.replace(config, movq=dataclasses.replace(config.movq, decoder=decoder))
+    weights: Path = base.movq
+    if parts:
+        rate = 1.5e-3 if parts == "temporal" else 3e-4
+        run = _settings(budget, "decoders", row, seed, budget.decoder_steps, batch_size=2, learning_rate=rate)
+        options = {"train": run, "movq": base.movq, "parts": parts, "shape_weight": 2.0, "l1_weight": 0.0}
+        options["flicker_weight"] = 0.1
+        weights = train_beside(train_decoder.train, config, run.output / "movq.safetensors", options)
+    pipeline = pipeline_with(config, {"movq": weights}, budget.model)
+    both = {"temporal": pipeline.decode, "image": lambda latents: pipeline.decode(latents, temporal=False)}
+    report = evaluate_decoder(pipeline.encode, both, clips=budget.clips, seed=seed, batch=1, size=config.size[0])
+    parameters = sum(parameter.numel() for parameter in pipeline.movq.decoder.parameters())
+    return {**report["latents"]["true"]["temporal"], "parameters": parameters / 1e6}
+
+
+def order_verdict(paper: list[str], found: Summary, figure: str) -> list[str]:
+    """Which neighbours of the paper's order, best first, come out by `figure` (higher is better)."""
+    if not all(name in found for name in paper):
+        return []
+    lines = []
+    for better, worse in itertools.pairwise(paper):
+        (a, spread_a), (b, spread_b) = found[better][figure], found[worse][figure]
+        says = "comes out" if a > b else "does not come out"
+        weak = ", within the deviations" if abs(a - b) <= max(spread_a, spread_b) else ""
+        lines.append(f"{better} before {worse}: {says} ({a:.2f} and {b:.2f}{weak}).")
+    right = sum("comes out" in line for line in lines)
+    return [f"Of the paper's order, {right} of {len(lines)} neighbours come out by {figure}:", *lines]
+
+
+def _conditioning_rows(budget: Budget) -> list[Row]:
+    return [
+        Row(name, lambda seed, name=name: measure_conditioning(budget, name, seed))  # type: ignore[misc]
+        for name in CONDITIONINGS
+    ]
+
+
+def _interpolation_rows(budget: Budget) -> list[Row]:
+    there = importlib.util.find_spec("fusionframes_core.models.masked") is not None
+    why = "not wired to this table yet" if there else "the architecture is not there yet"
+    ours = Row("group interpolation (ours)", lambda seed: measure_interpolation(budget, seed))
+    return [ours, Row("Masked Frame Interpolation", lambda seed: {}, missing=why)]
+
+
+def _decoder_rows(budget: Budget) -> list[Row]:
+    return [Row(name, lambda seed, name=name: measure_decoder(budget, name, seed)) for name in DECODERS]  # type: ignore[misc]
+
+
+CONDITIONING = Table(
+    "conditioning",
+    "Temporal conditioning (section 4.1, Table 1)",
+    "Temporal parts trained over the bundled model's frozen image U-Net; share of held-out prompts whose video shows "
+    "what they say. The paper orders by FVD.",
+    {
+        "motion": "motion (%)",
+        "shape": "shape (%)",
+        "colour": "colour (%)",
+        "all": "all (%)",
+        "parameters": "temporal parameters (M)",
+    },
+    ("keyframe_steps", "training_clips", "prompts", "model"),
+    _conditioning_rows,
+    lambda found: order_verdict(list(CONDITIONINGS), found, "motion"),
+    {"motion": 1, "shape": 1, "colour": 1, "all": 1},
+)
+INTERPOLATION = Table(
+    "interpolation",
+    "Group against Masked Frame Interpolation (section 6.3, Table 2, Figure 7)",
+    "Trained from the bundled model's image U-Net; PSNR on unseen fast clips, 16 to 61 frames; time and operations of "
+    "one pass over so many videos of so many frames.",
+    {"psnr": "PSNR (dB)"} | {f"{kind} {b}x{t}": f"{kind} {b}x{t}" for b, t in TIMED for kind in ("seconds", "gflops")},
+    ("interpolation_steps", "training_clips", "clips", "model"),
+    _interpolation_rows,
+    lambda found: [],
+)
+DECODER = Table(
+    "decoders",
+    "Video decoders (section 4.3, Table 3)",
+    "Trained from the bundled model's image autoencoder on sequences of 8 frames; measured on 61 frames of unseen "
+    "clips, true latents.",
+    {
+        "psnr": "PSNR (dB)",
+        "ssim": "SSIM",
+        "mse": "MSE",
+        "flicker": "flicker (levels)",
+        "parameters": "decoder parameters (M)",
+    },
+    ("decoder_steps", "clips", "model"),
+    _decoder_rows,
+    lambda found: order_verdict(sorted(DECODERS, key=lambda name: -DECODERS[name][2]), found, "psnr"),
+    {"ssim": 4, "mse": 5, "flicker": 3},
+)
