@@ -1,81 +1,93 @@
-// Drops a workflow on the canvas of a running ComfyUI in headless Chromium, queues it, and reports in JSON what the
-// frontend made of it.  node workflow.mjs URL WORKFLOW.json CHROMIUM OUT_FOLDER [open|cancel]
-// A video that carries its workflow can be dropped as well. "open" does not queue it.
-// playwright-core comes from NODE_PATH.
-import { createRequire } from 'node:module'
-import fs from 'node:fs'
+// Drops a workflow, or a video that carries one, on the canvas and reports in JSON what the frontend made of it.
+//   node workflow.mjs URL FILE CHROMIUM OUT_FOLDER open|run|cancel
+// "run" presses the Run button and waits for the end; "cancel" sets 900 steps, presses Run, then Cancel.
 import path from 'node:path'
+import { drop, picture, visit } from './page.mjs'
 
 const [url, file, executablePath, out, mode] = process.argv.slice(2)
-const cancel = mode === 'cancel'
-const { chromium } = createRequire(path.join(process.cwd(), 'x.js'))('playwright-core')
-const report = { errors: [], outside: [] }
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
-try {
-  const page = await browser.newPage({ viewport: { width: 2000, height: 1000 } })
-  page.setDefaultTimeout(300000)
-  await page.route((target) => target.host !== new URL(url).host && /^http/.test(target.protocol), (route) => {
-    report.outside.push(route.request().url())
-    return route.abort()
-  })
-  page.on('pageerror', (error) => report.errors.push(String(error)))
-  await page.goto(url)
-  await page.waitForFunction(() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50)
-  await page.waitForTimeout(1500)
-  report.errors.length = 0 // what a fresh profile's start logs is not about the workflow
+const CANCEL_AFTER = 5 // steps
 
-  await page.evaluate(([content, name, type]) => {
-    const seen = (window.seen = { events: [], previews: 0 })
-    for (const name of ['execution_success', 'execution_error', 'execution_interrupted', 'progress']) {
-      window.app.api.addEventListener(name, (event) => seen.events.push({ name, data: event.detail }))
-    }
-    window.app.api.addEventListener('b_preview_with_metadata', () => seen.previews++)
-    const data = new DataTransfer()
-    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))
-    data.items.add(new File([bytes], name, { type }))
-    const canvas = document.querySelector('#graph-canvas')
-    for (const kind of ['dragenter', 'dragover', 'drop']) {
-      canvas.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data, clientX: 1500, clientY: 700 }))
-    }
-  }, [fs.readFileSync(file, 'base64'), path.basename(file), file.endsWith('.mp4') ? 'video/mp4' : 'application/json'])
-  await page.waitForFunction(() => window.app.graph.nodes.some((node) => node.type.startsWith('FusionFrames_')))
-  await page.waitForTimeout(1000)
-  Object.assign(report, await page.evaluate(() => ({
-    nodes: window.app.graph.nodes.map((node) => node.type),
-    missing: window.app.graph.nodes.map((node) => node.type).filter((type) => !(type in window.LiteGraph.registered_node_types)),
+// What the page made of the file: evaluated in the page.
+function graphReport() {
+  const { nodes } = window.app.graph
+  const choices = (widget, node) => (typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values)
+  const isWrong = (widget, node) =>
+    (widget.type === 'combo' && Array.isArray(choices(widget, node)) && !choices(widget, node).includes(widget.value)) ||
+    (widget.type === 'number' && !(widget.value >= widget.options.min && widget.value <= widget.options.max)) ||
+    (widget.type === 'toggle' && typeof widget.value !== 'boolean')
+  const declared = nodes.flatMap((node) => node.properties?.models ?? []).map((model) => model.name)
+  const linked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null)
+  const required = (node, name) => name in (node.constructor.nodeData?.input?.required ?? {})
+  const box = (node) => ({ left: node.pos[0], top: node.pos[1] - 30, right: node.pos[0] + node.size[0], bottom: node.pos[1] + node.size[1] })
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom
+  return {
+    nodes: nodes.map((node) => node.type),
+    links: window.app.graph.links.size ?? Object.keys(window.app.graph.links).length,
+    missing: nodes.map((node) => node.type).filter((type) => !(type in window.LiteGraph.registered_node_types)),
     dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')].map((element) => element.innerText),
-    wrong: window.app.graph.nodes.flatMap((node) => (node.widgets ?? []).filter((widget) =>
-      (widget.type === 'combo' && Array.isArray(widget.options?.values) && !widget.options.values.includes(widget.value)) ||
-      (widget.type === 'number' && !(widget.value >= widget.options.min && widget.value <= widget.options.max))
-    ).map((widget) => `${node.type}.${widget.name}: ${widget.value}`))
-  })))
-  if (cancel) {
-    await page.evaluate(() => {
-      const node = window.app.graph.nodes.find((node) => node.type === 'FusionFrames_SampleKeyframes')
-      node.widgets.find((widget) => widget.name === 'steps').value = 900
-    })
+    declared, // model files that the workflow names, for the missing-models dialog
+    wrong: nodes.flatMap((node) => (node.widgets ?? [])
+      .filter((widget) => !linked(node, widget.name) && isWrong(widget, node) && !declared.includes(widget.value))
+      .map((widget) => `${node.type}.${widget.name}: ${widget.value}`)),
+    open: nodes.flatMap((node) => (node.inputs ?? [])
+      .filter((input) => input.link == null && !input.widget && required(node, input.name)).map((input) => `${node.type}.${input.name}`)),
+    overlaps: nodes.flatMap((node, index) => nodes.slice(index + 1)
+      .filter((other) => meet(box(node), box(other))).map((other) => `${node.type} and ${other.type}`))
   }
-  if (mode !== 'open') {
-    await page.evaluate(() => window.app.queuePrompt(0, 1))
-    if (cancel) {
-      await page.waitForFunction(() => window.seen.events.filter((event) => event.name === 'progress').length > 5)
-      await page.screenshot({ path: path.join(out, 'running.png') })
-      await page.evaluate(() => window.app.api.interrupt())
-    }
-    await page.waitForFunction(() => window.seen.events.some((event) => event.name.startsWith('execution_')))
-    await page.waitForTimeout(2000)
-    Object.assign(report, await page.evaluate(() => ({
-      end: window.seen.events.findLast((event) => event.name.startsWith('execution_')),
-      previews: window.seen.previews,
-      videos: [...document.querySelectorAll('video')].map((video) =>
-        ({ width: video.videoWidth, height: video.videoHeight, seconds: video.duration, error: video.error?.message ?? null }))
-    })))
-    report.videos.push(...(await page.evaluate(() => window.app.graph.nodes.flatMap((node) => (node.widgets ?? []).flatMap((widget) =>
-      [...(widget.element?.querySelectorAll?.('video') ?? [])].map((video) =>
-        ({ width: video.videoWidth, height: video.videoHeight, seconds: video.duration, error: video.error?.message ?? null })))))))
-  }
-  await page.screenshot({ path: path.join(out, 'done.png') })
-} finally {
-  await browser.close()
 }
-console.log(JSON.stringify(report))
+
+// What it showed of the run: evaluated in the page.
+function runReport() {
+  const { events, previews, asked } = window.seen
+  const end = events.findLast((event) => event.name.startsWith('execution_'))
+  const steps = events.filter((event) => event.name === 'progress' && event.data.max === 900)
+  const gaps = steps.slice(1).map((step, index) => step.at - steps[index].at)
+  const shown = [...document.querySelectorAll('video')]
+  for (const node of window.app.graph.nodes) {
+    for (const widget of node.widgets ?? []) shown.push(...(widget.element?.querySelectorAll?.('video') ?? []))
+  }
+  return {
+    end, previews,
+    late: steps.filter((step) => step.at > asked).length,
+    seconds: { cancel: (end.at - asked) / 1000, step: Math.max(...gaps) / 1000 },
+    videos: [...new Set(shown)].map((video) =>
+      ({ width: video.videoWidth, height: video.videoHeight, seconds: video.duration, error: video.error?.message ?? null }))
+  }
+}
+
+function listen() {
+  const seen = (window.seen = { events: [], previews: 0, asked: null })
+  for (const name of ['execution_success', 'execution_error', 'execution_interrupted', 'progress']) {
+    window.app.api.addEventListener(name, (event) => seen.events.push({ name, data: event.detail, at: performance.now() }))
+  }
+  window.app.api.addEventListener('b_preview_with_metadata', () => seen.previews++)
+}
+
+function slowDown() {
+  const node = window.app.graph.nodes.find((node) => node.type === 'FusionFrames_SampleKeyframes')
+  node.widgets.find((widget) => widget.name === 'steps').value = 900
+}
+
+await visit(url, executablePath, async (page, report) => {
+  await page.evaluate(listen)
+  await drop(page, file)
+  Object.assign(report, await page.evaluate(graphReport))
+  await picture(page, path.join(out, 'opened.png'))
+  if (mode === 'open') return
+  if (mode === 'cancel') await page.evaluate(slowDown)
+  await page.getByTestId('queue-button').click()
+  if (mode === 'cancel') {
+    const reached = (count) => window.seen.events.filter((event) => event.name === 'progress').length >= count
+    await page.waitForFunction(reached, CANCEL_AFTER)
+    await picture(page, path.join(out, 'running.png'))
+    const button = page.getByRole('button', { name: 'Cancel current run' })
+    // noted in the page at the moment of the click, after whatever the browser does to find the button
+    await button.evaluate((element) => element.addEventListener('click', () => (window.seen.asked = performance.now()), { capture: true }))
+    await button.click()
+  }
+  await page.waitForFunction(() => window.seen.events.some((event) => event.name.startsWith('execution_')), null, { timeout: 600000 })
+  await page.waitForTimeout(2000) // for the video
+  Object.assign(report, await page.evaluate(runReport))
+  report.overlaps = (await page.evaluate(graphReport)).overlaps // previews and videos make nodes grow
+  await picture(page, path.join(out, 'done.png'))
+})

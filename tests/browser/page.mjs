@@ -1,0 +1,63 @@
+// A running ComfyUI's web frontend in headless Chromium, for the scripts beside this file.
+// playwright-core comes from NODE_PATH.
+import { createRequire } from 'node:module'
+import fs from 'node:fs'
+import path from 'node:path'
+
+const { chromium } = createRequire(path.join(process.cwd(), 'x.js'))('playwright-core')
+const TYPES = { '.mp4': 'video/mp4', '.webm': 'video/webm', '.json': 'application/json' }
+
+// Open the frontend, hand the page and a report to `act`, always close the browser; prints the report as JSON.
+// report.errors gets what the console, the page or our server complained of since the start was over.
+export async function visit(url, executablePath, act) {
+  const report = { errors: [], outside: [] }
+  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
+  try {
+    const page = await browser.newPage({ viewport: { width: 2000, height: 1000 } })
+    page.setDefaultTimeout(300000)
+    const host = new URL(url).host
+    await page.route((target) => target.host !== host && /^http/.test(target.protocol), (route) => {
+      report.outside.push(route.request().url())
+      return route.abort()
+    })
+    const ours = (where) => !where || new URL(where, url).host === host
+    page.on('pageerror', (error) => report.errors.push(String(error)))
+    page.on('response', (answer) => answer.status() >= 400 && ours(answer.url()) && report.errors.push(`${answer.status()} ${answer.url()}`))
+    page.on('console', (message) => {
+      // what follows from a refused look-up outside is not about the workflow
+      const refused = /Content Security Policy|ERR_FAILED|Failed to load resource/.test(message.text())
+      if (message.type() === 'error' && !refused) report.errors.push(message.text().slice(0, 500))
+    })
+    await page.goto(url)
+    await page.waitForFunction(() => window.app?.extensionManager && window.app.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50)
+    await page.waitForTimeout(1500)
+    report.errors.length = 0 // what a fresh profile's start logs
+    await act(page, report)
+  } finally {
+    await browser.close()
+  }
+  console.log(JSON.stringify(report))
+}
+
+// Drop a file on the canvas, as from a file manager, and wait for our nodes.
+export async function drop(page, file) {
+  await page.evaluate(([content, name, type]) => {
+    window.app.graph.clear() // the frontend begins with a workflow of its own
+    const data = new DataTransfer()
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))
+    data.items.add(new File([bytes], name, { type }))
+    const canvas = document.querySelector('#graph-canvas')
+    for (const kind of ['dragenter', 'dragover', 'drop']) {
+      canvas.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data, clientX: 1500, clientY: 700 }))
+    }
+  }, [fs.readFileSync(file, 'base64'), path.basename(file), TYPES[path.extname(file)]])
+  await page.waitForFunction(() => window.app.graph.nodes.some((node) => node.type.startsWith('FusionFrames_')))
+  await page.waitForTimeout(1000)
+}
+
+// A picture of the whole graph.
+export async function picture(page, file) {
+  await page.evaluate(() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView'))
+  await page.waitForTimeout(800)
+  await page.screenshot({ path: file })
+}
