@@ -1,17 +1,18 @@
 """Everything the pack asks of ComfyUI; the only room that imports comfy.* or folder_paths.
 
-A ComfyUI update is met here: our networks as MODEL, CLIP and VAE (`models`, `clip`, `vae`, `load`), sampling
-(`sampling`, `schedule`), folders (`files`), and below what the nodes pass on to ComfyUI.
+A ComfyUI update is met here: what is touched of it (`internals`, checked before the rest is imported), our networks as
+MODEL, CLIP and VAE (`models`, `clip`, `vae`, `load`), sampling (`sampling`, `schedule`), folders (`files`), and below
+what the nodes pass on to ComfyUI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
-from comfy_api.latest import InputImpl, Types
-from torch import Tensor
+from . import internals
+
+internals.check()
 
 from .checks import (
     require_interpolation_model,
@@ -36,7 +37,7 @@ from .load import PRECISIONS, load_parts
 from .patches import with_loop, with_windows
 from .sampling import RECORD, sampler_names, scheduler_names
 from .vae import CHUNK, OVERLAP
-from .work import decode, empty_latents, encode_frames, frames_of, interpolate, keyframe_rate, plan, sample
+from .work import decode, empty_latents, encode_frames, frames_of, interpolate, keyframe_rate, plan, sample, to_video
 
 __all__ = [
     "BUNDLED",
@@ -84,9 +85,3 @@ def sentence(check: Callable[..., Any], *values: Any, **named: Any) -> bool | st
     except ValueError as error:
         return str(error)
     return True
-
-
-def to_video(images: Tensor, fps: float) -> Any:
-    """IMAGE frames as ComfyUI's VIDEO at `fps` frames per second."""
-    rate = Fraction(fps).limit_denominator(1001)
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))

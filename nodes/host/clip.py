@@ -9,7 +9,7 @@ from typing import Any
 
 import comfy.model_management as management
 import comfy.ops
-import comfy.sd  # CLIP: checked on 0.18.1 and 0.27.0
+import comfy.sd
 import torch
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.t5 import T5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
-import folder_paths  # checked on 0.18.1 and 0.27.0
+import folder_paths
 
 from ...fusionframes_core.checkpoints import model_folder
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from comfy import conds, model_base, supported_models_base  # BaseModel, BASE, COND classes: 0.18.1 and 0.27.0
+from comfy import conds, model_base, supported_models_base
 from torch import Tensor
 
 from ...fusionframes_core.config import ModelConfig, ScheduleConfig

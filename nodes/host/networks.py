@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers  # checked on 0.18.1 and 0.27.0
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
 from ...fusionframes_core.config import InterpolationConfig, UNetConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import comfy.ops  # CastWeightBiasOp, cast_bias_weight: checked on 0.18.1 and 0.27.0
+import comfy.ops
 import torch
 from torch import Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import comfy.context_windows as windows  # IndexListContextHandler: checked on 0.18.1 and 0.27.0
+import comfy.context_windows as windows
 import torch
 from torch import Tensor
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 
-import comfy.latent_formats  # LatentFormat: checked on 0.18.1 and 0.27.0
+import comfy.latent_formats
 import torch
 from PIL import Image
 from torch import Tensor

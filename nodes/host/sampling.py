@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import comfy.model_management as management
-import comfy.samplers  # CFGGuider, KSAMPLER, calculate_sigmas, sampler_object: checked on 0.18.1 and 0.27.0
+import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_sampling as comfy_sampling  # ModelSamplingDiscrete.set_sigmas: checked on 0.18.1 and 0.27.0
+import comfy.model_sampling as comfy_sampling
 import torch
 from torch import Tensor
 

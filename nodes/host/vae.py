@@ -9,7 +9,7 @@ from typing import Any
 
 import comfy.model_management as management
 import comfy.ops
-import comfy.sd  # VAE: checked on 0.18.1 and 0.27.0
+import comfy.sd
 import comfy.utils
 import torch
 from torch import Tensor

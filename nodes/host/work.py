@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as management
 import comfy.utils
 import torch
+from comfy_api.latest import InputImpl, Types
 from torch import Tensor
 
 from ...fusionframes_core.models.decode import chunk_windows
@@ -91,3 +93,9 @@ def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
             "height"
         )
     return vae.encode(frames[..., :3])
+
+
+def to_video(images: Tensor, fps: float) -> Any:
+    """IMAGE frames as ComfyUI's VIDEO at `fps` frames per second."""
+    rate = Fraction(fps).limit_denominator(1001)
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))
