@@ -104,8 +104,10 @@ def test_a_text_encoder_read_layer_by_layer_gives_the_same_context(micro_folder:
         assert all(parameter.is_meta for parameter in parts.t5.block.parameters())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_fewer_bits_without_bitsandbytes_are_refused_in_a_sentence(micro_folder: Path) -> None:
+def test_fewer_bits_without_bitsandbytes_are_refused_in_a_sentence(
+    micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="text_mode 4bit needs the package bitsandbytes, which is not installed"):
         open_model(micro_folder, text_mode="4bit")
 
