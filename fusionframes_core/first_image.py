@@ -20,6 +20,8 @@ from .stages import FirstImage, Sampling, first_image, fit_image, sample_image, 
 
 ENCODE_CHUNK = 8  # frames
 STILL_SCALE = 2  # 1.1 draws its first image at twice the video's size
+# Stages of `stage_noise`; apart, so that the noise on an image is the same whether it was drawn or given.
+STILL_STAGE, IMAGE_STAGE = "image", "noise on the image"
 
 
 def make_first_image(
@@ -35,8 +37,8 @@ def make_first_image(
     """
     config, device = residency.config, residency.device
     batch = texts[0].context.shape[0]
-    noise = stage_noise(chosen.seed, "image", batch, device)
     if image is None:
+        noise = stage_noise(chosen.seed, STILL_STAGE, batch, device)
         image = draw_image(residency, texts, chosen, replace(sampling, callback=None), noise)
     level, weight = chosen.noise_augmentation, chosen.image_guidance
     assert chosen.size is not None
@@ -46,6 +48,7 @@ def make_first_image(
     pixels = fit_image(image.float(), chosen.size).to(device)
     with image_movq(residency) as movq:
         latent = encode_images(movq, pixels.expand(batch, -1, -1, -1)[:, :, None], device)
+    noise = stage_noise(chosen.seed, IMAGE_STAGE, batch, device)
     latent = first_image(latent, level, config.image_noise, sampling.schedule, noise)
     return FirstImage(latent, weight, motion_score(chosen.motion), level)
 

@@ -90,19 +90,31 @@ def open_official(folder: Path, text_encoder: str | Path | None = None) -> Offic
     if version is None:
         raise CheckpointError(f"{folder} holds no official files: neither kandinsky_video.pt nor t2v.pt")
     files = {name: _open(folder, version, name) for name in OFFICIAL_FILES[version]}
-    configs = _read_configs(folder)
+    configs = read_configs(folder)
     text_folder = _text_folder(folder, text_encoder)
-    t5 = _open_t5(text_folder)
+    t5 = open_t5(text_folder)
     config = _config(version, files, configs, t5, text_folder)
     return OfficialModel(version, config, files, text_folder, _text_sources(config.text, files, t5))
+
+
+def require_files(folder: Path) -> None:
+    """Raise CheckpointError that names the first official file that a folder lacks, without opening any."""
+    version = official_version(folder)
+    for stem in OFFICIAL_FILES.get(version or "", {}).values():
+        if find_file(folder, stem) is None:
+            raise _missing(folder, str(version), stem)
+
+
+def _missing(folder: Path, version: str, stem: str) -> CheckpointError:
+    where = f"https://huggingface.co/{REPOSITORIES[version]}"
+    return CheckpointError(f"no {stem}.pt in {folder}: KandinskyVideo {version} needs it; it can be had at {where}")
 
 
 def _open(folder: Path, version: str, name: str) -> tuple[WeightsFile, Identity]:
     stem = OFFICIAL_FILES[version][name]
     path = find_file(folder, stem)
     if path is None:
-        where = f"https://huggingface.co/{REPOSITORIES[version]}"
-        raise CheckpointError(f"no {stem}.pt in {folder}: KandinskyVideo {version} needs it; it can be had at {where}")
+        raise _missing(folder, version, stem)
     file = open_weights(path)
     identity = identify(file.shapes)
     if name == "projections" and identity.kind != "projections":
@@ -113,7 +125,8 @@ def _open(folder: Path, version: str, name: str) -> tuple[WeightsFile, Identity]
     return file, identity
 
 
-def _read_configs(folder: Path) -> dict[str, Any]:
+def read_configs(folder: Path) -> dict[str, Any]:
+    """What `configs.json` of an official folder says; {} without one. Raises CheckpointError when it is no object."""
     path = folder / CONFIGS_FILE
     if not path.is_file():
         return {}
@@ -124,9 +137,9 @@ def _read_configs(folder: Path) -> dict[str, Any]:
         return content
 
 
-def _hints(configs: dict[str, Any], name: str) -> Hints:
+def hints_of(configs: Mapping[str, Any], name: str) -> Hints:
     """What configs.json says of what shapes do not tell; its U-Nets' arguments lie in `configs`, or bare."""
-    given = configs.get(_SECTIONS[name], {})
+    given = configs.get(_SECTIONS.get(name, ""), {})
     given = given.get("configs", given)
     return Hints(**{name: int(given[name]) for name in ("head_dim", "groups") if name in given})
 
@@ -141,17 +154,17 @@ def _config(
     if OWN_SECTION in configs:
         with one_sentence(f"{CONFIGS_FILE} is not the configuration of a model"):
             return from_dict(ModelConfig, configs[OWN_SECTION])
-    shapes = {name: _shapes([file], identity.names) for name, (file, identity) in files.items()}
+    shapes = {name: shapes_of([file], identity.names) for name, (file, identity) in files.items()}
     with one_sentence(f"the official files of {version} have an unknown architecture"):
         preset = PRESETS[version]
-        text_shapes = _shapes(t5[0], t5[1].names) | _text_shapes(files)
+        text_shapes = shapes_of(t5[0], t5[1].names) | _text_shapes(files)
         changes: dict[str, Any] = {
-            "keyframe": unet_config(shapes["keyframe"], version, _hints(configs, "keyframe")),
-            "interpolation": interpolation_config(shapes["interpolation"], version, _hints(configs, "interpolation")),
+            "keyframe": unet_config(shapes["keyframe"], version, hints_of(configs, "keyframe")),
+            "interpolation": interpolation_config(shapes["interpolation"], version, hints_of(configs, "interpolation")),
             "movq": movq_config(shapes["movq"], version if version == "1.1" else None),
             "text": text_config(
                 text_shapes,
-                _feed_forward(text_folder),
+                feed_forward_of(text_folder),
                 int(configs.get("text_encoder", {}).get("tokens_length", preset.text.max_tokens)),
                 preset.text,
             ),
@@ -161,7 +174,8 @@ def _config(
         return replace(preset, **changes)
 
 
-def _shapes(files: list[WeightsFile], names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+def shapes_of(files: list[WeightsFile], names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """Shapes under our names."""
     found = {theirs: entry.shape for file in files for theirs, entry in file.entries.items()}
     return {ours: found[theirs] for ours, theirs in names.items()}
 
@@ -183,8 +197,8 @@ def _text_folder(folder: Path, text_encoder: str | Path | None) -> Path:
     )
 
 
-def _open_t5(folder: Path) -> tuple[list[WeightsFile], Identity]:
-    """T5's files (often several) as one model."""
+def open_t5(folder: Path) -> tuple[list[WeightsFile], Identity]:
+    """T5's files (often several) as one model. Raises CheckpointError when the folder holds none."""
     paths = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not paths:
         raise CheckpointError(f"no weights in {folder}: neither *.safetensors nor pytorch_model*.bin")
@@ -195,7 +209,7 @@ def _open_t5(folder: Path) -> tuple[list[WeightsFile], Identity]:
     return files, identity
 
 
-def _feed_forward(folder: Path) -> str | None:
+def feed_forward_of(folder: Path) -> str | None:
     """What T5's own config.json calls its feed-forward."""
     path = folder / "config.json"
     return json.loads(path.read_text("utf-8")).get("feed_forward_proj") if path.is_file() else None

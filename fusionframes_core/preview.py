@@ -27,6 +27,10 @@ class LatentColours:
         return (flat + self.bias[:, None, None]).clamp(0, 1)
 
 
+PLAIN_COLOURS = LatentColours(torch.eye(3, 4) / 4, torch.full((3,), 0.5))
+"""For latents of four channels whose autoencoder is not at hand: the first three as red, green and blue."""
+
+
 @torch.no_grad()
 def fit_latent_colours(movq: MoVQ, size: int = 64, images: int = 8, patch: int = 16) -> LatentColours:
     """Fit the map by least squares on `images` pictures of random colour patches that `movq` encodes.

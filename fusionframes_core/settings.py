@@ -17,7 +17,7 @@ MAX_SKIP_FRAMES = 12  # section 4.2: s ∈ {1, ..., 12}
 MAX_MOTION = 1000
 MAX_STILL_NOISE = 999  # a time of the 1000-step schedule
 MOTION_SCORES = {"low": 1, "medium": 10, "high": 50, "extreme": 100}  # 1.1
-_DEFAULT_MOTION, _DEFAULT_IMAGE_GUIDANCE, _DEFAULT_NOISE_AUGMENTATION = "medium", 2.0, 20  # 1.1's call
+DEFAULT_MOTION, IMAGE_GUIDANCE, NOISE_AUGMENTATION = "medium", 2.0, 20  # 1.1's call
 
 
 def _option(default: Any, help: str) -> Any:
@@ -63,10 +63,10 @@ class GenerationSettings:
             "size": config.size,
         }
         if config.keyframe.image_input:
-            defaults["image_guidance"] = _DEFAULT_IMAGE_GUIDANCE
+            defaults["image_guidance"] = IMAGE_GUIDANCE
             defaults["still_guidance"] = config.guidance
-            defaults["motion"] = _DEFAULT_MOTION
-            defaults["noise_augmentation"] = _DEFAULT_NOISE_AUGMENTATION
+            defaults["motion"] = DEFAULT_MOTION
+            defaults["noise_augmentation"] = NOISE_AUGMENTATION
         return replace(self, **{key: value for key, value in defaults.items() if getattr(self, key) is None})
 
     def validate(self, config: ModelConfig) -> None:

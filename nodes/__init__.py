@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .image import DrawFirstFrame, ImageToVideo, PrepareFirstFrame
 from .interpolate import Interpolate, PrepareInterpolation
 from .keyframes import EmptyVideoLatent, SampleKeyframes
-from .load import LoadModel
+from .load import LoadModel, LoadMoVQ, LoadTextEncoder, LoadUNet
 from .patch import CloseLoop, ExtendVideo, PlanSampling
 from .pixels import Decode, EncodeVideo
+from .renames import register_renames
 from .text import EncodeText, LoadConditioning, SaveConditioning, SchedulePrompts
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
+    LoadUNet,
+    LoadTextEncoder,
+    LoadMoVQ,
     EncodeText,
     SchedulePrompts,
     SaveConditioning,
     LoadConditioning,
     EmptyVideoLatent,
     SampleKeyframes,
+    DrawFirstFrame,
+    ImageToVideo,
+    PrepareFirstFrame,
     ExtendVideo,
     CloseLoop,
     PlanSampling,
@@ -34,4 +42,5 @@ class FusionFramesExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node class, in the order of the pipeline."""
+        await register_renames()
         return NODES

@@ -34,7 +34,7 @@ class Interpolate(io.ComfyNode):
             search_aliases=["fusionframes interpolation", "frame interpolation", "rife", "slow motion", "frame rate"],
             inputs=[
                 io.Model.Input("model", tooltip="The interpolation model, from FusionFrames Load Model."),
-                io.Latent.Input("latents", tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
+                io.Latent.Input("latents", lazy=True, tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
                 io.Int.Input(
                     "passes", default=1, min=1, max=MAX_PASSES, tooltip="How often the frame rate becomes fourfold."
                 ),
@@ -54,6 +54,12 @@ class Interpolate(io.ComfyNode):
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Video latents [B, 4, 4T − 3, h, w].")],
         )
+
+    @classmethod
+    def check_lazy_status(cls, model: Any, latents: Any = None, **others: Any) -> list[str]:
+        """A wrong model is refused before keyframes are sampled."""
+        host.require_interpolation_model(model)
+        return ["latents"] if latents is None else []
 
     @classmethod
     def execute(

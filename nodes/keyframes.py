@@ -16,7 +16,7 @@ _CFG = (
 )
 
 
-class EmptyVideoLatent(io.ComfyNode):
+class EmptyVideoLatent(settings.Sized):
     """Latents to begin with, for stock samplers."""
 
     @classmethod
@@ -46,17 +46,12 @@ class EmptyVideoLatent(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int = settings.SIDE_STEP, height: int = settings.SIDE_STEP) -> bool | str:
-        """True, or one sentence for a size that the decoder cannot make."""
-        return host.sentence(settings.check_size, width, height)
-
-    @classmethod
     def execute(cls, width: int, height: int, num_frames: int, fps: float, batch_size: int) -> io.NodeOutput:
         """Zeros."""
         return io.NodeOutput(latent(host.empty_latents(batch_size, num_frames, height, width), fps))
 
 
-class SampleKeyframes(io.ComfyNode):
+class SampleKeyframes(settings.Sized):
     """The keyframe U-Net's denoising loop (paper section 4.1)."""
 
     @classmethod
@@ -85,21 +80,37 @@ class SampleKeyframes(io.ComfyNode):
                     optional=True,
                     tooltip="What the video must not show: another encoded prompt. Left open: the empty prompt.",
                 ),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=settings.MAX_FPS,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Keyframes per second of video. 0: the model's own, which interpolation makes fourfold.",
+                ),
+                settings.temporal_blocks("of the model"),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Keyframe latents [B, 4, T, h, w].")],
         )
 
     @classmethod
-    def validate_inputs(cls, width: int = settings.SIDE_STEP, height: int = settings.SIDE_STEP) -> bool | str:
-        """True, or one sentence for a size that the decoder cannot make."""
-        return host.sentence(settings.check_size, width, height)
-
-    @classmethod
     def execute(
-        cls, model: Any, text: Any, width: int, height: int, num_frames: int, negative: Any = None, **how: Any
+        cls,
+        model: Any,
+        text: Any,
+        width: int,
+        height: int,
+        num_frames: int,
+        negative: Any = None,
+        fps: float = 0.0,
+        temporal_blocks: str = host.AUTO,
+        **how: Any,
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
         settings.check_cfg(how["cfg"])
-        host.require_keyframe_model(model)
+        host.require_image_model(model, wanted=False)
+        model = host.with_blocks(model, temporal_blocks)
         samples = host.empty_latents(1, num_frames, height, width)
-        return io.NodeOutput(latent(host.sample(model, text, negative, samples, **how), host.keyframe_rate(model)))
+        made = host.sample(model, text, negative, samples, **how)
+        return io.NodeOutput(latent(made, fps or host.keyframe_rate(model)))

@@ -25,7 +25,7 @@ class Decode(io.ComfyNode):
             search_aliases=["fusionframes decode", "movq decode", "vae decode", "latents to video"],
             inputs=[
                 io.Vae.Input("vae", tooltip="The MoVQ, from FusionFrames Load Model."),
-                io.Latent.Input("latents", tooltip="Video latents [B, 4, T, h, w]."),
+                io.Latent.Input("latents", lazy=True, tooltip="Video latents [B, 4, T, h, w]."),
                 io.Boolean.Input(
                     "temporal",
                     default=True,
@@ -67,6 +67,12 @@ class Decode(io.ComfyNode):
         return host.sentence(check_chunks, chunk, overlap)
 
     @classmethod
+    def check_lazy_status(cls, vae: Any, latents: Any = None, **others: Any) -> list[str]:
+        """A wrong VAE is refused before anything is sampled."""
+        host.require_our_vae(vae)
+        return ["latents"] if latents is None else []
+
+    @classmethod
     def execute(
         cls, vae: Any, latents: dict[str, Any], temporal: bool, fps: float, chunk: int, overlap: int
     ) -> io.NodeOutput:
@@ -85,8 +91,10 @@ def check_chunks(chunk: int, overlap: int) -> None:
         raise ValueError(f"overlap must be less than chunk ({chunk}); got {overlap}")
 
 
-class EncodeVideo(io.ComfyNode):
+class EncodeVideo(settings.Sized):
     """Frames from anywhere to latents, above all for Interpolate."""
+
+    least = 0
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -123,11 +131,6 @@ class EncodeVideo(io.ComfyNode):
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Video latents [1, 4, T, h, w].")],
         )
-
-    @classmethod
-    def validate_inputs(cls, width: int = 0, height: int = 0) -> bool | str:
-        """True, or one sentence for a size that the encoder cannot take."""
-        return host.sentence(settings.check_size, width, height, least=0)
 
     @classmethod
     def execute(

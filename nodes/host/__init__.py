@@ -14,65 +14,97 @@ from . import internals
 
 internals.check()
 
+from .blocks import with_blocks
 from .checks import (
+    require_image_model,
     require_interpolation_model,
     require_keyframe_model,
     require_latents,
     require_our_model,
     require_our_vae,
 )
-from .conditionings import encode, prepare_interpolation
+from .conditionings import encode, prepare_first_frame, prepare_interpolation
 from .conditionings import load as load_conditioning
 from .conditionings import save as save_conditioning
 from .conditionings import schedule as schedule_conditionings
 from .files import (
+    AUTO,
     BUNDLED,
+    check_text_files,
     conditioning_file,
     conditioning_names,
     existing_conditioning,
     model_location,
     model_names,
+    movq_file,
+    movq_names,
+    projection_file,
+    projection_names,
+    text_location,
+    text_names,
+    unet_file,
+    unet_names,
 )
-from .load import PRECISIONS, load_parts
+from .first_frame import draw_first_frame, encode_first_frame, sample_from_image
+from .load import PRECISIONS, load_movq_file, load_parts, load_text_files, load_unet_file
 from .patches import with_loop, with_windows
 from .sampling import RECORD, sampler_names, scheduler_names
 from .vae import CHUNK, OVERLAP
 from .work import decode, empty_latents, encode_frames, frames_of, interpolate, keyframe_rate, plan, sample, to_video
 
 __all__ = [
+    "AUTO",
     "BUNDLED",
     "CHUNK",
     "OVERLAP",
     "PRECISIONS",
     "RECORD",
+    "check_text_files",
     "conditioning_file",
     "conditioning_names",
     "decode",
+    "draw_first_frame",
     "empty_latents",
     "encode",
+    "encode_first_frame",
     "encode_frames",
     "existing_conditioning",
     "frames_of",
     "interpolate",
     "keyframe_rate",
     "load_conditioning",
+    "load_movq_file",
     "load_parts",
+    "load_text_files",
+    "load_unet_file",
     "model_location",
     "model_names",
+    "movq_file",
+    "movq_names",
     "plan",
+    "prepare_first_frame",
     "prepare_interpolation",
+    "projection_file",
+    "projection_names",
+    "require_image_model",
     "require_interpolation_model",
     "require_keyframe_model",
     "require_latents",
     "require_our_model",
     "require_our_vae",
     "sample",
+    "sample_from_image",
     "sampler_names",
     "save_conditioning",
     "schedule_conditionings",
     "scheduler_names",
     "sentence",
+    "text_location",
+    "text_names",
     "to_video",
+    "unet_file",
+    "unet_names",
+    "with_blocks",
     "with_loop",
     "with_windows",
 ]

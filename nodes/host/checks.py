@@ -22,7 +22,24 @@ def require_keyframe_model(model: Any) -> None:
     """Raise ValueError unless a MODEL makes keyframes."""
     if not isinstance(model.model, KeyframeModel):
         raise ValueError(
-            f"model must be the keyframe model of FusionFrames Load Model (its first output); got {name_of(model)}"
+            "model must be a keyframe model of FusionFrames Load Model (its first output) or Load U-Net; got "
+            f"{name_of(model)}"
+        )
+
+
+def require_image_model(model: Any, wanted: bool = True) -> None:
+    """Raise ValueError unless a MODEL makes keyframes that continue a first frame, or (not wanted) need none."""
+    require_keyframe_model(model)
+    config = model.model.config
+    if wanted and not config.keyframe.image_input:
+        raise ValueError(
+            f"model must be one that continues a first frame (KandinskyVideo 1.1); {config.name} does not: use "
+            "FusionFrames Sample Keyframes"
+        )
+    if config.keyframe.image_input and not wanted:
+        raise ValueError(
+            f"{config.name} continues a first frame: use FusionFrames Image to Video, with an image of yours or one "
+            "from FusionFrames Draw First Frame"
         )
 
 
@@ -30,7 +47,7 @@ def require_interpolation_model(model: Any) -> None:
     """Raise ValueError unless a MODEL interpolates."""
     if not isinstance(model.model, InterpolationModel):
         raise ValueError(
-            "model must be the interpolation model of FusionFrames Load Model (its second output); got "
+            "model must be an interpolation model of FusionFrames Load Model (its second output) or Load U-Net; got "
             f"{name_of(model)}"
         )
 
@@ -38,7 +55,7 @@ def require_interpolation_model(model: Any) -> None:
 def require_our_model(model: Any) -> None:
     """Raise ValueError unless a MODEL is of FusionFrames."""
     if not isinstance(model.model, VideoModel):
-        raise ValueError(f"model must come from FusionFrames Load Model; got {name_of(model)}")
+        raise ValueError(f"model must come from FusionFrames Load Model or Load U-Net; got {name_of(model)}")
 
 
 def require_our_vae(vae: Any) -> None:
@@ -46,7 +63,7 @@ def require_our_vae(vae: Any) -> None:
     inside = getattr(vae, "first_stage_model", None)
     if not isinstance(inside, VideoAutoencoder):
         raise ValueError(
-            f"vae must be the MoVQ of FusionFrames Load Model (its fourth output); got another VAE "
+            "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load MoVQ; got another VAE "
             f"({type(inside).__name__})"
         )
 
@@ -69,7 +86,7 @@ def require_latents(latents: Tensor, frames: int = 1) -> None:
 def require_size(model: Any, latents: Tensor) -> None:
     """Raise ValueError unless a U-Net can halve latents (B, 4, T, h, w) as often as it does."""
     config = model.model.config
-    factor = config.movq.patch_size * 2 ** (len(config.movq.channel_mult) - 1)
+    factor = model.model.pixels_per_latent
     multiple = size_multiple(config)
     height, width = (side * factor for side in latents.shape[-2:])
     if height % multiple or width % multiple:

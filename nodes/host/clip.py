@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,12 @@ from ...fusionframes_core.checkpoints import check_weights
 from ...fusionframes_core.config import TextEncoderConfig
 from ...fusionframes_core.models.text_encoder import TextContext, load_tokenizer, tokenize
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gated-gelu": partial(torch.nn.functional.gelu, approximate="tanh"),
+    "gated-silu": torch.nn.functional.silu,
+    "relu": torch.nn.functional.relu,
+}
+"""T5's feed-forwards by transformers' names."""
 ROW = "fusionframes"  # key of the tokens in what tokenize_with_weights returns
 
 
@@ -49,9 +55,11 @@ class TextModel(torch.nn.Module):
         self.config, self.dtypes, self.device = config, {dtype}, None
         operations = (model_options or {}).get("custom_operations") or comfy.ops.manual_cast
         self.t5 = T5(t5_config(config), dtype, "meta", operations)
+        for module in self.t5.modules():
+            if hasattr(module, "act"):  # ComfyUI's T5 knows two of the functions that T5s have
+                module.act = ACTIVATIONS[config.feed_forward]
         self.projection = operations.Linear(config.d_model, config.context_dim, bias=False, device="meta", dtype=dtype)
         self.norm = operations.LayerNorm(config.context_dim, device="meta", dtype=dtype)
-        self.null_embedding = torch.nn.Parameter(torch.empty(config.context_dim, device="meta", dtype=dtype), False)
 
     def set_clip_options(self, options: Mapping[str, Any]) -> None:
         """ComfyUI says on which device the inputs belong; its other options mean nothing here."""
@@ -61,9 +69,13 @@ class TextModel(torch.nn.Module):
         self.device = None
 
     def load_sd(self, weights: Mapping[str, Tensor]) -> Any:
-        """Load a model folder's weights, taking the tensors as they are. Raises CheckpointError."""
+        """Load weights of a text encoder, taking the tensors as they are. Raises CheckpointError.
+
+        Null embeddings stay out: an empty prompt gives zeros, in whose place each U-Net puts its own.
+        """
         kind = next(iter(self.dtypes))
-        renamed = {rename(key): value.to(kind) for key, value in weights.items()}
+        own = {key: value for key, value in weights.items() if key.startswith(("t5.", "projection.", "norm."))}
+        renamed = {rename(key): value.to(kind) for key, value in own.items()}
         check_weights(self, renamed, "text_encoder.safetensors")
         return self.load_state_dict(renamed, assign=True)
 
@@ -76,15 +88,14 @@ class TextModel(torch.nn.Module):
         return torch.cat([context.context for context in encoded]).to(place).float(), None, {"attention_mask": mask}
 
     def encode(self, ids: list[int]) -> TextContext:
-        """One prompt's context (1, N, D), as core's TextEncoder.encode makes it; no ids: the null context."""
+        """One prompt's context (1, N, D), as core's TextEncoder.encode makes it; no ids: zeros, the null context."""
         device = self.device or management.text_encoder_device()
         width = (
             self.config.max_tokens if self.config.fixed_length else min(max(len(ids), 1) + 1, self.config.max_tokens)
         )
         if not ids:
-            null = comfy.ops.cast_to_input(self.null_embedding, torch.zeros(1, device=device))
-            context = torch.nn.functional.pad(null[None, None], (0, 0, 0, width - 1))
-            return TextContext(context, torch.arange(width, device=device)[None] == 0)
+            null = torch.zeros(1, width, self.config.context_dim, device=device)
+            return TextContext(null, torch.arange(width, device=device)[None] == 0)
         count = min(len(ids) + 1, self.config.max_tokens)  # one token of padding is kept, as upstream
         mask = torch.arange(count, device=device)[None] < len(ids)
         row = torch.tensor([ids + [0] * (count - len(ids))], device=device)
@@ -94,10 +105,14 @@ class TextModel(torch.nn.Module):
 
 
 def t5_config(config: TextEncoderConfig) -> dict[str, Any]:
-    """ComfyUI's names for a T5 encoder's sizes. Raises ValueError for another feed-forward than T5's."""
-    if config.feed_forward not in ("gated-gelu", "relu"):
-        raise ValueError(f"feed_forward must be 'gated-gelu' or 'relu'; got {config.feed_forward!r}")
-    gated = config.feed_forward == "gated-gelu"
+    """ComfyUI's names for a T5 encoder's sizes. Raises ValueError for a feed-forward, or heads, that it cannot have."""
+    if config.feed_forward not in ACTIVATIONS:
+        raise ValueError(f"feed_forward must be one of {', '.join(ACTIVATIONS)}; got {config.feed_forward!r}")
+    if config.interpolation_head == "full" and config.interpolation_projection == "own":
+        raise ValueError(
+            "a text projection of interpolation's own is not supported in ComfyUI: it has one CLIP for both"
+        )
+    gated = config.feed_forward.startswith("gated-")
     return {
         "num_layers": config.num_layers,
         "d_model": config.d_model,
@@ -105,7 +120,7 @@ def t5_config(config: TextEncoderConfig) -> dict[str, Any]:
         "num_heads": config.num_heads,
         "d_ff": config.d_ff,
         "vocab_size": config.vocab_size,
-        "dense_act_fn": "gelu_pytorch_tanh" if gated else "relu",
+        "dense_act_fn": "relu",  # replaced by one of ACTIVATIONS
         "is_gated_act": gated,
         "model_type": "t5",
     }

@@ -59,6 +59,24 @@ def prepare_interpolation(
     return positive, negative, linear_blend(latents.float())
 
 
+def prepare_still(text: Any, negative: Any) -> tuple[Any, Any]:
+    """(positive, negative) for a still from a keyframe model, whose temporal parts are skipped then."""
+    return _with(text, still=True), _with(negative or unconditional(text), still=True)
+
+
+def prepare_first_frame(
+    text: Any, negative: Any, first: Tensor, motion_score: float, noise_augmentation: int
+) -> tuple[Any, Any, Any]:
+    """(text and image, image alone, neither): 1.1's three conditions for a first frame's latent (1, 4, 1, h, w)."""
+    levels = {"motion_score": motion_score, "noise_augmentation": noise_augmentation}
+    nothing = negative or unconditional(text)
+    return _with(text, first=first, **levels), _with(nothing, first=first, **levels), _with(nothing, **levels)
+
+
+def _with(conditioning: Any, **settings: Any) -> Any:
+    return [[context, {**options, SETTINGS: settings}] for context, options in conditioning]
+
+
 def _timeless(options: dict[str, Any]) -> dict[str, Any]:
     """Without a schedule's mask, which counts keyframes."""
     return {key: value for key, value in options.items() if key != "mask"}

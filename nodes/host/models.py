@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import comfy.model_management as management
 import torch
 from comfy import conds, model_base, supported_models_base
 from torch import Tensor
@@ -12,12 +14,16 @@ from torch import Tensor
 from ...fusionframes_core.config import ModelConfig, ScheduleConfig
 from ...fusionframes_core.models.interpolation import merge_groups, split_groups
 from ...fusionframes_core.sampling.thresholding import threshold_x0
+from ...fusionframes_core.settings import MOTION_SCORES, spatial_factor
 from ...fusionframes_core.stages import perturb, stage_noise
 from .networks import InterpolationNetwork, KeyframeNetwork
 from .preview import VideoLatents
 from .schedule import model_sampling, sampling_settings
 
 LATENT_CHANNELS = 4
+DEFAULT_SCORES = {"motion_score": MOTION_SCORES["medium"], "noise_augmentation": 0}
+# Bytes for each channel of the trunk's first level, position and byte of the type.
+WORKING = {"keyframe": 160, "interpolation": 60}
 SETTINGS = "fusionframes"  # key of a CONDITIONING's options: what our nodes add, a dict
 
 _TYPES = {"epsilon": model_base.ModelType.EPS, "v": model_base.ModelType.V_PREDICTION}
@@ -49,13 +55,18 @@ class _Supported(supported_models_base.BASE):
 
 
 class VideoModel(model_base.BaseModel):
-    """What keyframes and interpolation have in common."""
+    """What keyframes and interpolation have in common.
 
-    def __init__(self, hosting: Hosting, schedule: ScheduleConfig, network: Any, **options: Any) -> None:
+    `working_bytes` is what a position of the latents takes while the network works, for each byte of the type.
+    """
+
+    def __init__(
+        self, hosting: Hosting, schedule: ScheduleConfig, network: Any, working_bytes: int, **options: Any
+    ) -> None:
         supported = _Supported(hosting, schedule, options)
         kind = _TYPES.get(schedule.prediction, model_base.ModelType.EPS)
         super().__init__(supported, kind, device=hosting.device, unet_model=network)
-        self.config, self.schedule = hosting.config, schedule
+        self.config, self.schedule, self.working_bytes = hosting.config, schedule, working_bytes
         self.null_embedding = hosting.null_embedding
         self.model_sampling = model_sampling(schedule)
 
@@ -91,21 +102,64 @@ class VideoModel(model_base.BaseModel):
             return cond_value._copy_with(window.get_tensor(cond_value.cond, device, dim=2))
         return cond_value
 
+    @property
+    def pixels_per_latent(self) -> int:
+        """Along height and along width."""
+        return spatial_factor(self.config.movq)
+
+    def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
+        """Bytes that one prediction for latents (B, 4, T, h, w) takes beside the weights."""
+        positions = input_shape[0] * math.prod(input_shape[2:])
+        return positions * self.working_bytes * management.dtype_size(self.get_dtype_inference())
+
     def limit(self, x0: Tensor) -> Tensor:
         """Keep guided clean latents (B, 4, T, h, w) in range, as the schedule of record says."""
         raise NotImplementedError
 
 
 class KeyframeModel(VideoModel):
-    """Noise to keyframes."""
+    """Noise to keyframes; 1.1's continue a first frame, which the conditioning's settings bring."""
 
     def __init__(self, hosting: Hosting) -> None:
         config = hosting.config
         options = {"config": config.keyframe, "positions": config.frame_positions}
-        super().__init__(hosting, config.keyframe_schedule, KeyframeNetwork, **options)
+        room = WORKING["keyframe"] * config.keyframe.model_channels
+        super().__init__(hosting, config.keyframe_schedule, KeyframeNetwork, room, **options)
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """Also the first frame and 1.1's scores."""
+        unet, settings = self.config.keyframe, kwargs.get(SETTINGS) or {}
+        seen = super().extra_conds(**kwargs)
+        if unet.image_input:
+            still = bool(settings.get("still")) or unet.temporal == "none"
+            # "video": as long as the video, so that context windows cut it as they cut the latents.
+            seen["video"] = conds.CONDNoiseShape(shown_frame(kwargs["noise"], settings.get("first")))
+            seen["still"] = conds.CONDConstant(still)
+        for name in ("motion_score", "noise_augmentation"):
+            if getattr(unet, name):
+                seen[name] = conds.CONDRegular(torch.full((1, 1), float(settings.get(name, DEFAULT_SCORES[name]))))
+        return seen
 
     def limit(self, x0: Tensor) -> Tensor:
         return threshold_x0(x0, self.schedule.threshold_quantile)
+
+
+def shown_frame(noise: Tensor, first: Tensor | None) -> Tensor:
+    """1.1's other five channels (1, 5, T, h, w): the first frame's latent and where it is; zeros without one.
+
+    Raises ValueError when the first frame has another size than the video.
+    """
+    shown = torch.zeros(1, 5, *noise.shape[2:])
+    if first is not None:
+        if first.shape[-2:] != noise.shape[-2:]:
+            sizes = [f"{shape[-1]}×{shape[-2]}" for shape in (first.shape, noise.shape)]
+            raise ValueError(
+                f"the first frame's latents are {sizes[0]} and the video's {sizes[1]}: prepare it for the same width "
+                "and height"
+            )
+        shown[:, :4, :1] = first
+        shown[:, 4, 0] = 1.0
+    return shown
 
 
 class InterpolationModel(VideoModel):
@@ -116,7 +170,9 @@ class InterpolationModel(VideoModel):
 
     def __init__(self, hosting: Hosting) -> None:
         config = hosting.config
-        super().__init__(hosting, config.interpolation_schedule, InterpolationNetwork, config=config.interpolation)
+        room = WORKING["interpolation"] * config.interpolation.trunk.model_channels
+        options = {"config": config.interpolation}
+        super().__init__(hosting, config.interpolation_schedule, InterpolationNetwork, room, **options)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Also the given frames, perturbed as the conditioning's settings say, by the sampler's seed."""
@@ -124,6 +180,8 @@ class InterpolationModel(VideoModel):
         check_interpolation_latents(video)
         informed = settings.get("informed", kwargs.get("prompt_type") != "negative")
         level = settings.get("perturbation", 0)
+        if level and self.config.interpolation.fixed_perturbation is not None:
+            raise ValueError(f"perturbation must be 0 for {self.config.name}, which knows no other; got {level}")
         given = given_frames(video, level, kwargs.get("seed") or 0, self.schedule)
         text = kwargs if self.config.interpolation_text else {}
         numbers = {

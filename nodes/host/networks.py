@@ -51,13 +51,20 @@ class KeyframeNetwork(Wrapped, UNet):
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
     ) -> Tensor:
-        """Without the wrappers. `conditions`: attention_mask (B, N), and 1.1's scores (B, 1)."""
+        """Without the wrappers.
+
+        `conditions`: attention_mask (B, N), and 1.1's: scores (B, 1), the first frame in video (B, 5, T, h, w), and
+        still: whether the frames are stills.
+        """
         names = ("motion_score", "noise_augmentation")
         scores = {name: conditions[name].flatten() for name in names if name in conditions}
+        if "video" in conditions:
+            x = torch.cat([x, conditions["video"].to(x.dtype)], dim=1)
         # In a context window positions count from the window's first frame: a model has seen no more of them than its
         # training clips had, so that each window is a clip of its own and the overlaps join them.
         positions = frame_positions(self.positions, x.shape[2], device=x.device).expand(x.shape[0], -1)
         seen = KeyframeCondition(context, conditions["attention_mask"] > 0.5, positions=positions, **scores)
+        seen.image = conditions.get("still", False)
         return UNet.forward(self, x, timestep, seen)
 
 

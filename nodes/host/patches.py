@@ -66,6 +66,8 @@ def with_loop(model: Any) -> Any:
 def _turned(apply_model: Any, arguments: dict[str, Any]) -> Tensor:
     x, t, conditions = arguments["input"], arguments["timestep"], arguments["c"]
     shift = _shift(conditions["transformer_options"].get("sample_sigmas"), t, x.shape[2])
+    if "video" in conditions:  # what a model sees of single frames turns with them
+        conditions = {**conditions, "video": conditions["video"].roll(shift, dims=2)}
     return apply_model(x.roll(shift, dims=2), t, **conditions).roll(-shift, dims=2)
 
 

@@ -17,14 +17,17 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ...fusionframes_core.first_image import STILL_STAGE
 from ...fusionframes_core.models.interpolation import merge_groups
+from ...fusionframes_core.sampling.guidance import TextImageGuidance
 from ...fusionframes_core.sampling.sampler import SAMPLERS, Step
 from ...fusionframes_core.stages import stage_noise
+from .memory import warn_of_sampling
 from .models import SETTINGS, InterpolationModel, interpolation_stage
 from .schedule import ZERO_SNR_SIGMA, model_sampling, sigmas_of_record
 
 RECORD = "record"  # the name, in a list of samplers or schedulers, of what the model's config says
-KEYFRAMES = "keyframes"  # core's name of the stage
+KEYFRAMES, INTERPOLATION = "keyframes", "interpolation"
 
 
 def sampler_names() -> list[str]:
@@ -43,13 +46,20 @@ def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
     return executor.class_obj.inner_model.limit(x0)
 
 
-def align_contexts(executor: Any, *args: Any, **kwargs: Any) -> Any:
-    """An OUTER_SAMPLE wrapper: every context gets the length of the longest, padded with masked zeros.
+def before_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """An OUTER_SAMPLE wrapper: a warning if it cannot fit, and contexts of one length."""
+    warn_of_sampling(executor.class_obj.model_patcher, noise)
+    align_contexts(executor.class_obj.conds)
+    return executor(noise, *args, **kwargs)
+
+
+def align_contexts(conds: dict[str, Any]) -> None:
+    """Give every context the length of the longest, padded with masked zeros.
 
     As in core (and upstream), where the unconditional context has as many tokens as the prompt: the U-Net's mean over
     tokens sees the padding.
     """
-    every = [entry for entries in executor.class_obj.conds.values() for entry in entries if "cross_attn" in entry]
+    every = [entry for entries in conds.values() for entry in entries if "cross_attn" in entry]
     longest = max((entry["cross_attn"].shape[1] for entry in every), default=0)
     for entry in every:
         context = entry["cross_attn"]
@@ -57,7 +67,6 @@ def align_contexts(executor: Any, *args: Any, **kwargs: Any) -> Any:
         mask = torch.ones(context.shape[:2]) if mask is None else mask.float()
         entry["cross_attn"] = _pad(context, (0, 0, 0, longest - context.shape[1]))
         entry["attention_mask"] = _pad(mask, (0, longest - mask.shape[1]))
-    return executor(*args, **kwargs)
 
 
 def _pad(value: Tensor, amount: tuple[int, ...]) -> Tensor:
@@ -69,7 +78,7 @@ class RecordNoise:
     """ComfyUI's NOISE with core's meaning of a seed, for the latents of one kind of model."""
 
     seed: int
-    interpolation: bool
+    stage: str = KEYFRAMES  # core's name of the stage; INTERPOLATION: which one, the number of frames says
     perturbed: bool = False  # interpolation: the given frames drew from the same generators first
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
@@ -78,8 +87,8 @@ class RecordNoise:
 
     def draws(self, video: Tensor) -> Callable[[], Tensor]:
         """A function whose calls give one draw after the other, each like `video`."""
-        if not self.interpolation:
-            draw = stage_noise(self.seed, KEYFRAMES, video.shape[0], video.device)
+        if self.stage != INTERPOLATION:
+            draw = stage_noise(self.seed, self.stage, video.shape[0], video.device)
             return lambda: draw(tuple(video.shape))
         draw = stage_noise(self.seed, interpolation_stage(video), video.shape[0], video.device)
         keyframes = torch.zeros_like(video[:, :, ::4])
@@ -160,17 +169,47 @@ class Plan:
     sigmas: Tensor
 
 
+class ThreeWayGuider(comfy.samplers.CFGGuider):
+    """1.1's guidance by text and first frame: what DualCFGGuider does, with core's arithmetic."""
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: int | None = None) -> Tensor:
+        """The guided clean latents."""
+        conds = [self.conds[name] for name in ("positive", "middle", "negative")]
+        found = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
+        return self.cfg.combine(found)
+
+
+Guide = Callable[[Any], Any]
+
+
+def by_text(positive: Any, negative: Any, cfg: float) -> Guide:
+    """A function from a MODEL to ComfyUI's plain guider."""
+
+    def guide(model: Any) -> Any:
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        return guider
+
+    return guide
+
+
+def by_text_and_image(text: Any, image: Any, nothing: Any, cfg: float, cfg_image: float) -> Guide:
+    """A function from a MODEL to the three-way guider. The weights are w_T and w_I of 1.1, without + 1."""
+
+    def guide(model: Any) -> Any:
+        guider = ThreeWayGuider(model)
+        guider.inner_set_conds({"positive": text, "middle": image, "negative": nothing})
+        guider.set_cfg(TextImageGuidance(cfg, cfg_image))
+        return guider
+
+    return guide
+
+
 def plan(
-    model: Any,
-    positive: Any,
-    negative: Any,
-    noise: RecordNoise,
-    cfg: float,
-    steps: int,
-    sampler: str = RECORD,
-    scheduler: str = RECORD,
+    model: Any, guide: Guide, noise: RecordNoise, steps: int, sampler: str = RECORD, scheduler: str = RECORD
 ) -> Plan:
-    """A sampling as core does it where 'record' is asked for; conditionings are ComfyUI's."""
+    """A sampling as core does it where 'record' is asked for."""
     schedule = model.model.schedule
     if scheduler == RECORD:
         if schedule.respaced:
@@ -179,10 +218,7 @@ def plan(
         sigmas = sigmas_of_record(schedule, steps)
     else:
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    return Plan(noise, guider, make_sampler(schedule.sampler if sampler == RECORD else sampler, noise), sigmas)
+    return Plan(noise, guide(model), make_sampler(schedule.sampler if sampler == RECORD else sampler, noise), sigmas)
 
 
 def run(what: Plan, latent: dict[str, Any]) -> Tensor:
@@ -212,5 +248,7 @@ def run(what: Plan, latent: dict[str, Any]) -> Tensor:
 def record_noise(model: Any, seed: int, positive: Any) -> RecordNoise:
     """The noise of record for a model of ours and its conditioning."""
     perturbed = any((entry[1].get(SETTINGS) or {}).get("perturbation", 0) for entry in positive)
-    interpolation = isinstance(model.model, InterpolationModel)
-    return RecordNoise(seed, interpolation, interpolation and perturbed)
+    if isinstance(model.model, InterpolationModel):
+        return RecordNoise(seed, INTERPOLATION, perturbed)
+    still = any((entry[1].get(SETTINGS) or {}).get("still") for entry in positive)
+    return RecordNoise(seed, STILL_STAGE if still else KEYFRAMES)

@@ -51,6 +51,10 @@ class _Schedule(comfy_sampling.ModelSamplingDiscrete):
         """The sigma at a network's time."""
         return super().sigma(timestep / self.time_scale)
 
+    def noise_scaling(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False) -> Tensor:
+        """Empty latents begin as plain noise, as in core, also where a schedule begins below its highest level."""
+        return super().noise_scaling(sigma, noise, latent_image, max_denoise or not bool(latent_image.any()))
+
 
 def model_sampling(config: ScheduleConfig, steps: int | None = None) -> Any:
     """The model_sampling object of a schedule; with `steps`, of the schedule that this many steps of record need."""

@@ -47,6 +47,11 @@ class VideoAutoencoder(MoVQ):
             _Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), callback=report or _check_cancel
         )
 
+    def bytes_for(self, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
+        """Memory beside the weights for frames of a size in pixels that are coded together."""
+        share = self.config.channels / 256
+        return WORKING_BYTES * share * frames * height * width * management.dtype_size(dtype)
+
 
 class _Chunks:
     """What decode_chunked asks of a decoder, with the temporal layers on or off."""
@@ -78,10 +83,9 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
     vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent_channels, 3, 3
     vae.upscale_ratio = vae.downscale_ratio = (_same, factor, factor)
     vae.upscale_index_formula = vae.downscale_index_formula = (1, factor, factor)
-    scale = WORKING_BYTES * config.channels / 256
-    vae.memory_used_encode = lambda shape, kind: _bytes(min(shape[2], ENCODE_CHUNK), shape[-2:], kind, scale)
-    vae.memory_used_decode = lambda shape, kind: _bytes(
-        min(shape[2] if len(shape) == 5 else 1, CHUNK), [side * factor for side in shape[-2:]], kind, scale
+    vae.memory_used_encode = lambda shape, kind: movq.bytes_for(min(shape[2], ENCODE_CHUNK), *shape[-2:], kind)
+    vae.memory_used_decode = lambda shape, kind: movq.bytes_for(
+        min(shape[2] if len(shape) == 5 else 1, CHUNK), *(side * factor for side in shape[-2:]), kind
     )
     kind = patcher_class(dynamic)
     vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())
@@ -91,10 +95,6 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
 
 def _same(length: int) -> int:
     return length
-
-
-def _bytes(frames: int, size: Any, dtype: torch.dtype, scale: float) -> float:
-    return scale * frames * size[0] * size[1] * management.dtype_size(dtype)
 
 
 @contextmanager

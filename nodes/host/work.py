@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...fusionframes_core.models.decode import chunk_windows
 from . import checks, conditionings, sampling
+from .memory import warn_of_decoding
 from .models import LATENT_CHANNELS
 
 FACTOR = 8  # pixels to a latent; every model's
@@ -32,9 +33,8 @@ def keyframe_rate(model: Any) -> float:
 
 def plan(model: Any, positive: Any, negative: Any, seed: int, cfg: float, steps: int, **how: str) -> sampling.Plan:
     """The sampling of record; `how` may name another sampler and scheduler. No negative: the null context."""
-    negative = negative or conditionings.unconditional(positive)
-    noise = sampling.record_noise(model, seed, positive)
-    return sampling.plan(model, positive, negative, noise, cfg, steps, **how)
+    guide = sampling.by_text(positive, negative or conditionings.unconditional(positive), cfg)
+    return sampling.plan(model, guide, sampling.record_noise(model, seed, positive), steps, **how)
 
 
 def sample(model: Any, positive: Any, negative: Any, samples: Tensor, **how: Any) -> Tensor:
@@ -59,6 +59,7 @@ def interpolate(
 
 def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) -> Tensor:
     """Latents (B, 4, T, h, w) to IMAGE (B·T, H, W, 3), with progress, and Cancel after every chunk."""
+    warn_of_decoding(vae, latents, chunk)
     bar = comfy.utils.ProgressBar(len(chunk_windows(latents.shape[2], chunk, min(overlap, chunk - 1))))
 
     def report(done: int, total: int) -> None:
