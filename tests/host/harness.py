@@ -28,6 +28,7 @@ from typing import Any
 PACK_NAME = "ComfyUI-FusionFrames"
 NOT_IN_PACK = shutil.ignore_patterns(".git", ".venv", "__pycache__", "output", "runs", ".*_cache", "*.egg-info")
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.Persist": False, "Comfy.Minimap.Visible": False}
+BYPASSED = 4  # a node's mode in a UI-format workflow
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is here, never behind a proxy
 
@@ -224,9 +225,14 @@ class Listener(threading.Thread):
 def api_prompt(workflow: dict[str, Any], node_info: dict[str, Any]) -> dict[str, Any]:
     """A UI-format workflow as an API-format prompt; `node_info` is the server's /object_info."""
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    for node in workflow["nodes"]:
+        if node["mode"] == BYPASSED:  # what goes in goes on, by its type
+            for output in node["outputs"]:
+                given = next(item["link"] for item in node["inputs"] if item["type"] == output["type"])
+                sources.update(dict.fromkeys(output["links"] or [], sources[given]))
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] not in node_info:
+        if node["type"] not in node_info or node["mode"] == BYPASSED:
             continue  # notes
         values = dict(zip(_widget_names(node_info[node["type"]]), node["widgets_values"], strict=True))
         values.pop(None, None)

@@ -45,6 +45,10 @@ def install(version: str, models: Path) -> Path:
         place = models / "vae" / FOLDERS[version]
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, place)
+    for file in whole.glob("t5_projections.pt"):
+        place = models / "text_encoders" / FOLDERS[version]
+        place.mkdir(exist_ok=True)
+        shutil.copy(file, place)
     return whole
 
 

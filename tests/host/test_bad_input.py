@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.host.graphs import TinyGraph
-from tests.host.harness import Rejected, Server, error_of
+from tests.host.graphs import Graph, TinyGraph
+from tests.host.harness import Listener, Rejected, Server, error_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -60,8 +61,8 @@ def nothing_to_encode(graph: TinyGraph) -> Any:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (keyframes_from_interpolation, "its first output); got a FusionFrames interpolation model"),
-        (interpolation_from_keyframes, "its second output); got a FusionFrames keyframe model"),
+        (keyframes_from_interpolation, "its first output) or Load U-Net; got a FusionFrames interpolation model"),
+        (interpolation_from_keyframes, "its second output) or Load U-Net; got a FusionFrames keyframe model"),
         (ksampler_of_interpolation, "put FusionFrames Prepare Interpolation before the sampler"),
         (one_keyframe, "latents must have at least 2 frames to interpolate between; got 1"),
         (image_latents, "got [1, 4, 8, 8]"),
@@ -108,6 +109,102 @@ def test_another_vae_is_named(server: Server) -> None:
     graph.save_video(graph.decode(graph.empty(), vae=other)[0])
     entry = server.finish(server.queue(graph.prompt))
     assert "vae must be the MoVQ of FusionFrames Load Model (its fourth output)" in error_of(entry)
+
+
+# A Wan U-Net and Stable Diffusion's small autoencoder, as small as they go, under ComfyUI's own names.
+FOREIGN = """
+import sys
+folder = sys.argv.pop(1)
+sys.argv.append("--cpu")
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy.ops, torch
+from comfy.ldm.wan.model import WanModel
+from comfy.taesd.taesd import TAESD
+from safetensors.torch import save_file
+sizes = dict(dim=128, ffn_dim=64, num_heads=1, num_layers=1, in_dim=16, out_dim=16)
+wan = WanModel(**sizes, dtype=torch.float16, device="cpu", operations=comfy.ops.disable_weight_init)
+for file, model in (("diffusion_models/wan", wan), ("vae/sd", TAESD())):
+    weights = {key: torch.zeros_like(value, dtype=torch.float16) for key, value in model.state_dict().items()}
+    save_file(weights, f"{folder}/{file}.safetensors")
+"""
+
+
+@pytest.fixture(scope="module")
+def foreign(server: Server, comfyui: Any) -> None:
+    """Models of other kinds in ComfyUI's folders."""
+    for kind in ("diffusion_models", "vae"):
+        (server.base / "models" / kind).mkdir(exist_ok=True)
+    command = [str(comfyui.python), "-c", FOREIGN, str(server.base / "models")]
+    done = subprocess.run(command, cwd=comfyui.path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def fails_before_sampling(server: Server, listener: Listener, prompt: dict[str, Any]) -> str:
+    """The sentence of a run that ends in an error without one step of a sampler."""
+    prompt_id = server.queue(prompt)
+    entry = server.finish(prompt_id)
+    assert entry["status"]["status_str"] == "error"
+    assert listener.find("progress", prompt_id=prompt_id) == []
+    return error_of(entry)
+
+
+@pytest.mark.usefixtures("foreign")
+def test_models_of_other_kinds_are_named(server: Server, listener: Listener) -> None:
+    """Wan in Sample Keyframes and Interpolate, Stable Diffusion's VAE in Decode: before anything is sampled."""
+    for build in (keyframes_of_wan, interpolation_of_wan):
+        graph = TinyGraph()
+        graph.save_latents(build(graph))
+        sentence = fails_before_sampling(server, listener, graph.prompt)
+        assert "of FusionFrames Load Model" in sentence
+        assert "WAN" in sentence
+    graph = TinyGraph()
+    vae = graph.add("VAELoader", vae_name="sd.safetensors")[0]
+    graph.save_video(graph.decode(graph.sample_keyframes(), vae=vae)[0])
+    sentence = fails_before_sampling(server, listener, graph.prompt)
+    assert "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load MoVQ" in sentence
+    assert "TAESD" in sentence
+
+
+def keyframes_of_wan(graph: TinyGraph) -> Any:
+    return graph.sample_keyframes(model=wan(graph))
+
+
+def interpolation_of_wan(graph: TinyGraph) -> Any:
+    return graph.interpolate(graph.sample_keyframes(seed=91), model=wan(graph))
+
+
+def wan(graph: TinyGraph) -> Any:
+    return graph.add("UNETLoader", unet_name="wan.safetensors", weight_dtype="default")[0]
+
+
+@pytest.mark.usefixtures("foreign")
+def test_files_of_other_kinds_are_named(server: Server) -> None:
+    """Chosen in our own loaders."""
+    for node, inputs, title in (
+        ("LoadUNet", {"unet_name": "wan.safetensors"}, "is a Wan model, but a U-Net or MoVQ of a FusionFrames model"),
+        ("LoadMoVQ", {"movq_name": "sd.safetensors"}, "but a U-Net or MoVQ of a FusionFrames model was expected"),
+    ):
+        graph = Graph()
+        loaded = graph.ours(node, **inputs, precision="auto")
+        graph.add("PreviewAny", source=loaded[0])
+        assert title in error_of(server.finish(server.queue(graph.prompt)))
+
+
+def test_workflow_from_before_a_rename(server: Server) -> None:
+    """A node under an old id works; an input that has another name now is asked for by its new one."""
+    graph = TinyGraph()
+    model = graph.ours("Loop", model=graph.keyframes)[0]
+    graph.save_latents(graph.sample_keyframes(model=model, num_frames=3, steps=2))
+    for key, node in graph.prompt.items():
+        node["_meta"] = {"title": key}
+    server.succeed(graph.prompt)
+    old = TinyGraph()
+    decoded = old.ours("Decode", model=old.loaded[0], latents=old.empty(), temporal=True, fps=0.0, chunk=16, overlap=4)
+    old.save_video(decoded[0])
+    with pytest.raises(Rejected) as refusal:
+        server.queue(old.prompt)
+    assert "Required input is missing: vae" in refusal.value.sentences
 
 
 @pytest.mark.parametrize("name", ["gone", "../secret", ""])

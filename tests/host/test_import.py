@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 
 NODES = [
+    *("LoadUNet", "LoadTextEncoder", "LoadMoVQ", "DrawFirstFrame", "ImageToVideo", "PrepareFirstFrame"),
     *("LoadModel", "EncodeText", "SchedulePrompts", "SaveConditioning", "LoadConditioning"),
     *("EmptyVideoLatent", "SampleKeyframes", "ExtendVideo", "CloseLoop", "PlanSampling"),
     *("Interpolate", "PrepareInterpolation", "Decode", "EncodeVideo"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.host.graphs import Graph
 from tests.host.harness import Rejected, Server, error_of
+from tests.host.media import read_video
 from tests.host.official import FOLDERS, install
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -47,11 +49,11 @@ def wholes(server: Server) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def photo(server: Server) -> Iterator[torch.Tensor]:
+def photo(server: Server) -> torch.Tensor:
     """A picture wider than the video, in ComfyUI's input folder; (1, 3, H, W) in [−1, 1]."""
     pixels = (np.random.default_rng(1).random((64, 80, 3)) * 255).astype(np.uint8)
     Image.fromarray(pixels).save(server.base / "input" / "photo.png")
-    yield torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    return torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1
 
 
 def whole(graph: Graph, version: str, precision: str = "fp32") -> Loaded:
@@ -208,6 +210,36 @@ def test_what_does_not_belong_is_named(server: Server, wholes: dict[str, Path], 
         latents = keyframes_of(graph, loaded, "1.0" if version == "1.1" else "1.1", text)
         graph.add("SaveLatent", samples=latents, filename_prefix="official/wrong")
         assert sentence in error_of(server.finish(server.queue(graph.prompt)))
+
+
+@pytest.mark.parametrize("name", ["text_to_video_1_0", "text_to_video_1_1", "image_to_video_1_1"])
+def test_official_workflow_runs(
+    server: Server, wholes: dict[str, Path], make_prompt: Callable[..., dict[str, Any]], root: Path, name: str
+) -> None:
+    """With files of the names that it declares, smaller and with fewer steps, it makes a video."""
+    small = {**SIZE, "steps": 2}
+    changes = {"SampleKeyframes": small, "DrawFirstFrame": small, "ImageToVideo": small}
+    for node in ("SampleKeyframes", "ImageToVideo"):
+        changes[node] = {**small, "num_frames": 3}
+    used = (root / "workflows" / f"{name}.json").read_text()
+    changes = {node: values for node, values in changes.items() if f"FusionFrames_{node}" in used}
+    (file,) = server.saved_files(server.succeed(make_prompt(name, **changes, Interpolate={"steps": 2})))
+    frames, rate = read_video(file)
+    assert frames.shape == (9, 64, 64, 3)
+    assert rate == pytest.approx(8.0, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["text_to_video_1_0", "text_to_video_1_1", "image_to_video_1_1"])
+def test_official_workflow_declares_its_files(root: Path, name: str) -> None:
+    """Every file that a loader names is declared with the folder and the address to get it from."""
+    for node in json.loads((root / "workflows" / f"{name}.json").read_text())["nodes"]:
+        names = {value for value in node.get("widgets_values", []) if str(value).endswith(".pt")}
+        declared = node["properties"].get("models", [])
+        assert {model["name"] for model in declared} == names
+        for model in declared:
+            assert model["url"].startswith("https://huggingface.co/ai-forever/KandinskyVideo")
+            assert model["url"].endswith(Path(model["name"]).name)
+            assert model["directory"] in ("diffusion_models", "text_encoders", "vae")
 
 
 def test_missing_files_are_named(server: Server, wholes: dict[str, Path]) -> None:

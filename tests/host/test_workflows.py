@@ -27,12 +27,17 @@ WORKFLOWS: dict[str, tuple[dict[str, dict[str, Any]], int, float]] = {
     "loop_tiny": (QUICK, 64, 8.0),
     "interpolate_video_tiny": ({}, 17, 32.0),
     "two_images_to_clip_tiny": ({}, 17, 8.0),
+    "interpolate_video_x16_tiny": ({}, 65, 128.0),
+    "stock_sampler_lora_tiny": ({"KSampler": {"steps": 2}}, 61, 8.0),
+    "compare_temporal_blocks_tiny": (QUICK, 16, 2.0),
 }
+OFFICIAL = {"text_to_video_1_0", "text_to_video_1_1", "image_to_video_1_1"}  # see test_official.py
+WIDTHS = {"compare_temporal_blocks_tiny": 2 * 64 + 2}
 
 
 def test_every_workflow_is_tested(root: Path) -> None:
     """A new workflow comes into the table above."""
-    assert {file.stem for file in (root / "workflows").glob("*.json")} == set(WORKFLOWS)
+    assert {file.stem for file in (root / "workflows").glob("*.json")} == set(WORKFLOWS) | OFFICIAL
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -42,7 +47,7 @@ def test_workflow_runs(server: Server, make_prompt: Prompt, name: str) -> None:
     entry = server.succeed(make_prompt(name, **changes))
     (file,) = server.saved_files(entry)
     frames, found_rate = read_video(file)
-    assert frames.shape == (count, 64, 64, 3)
+    assert frames.shape == (count, 64, WIDTHS.get(name, 64), 3)
     assert found_rate == pytest.approx(rate, rel=0.01)
     assert np.abs(frames[0].astype(int) - frames[count // 2]).mean() > 1
 
