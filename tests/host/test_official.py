@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from fusionframes_core.pipeline import FusionFramesPipeline
@@ -52,7 +52,7 @@ def wholes(server: Server) -> dict[str, Path]:
 def photo(server: Server) -> torch.Tensor:
     """A picture wider than the video, in ComfyUI's input folder; (1, 3, H, W) in [−1, 1]."""
     pixels = (np.random.default_rng(1).random((64, 80, 3)) * 255).astype(np.uint8)
-    Image.fromarray(pixels).save(server.base / "input" / "photo.png")
+    cv2.imwrite(str(server.base / "input" / "photo.png"), pixels[..., ::-1])
     return torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1
 
 
@@ -233,11 +233,13 @@ def test_official_workflow_runs(
 def test_official_workflow_declares_its_files(root: Path, name: str) -> None:
     """Every file that a loader names is declared with the folder and the address to get it from."""
     for node in json.loads((root / "workflows" / f"{name}.json").read_text())["nodes"]:
-        names = {value for value in node.get("widgets_values", []) if str(value).endswith(".pt")}
+        names = {value for value in node["widgets_values"] if str(value).endswith((".pt", "flan-ul2"))}
         declared = node["properties"].get("models", [])
         assert {model["name"] for model in declared} == names
         for model in declared:
-            assert model["url"].startswith("https://huggingface.co/ai-forever/KandinskyVideo")
+            assert model["url"].startswith(
+                ("https://huggingface.co/ai-forever/KandinskyVideo", "https://huggingface.co/google")
+            )
             assert model["url"].endswith(Path(model["name"]).name)
             assert model["directory"] in ("diffusion_models", "text_encoders", "vae")
 
