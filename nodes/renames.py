@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyAPI, io
 
-RENAMED: dict[str, str] = {
-    "FusionFrames_LongVideo": "FusionFrames_ExtendVideo",
-    "FusionFrames_Loop": "FusionFrames_CloseLoop",
-    "FusionFrames_SamplingOfRecord": "FusionFrames_PlanSampling",
-    "FusionFrames_PromptSchedule": "FusionFrames_SchedulePrompts",
+from .patch import CloseLoop, ExtendVideo
+from .text import SchedulePrompts
+
+RENAMED: dict[str, type[io.ComfyNode]] = {
+    "FusionFrames_LongVideo": ExtendVideo,
+    "FusionFrames_Loop": CloseLoop,
+    "FusionFrames_PromptSchedule": SchedulePrompts,
 }
-"""Old id, or the id that a node's title suggests → the node's id."""
+"""Old id, or the id that a node's title suggests → the node. All its inputs are required: ComfyUI looks up each."""
 
 
 async def register_renames() -> None:
-    """Tell ComfyUI. Inputs and outputs of these nodes kept their names."""
+    """Tell ComfyUI; inputs and outputs of these nodes kept their names and places."""
     api = ComfyAPI()
-    for old, new in RENAMED.items():
-        await api.node_replacement.register(io.NodeReplace(new_node_id=new, old_node_id=old))
+    for old, node in RENAMED.items():
+        schema = node.define_schema()
+        names = [given.id for given in schema.inputs]
+        replacement = io.NodeReplace(
+            new_node_id=schema.node_id,
+            old_node_id=old,
+            old_widget_ids=[given.id for given in schema.inputs if isinstance(given, io.WidgetInput)],
+            input_mapping=[{"new_id": name, "old_id": name} for name in names],
+            output_mapping=[{"new_idx": index, "old_idx": index} for index in range(len(schema.outputs))],
+        )
+        await api.node_replacement.register(replacement)

@@ -8,7 +8,6 @@ from typing import Any
 
 import comfy.model_management as management  # get_free_memory, loaded_models: checked on 0.18.1 and 0.27.0
 from comfy_execution.utils import get_executing_context  # checked on 0.18.1 and 0.27.0
-from server import PromptServer  # send_progress_text: checked on 0.18.1 and 0.27.0
 from torch import Tensor
 
 GIGABYTE = 1e9
@@ -63,6 +62,8 @@ def _gigabytes(size: float) -> str:
 
 def tell(sentence: str) -> None:
     """Warn in the log and on the node that is running."""
+    from server import PromptServer  # send_progress_text: checked on 0.18.1 and 0.27.0; loaded by then
+
     logging.warning("FusionFrames: %s", sentence)
     context = get_executing_context()
     server = getattr(PromptServer, "instance", None)

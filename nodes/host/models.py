@@ -22,7 +22,7 @@ from .schedule import model_sampling, sampling_settings
 
 LATENT_CHANNELS = 4
 DEFAULT_SCORES = {"motion_score": MOTION_SCORES["medium"], "noise_augmentation": 0}
-# Bytes for each channel of the trunk's first level, position and byte of the type.
+# Bytes for each channel of the trunk's first level, position of the latents and byte of the type: estimates.
 WORKING = {"keyframe": 160, "interpolation": 60}
 SETTINGS = "fusionframes"  # key of a CONDITIONING's options: what our nodes add, a dict
 

@@ -109,12 +109,13 @@ def test_temporal_parts_of_another_kind(folder: Path, name: str) -> None:
     part = with_temporal(whole, name)
     found = loaded(part)
     assert set(temporal_choices(whole)) == {AUTO, NONE, config.keyframe.temporal, name}
+    temporal = temporal_names(part.network)
     new, old = other.state_dict(), loaded(whole).state_dict()
     for key, value in found.state_dict().items():
-        assert torch.equal(value, new[key] if key in temporal_names(part.network) else old[key]), key
+        assert torch.equal(value, new[key] if key in temporal else old[key]), key
     image = loaded(with_temporal(whole, NONE))
     assert not temporal_names(image.config)
-    assert set(image.state_dict()) == set(found.state_dict()) - temporal_names(part.network)
+    assert set(image.state_dict()) == set(found.state_dict()) - temporal
 
 
 def test_what_is_not_there_is_named(folder: Path) -> None:
