@@ -44,8 +44,9 @@ def decode_chunked(
     overlap: int = 4,
     callback: Callable[[int, int], None] | None = None,
     output_device: torch.device | str | None = None,
+    output: Tensor | None = None,
 ) -> Tensor:
-    """latents (B, C, T, h, w) -> pixels (B, 3, T, H, W) on `output_device` (default: the latents').
+    """latents (B, C, T, h, w) -> pixels (B, 3, T, H, W) on `output_device` (default: the latents'), or into `output`.
 
     At most `chunk` frames are decoded at once; neighbouring chunks share `overlap` frames and fade linearly into each
     other, so that no seam shows. Where frames are independent an overlap is not needed and not taken. `callback(done,
@@ -56,7 +57,7 @@ def decode_chunked(
     if movq.frames_are_independent:
         windows = chunk_windows(total, chunk, overlap=0)
     batch, height, width = latents.shape[0], latents.shape[-2] * movq.factor, latents.shape[-1] * movq.factor
-    video = latents.new_empty((batch, 3, total, height, width), device=output_device)
+    video = latents.new_empty((batch, 3, total, height, width), device=output_device) if output is None else output
     written = 0
     for index, (start, stop) in enumerate(windows):
         pixels = movq.decode(latents[:, :, start:stop]).to(video)

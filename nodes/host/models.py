@@ -97,8 +97,8 @@ class VideoModel(model_base.BaseModel):
     def resize_cond_for_context_window(
         self, cond_key: str, cond_value: Any, window: Any, x_in: Tensor, device: Any, retain_index_list: Any = ()
     ) -> Any:
-        """Only what is named "video" has frames; a context may be as wide as a video is long."""
-        if cond_key == "video":
+        """Only what has the noise's shape has frames; a context may be as wide as a video is long."""
+        if isinstance(cond_value, conds.CONDNoiseShape):
             return cond_value._copy_with(window.get_tensor(cond_value.cond, device, dim=2))
         return cond_value
 
@@ -115,6 +115,16 @@ class VideoModel(model_base.BaseModel):
     def limit(self, x0: Tensor) -> Tensor:
         """Keep guided clean latents (B, 4, T, h, w) in range, as the schedule of record says."""
         raise NotImplementedError
+
+
+class SharedVideo(conds.CONDNoiseShape):
+    """A condition (B, C, T, h, w) that every prediction of a step may share: one tensor instead of a copy for each."""
+
+    def concat(self, others: Any) -> Tensor:
+        """This video and those of the other predictions, along the batch."""
+        if len(self.cond) == 1 and all(other.cond is self.cond for other in others):
+            return self.cond.expand(1 + len(others), -1, -1, -1, -1)
+        return super().concat(others)
 
 
 class KeyframeModel(VideoModel):
@@ -182,7 +192,6 @@ class InterpolationModel(VideoModel):
         level = settings.get("perturbation", 0)
         if level and self.config.interpolation.fixed_perturbation is not None:
             raise ValueError(f"perturbation must be 0 for {self.config.name}, which knows no other; got {level}")
-        given = given_frames(video, level, kwargs.get("seed") or 0, self.schedule)
         text = kwargs if self.config.interpolation_text else {}
         numbers = {
             "informed": float(informed),
@@ -190,26 +199,37 @@ class InterpolationModel(VideoModel):
             "skip_frames": float(settings.get("skip_frames", 3)),
             "perturbation": float(level),
         }
+        videos = {"video": video}
+        if level:
+            given = given_frames(video, level, kwargs.get("seed") or 0, self.schedule)
+            # As long as the video, so that context windows cut it as they cut the latents.
+            videos["given"] = given.repeat_interleave(4, dim=2)[:, :, 3:]
         return {
             **super().extra_conds(**text),
-            # As long as the video, so that context windows cut it as they cut the latents.
-            "video": conds.CONDNoiseShape(torch.cat([video, given.repeat_interleave(4, dim=2)[:, :, 3:]], dim=1)),
+            **{name: SharedVideo(value) for name, value in videos.items()},
             **{name: conds.CONDRegular(torch.full((1, 1), value)) for name, value in numbers.items()},
         }
 
-    def _apply_model(self, x: Tensor, t: Tensor, *args: Any, video: Tensor, **kwargs: Any) -> Tensor:
+    def _apply_model(
+        self, x: Tensor, t: Tensor, *args: Any, video: Tensor, given: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
         """The clean video for x (B, 4, 4G + 1, h, w); what the network knows is x's difference from a base.
 
         ComfyUI's context windows may bring one frame more, before the first: it has no neighbours here and is dropped.
         """
+        seen = video if given is None else given
         if x.shape[2] % 4 == 2:
-            rest = self._apply_model(x[:, :, 1:], t, *args, video=video[:, :, 1:], **kwargs)
+            rest = self._apply_model(x[:, :, 1:], t, *args, video=video[:, :, 1:], given=seen[:, :, 1:], **kwargs)
             return torch.cat([x[:, :, :1], rest], dim=2)
-        keyframes, given = video[:, :4, ::4], video[:, 4:, ::4]
-        base = merge_groups(keyframes, self.diffusion_model.base(keyframes))
-        x0 = super()._apply_model(x - base, t, *args, given=given, **kwargs) + base
+        keyframes = video[:, :, ::4]
+        # The base is made twice, so that it takes no memory while the network works.
+        x0 = super()._apply_model(x - self._base(keyframes), t, *args, given=seen[:, :, ::4], **kwargs)
+        x0 += self._base(keyframes)
         x0[:, :, ::4] = keyframes
         return x0
+
+    def _base(self, keyframes: Tensor) -> Tensor:
+        return merge_groups(keyframes, self.diffusion_model.base(keyframes))
 
     def limit(self, x0: Tensor) -> Tensor:
         """As core: by groups of three frames; the given ones stay."""

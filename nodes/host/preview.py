@@ -25,6 +25,14 @@ class VideoLatents(comfy.latent_formats.LatentFormat):
     def __init__(self, fit: Callable[[], LatentColours]) -> None:
         self._fit = fit
 
+    def process_in(self, latent: Tensor) -> Tensor:
+        """Our latents need no scale: without a copy."""
+        return latent
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        """As above."""
+        return latent
+
     @cached_property
     def colours(self) -> LatentColours:
         """Colours in [0, 1]."""

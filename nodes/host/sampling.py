@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -130,10 +130,11 @@ class _CoreSampler:
             alpha_next, sigma_next = _level(float(sigmas[index + 1]))
             if callback is not None:
                 callback({"x": x, "i": index, "sigma": sigmas[index], "sigma_hat": sigmas[index], "denoised": x0})
-            noisy = x / math.hypot(1.0, float(sigmas[index]))
-            step = Step(noisy, x0, alpha, sigma, alpha_next, sigma_next, previous)
+            x = x / math.hypot(1.0, float(sigmas[index]))
+            step = Step(x, x0, alpha, sigma, alpha_next, sigma_next, previous)
             x = SAMPLERS[self.name](step, step_noise) / alpha_next
-            previous = Step(noisy, x0, alpha, sigma, alpha_next, sigma_next, None)
+            previous = replace(step, x=x0, previous=None)  # no sampler asks for the x of another step
+            del step, x0  # and what nobody asks for is not held while the network works
         return x
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,24 +28,39 @@ WORKING_BYTES = 1100  # per pixel and byte of the type at 256 channels: an estim
 class VideoAutoencoder(MoVQ):
     """MoVQ with the signatures that comfy.sd.VAE calls."""
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, T, H, W), or images (N, 3, H, W), in [−1, 1]: (B, 4, T, h, w)."""
+    comfy_has_chunked_io = True  # pixels may stay where they are, and chunks are decoded into their place in the video
+
+    def decode_output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The pixels' shape of latents (B, 4, T, h, w) or (N, 4, h, w)."""
+        return (shape[0], 3, *shape[2:-2], *(side * self.factor for side in shape[-2:]))
+
+    def encode(self, pixels: Tensor, device: Any = None) -> Tensor:
+        """Pixels (B, 3, T, H, W), or images (N, 3, H, W), in [−1, 1]: (B, 4, T, h, w), computed on `device`."""
         video = pixels if pixels.ndim == 5 else pixels[:, :, None]
         encoded = []
         for chunk in video.split(ENCODE_CHUNK, dim=2):
             management.throw_exception_if_processing_interrupted()
-            encoded.append(MoVQ.encode(self, chunk))
+            encoded.append(MoVQ.encode(self, chunk.to(device or chunk.device)))
         return torch.cat(encoded, dim=2)
 
     def decode(
-        self, latents: Tensor, temporal: bool = True, chunk: int = CHUNK, overlap: int = OVERLAP, report: Any = None
+        self,
+        latents: Tensor,
+        temporal: bool = True,
+        chunk: int = CHUNK,
+        overlap: int = OVERLAP,
+        report: Any = None,
+        output_buffer: Tensor | None = None,
     ) -> Tensor:
-        """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind. `report(done, total)`."""
+        """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind, in `output_buffer` if given.
+
+        `report(done, total)` follows every chunk.
+        """
         if latents.ndim == 4:
-            return MoVQ.decode(self, latents[:, :, None])[:, :, 0]
-        return decode_chunked(
-            _Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), callback=report or _check_cancel
-        )
+            stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
+            return stills if output_buffer is None else output_buffer.copy_(stills)
+        how = {"callback": report or _check_cancel, "output": output_buffer}
+        return decode_chunked(_Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), **how)
 
     def bytes_for(self, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
         """Memory beside the weights for frames of a size in pixels that are coded together."""

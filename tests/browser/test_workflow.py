@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,21 +18,6 @@ SCRIPT = Path(__file__).with_name("workflow.mjs")
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 QUEUED = "text_to_video_tiny"
 FLAWS = ("errors", "missing", "wrong", "open", "overlaps", "dialogs")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """A Chromium, given Node.js and playwright-core to drive it with."""
-    found = os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("no Chromium: install one or set CHROMIUM_PATH")
-    if shutil.which("node") is None:
-        pytest.skip("no Node.js on PATH")
-    asked = subprocess.run(["node", "-e", "require('playwright-core')"], capture_output=True, check=False)
-    if asked.returncode:
-        pytest.skip("no playwright-core: `npm install playwright-core` somewhere and set NODE_PATH to its node_modules")
-    return found
 
 
 def visit(chromium: str, server: Server, file: Path, out: Path, mode: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_decoders_agree(server: Server, pipeline: FusionFramesPipeline) -> None:
 
 
 def test_context_windows(server: Server) -> None:
-    """Stock Context Windows (Manual) make 24 keyframes of a model of 16, and so does Long Video."""
+    """Stock Context Windows (Manual) make 48 keyframes of a model of 16, and so does Long Video."""
     graph = TinyGraph(PROMPT)
     windows = {"context_length": 16, "context_overlap": 8, "context_schedule": "standard_static", "dim": 2}
     others = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "freenoise": False}
@@ -158,9 +159,9 @@ def test_context_windows(server: Server) -> None:
     others |= {"latent_retain_index_list": "", "causal_window_fix": True}  # unknown to 0.18, which does not mind
     stock = graph.add("ContextWindowsManual", model=graph.keyframes, **windows, **others)[0]
     ours = graph.ours("ExtendVideo", model=graph.keyframes, window=16, overlap=8)[0]
-    sampled = [graph.ksampler(model, num_frames=24, steps=2) for model in (stock, ours)]
+    sampled = [graph.ksampler(model, num_frames=48, steps=2) for model in (stock, ours)]
     for latent in latents_of(server, graph, *sampled):
-        assert latent.shape == (1, 4, 24, 8, 8)
+        assert latent.shape == (1, 4, 48, 8, 8)
         assert latent.isfinite().all()
         assert (latent[:, :, 0] - latent[:, :, -1]).abs().mean() > 1e-3
 
@@ -181,6 +182,17 @@ def test_easycache_and_model_sampling(server: Server) -> None:
     assert "EasyCache" in server.log.read_text()
     assert (rebuilt - plain).abs().max() < 2e-2
     assert (other - plain).abs().mean() > 1e-2
+
+
+def test_torch_compile(server: Server) -> None:
+    """TorchCompileModel gives the same latents; the first step compiles the network, once."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler for TorchCompileModel: g++ is not on PATH")
+    graph = TinyGraph(PROMPT)
+    compiled = graph.add("TorchCompileModel", model=graph.keyframes, backend="inductor")[0]
+    short = {"num_frames": 2, "steps": 2, "cfg": 1.0}
+    plain, fast = latents_of(server, graph, *(graph.ksampler(model, **short) for model in (graph.keyframes, compiled)))
+    assert torch.allclose(fast, plain, atol=1e-3)
 
 
 def test_dual_guidance(server: Server) -> None:
