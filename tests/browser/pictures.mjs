@@ -1,11 +1,9 @@
-// A picture of every node of the pack, as the frontend draws it, and then its help page with that picture.
-//   node pictures.mjs URL CHROMIUM FOLDER PAGES_FOLDER
-// FOLDER gets <node id>.jpg, PAGES_FOLDER a screenshot of each node with its help page open.
-import fs from 'node:fs'
+// A picture of every node of the pack, as the frontend draws it: FOLDER gets <node id>.jpg.
+//   node pictures.mjs URL CHROMIUM FOLDER
 import path from 'node:path'
 import { visit } from './page.mjs'
 
-const [url, executablePath, out, pages] = process.argv.slice(2)
+const [url, executablePath, out] = process.argv.slice(2)
 const PLACE = { left: 300, top: 150, margin: 14 } // of the node on the canvas, in pixels
 
 // Puts one node on an empty canvas and returns where it is on the page: evaluated in the page.
@@ -28,19 +26,9 @@ function show([type, place]) {
 
 await visit(url, executablePath, async (page, report) => {
   report.nodes = await page.evaluate(() => Object.keys(window.LiteGraph.registered_node_types).filter((type) => type.startsWith('FusionFrames_')))
-  report.shown = []
   for (const type of report.nodes) {
     const clip = await page.evaluate(show, [type, PLACE])
     await page.waitForTimeout(400)
-    const picture = path.join(out, `${type}.jpg`)
-    await page.screenshot({ path: picture, type: 'jpeg', quality: 80, clip })
-    // what the server has may be an older picture: the page shall show this one
-    await page.route(`**/docs/${type}.jpg`, (route) => route.fulfill({ body: fs.readFileSync(picture), contentType: 'image/jpeg' }))
-    await page.evaluate(() => window.app.canvas.selectNode(window.app.graph.nodes[0]))
-    await page.getByTestId('info-button').click()
-    const image = page.locator(`img[src*="${type}.jpg"]`)
-    await image.waitFor({ timeout: 5000 }).catch(() => {})
-    if ((await image.count()) && (await image.first().evaluate((element) => element.complete && element.naturalWidth > 0))) report.shown.push(type)
-    await page.screenshot({ path: path.join(pages, `${type}.png`) })
+    await page.screenshot({ path: path.join(out, `${type}.jpg`), type: 'jpeg', quality: 80, clip })
   }
 })

@@ -22,7 +22,7 @@ def test_every_node_has_its_picture(chromium: str, server: Server, tmp_path: Pat
     """Each is a small JPEG that shows something; kept, it is named in the node's help page, under the title."""
     kept = os.environ.get("FUSIONFRAMES_PICTURES")
     folder = Path(kept) if kept else tmp_path
-    command = ["node", str(SCRIPT), server.url, chromium, str(folder), str(tmp_path)]
+    command = ["node", str(SCRIPT), server.url, chromium, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
@@ -35,7 +35,6 @@ def test_every_node_has_its_picture(chromium: str, server: Server, tmp_path: Pat
         assert cv2.imread(str(picture)).std() > 10
         if kept:
             mention(picture)
-    assert kept or report["shown"] == report["nodes"]  # the help page, opened in the frontend, loaded its picture
 
 
 def mention(picture: Path) -> None:
