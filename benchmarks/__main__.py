@@ -10,13 +10,17 @@ import torch
 
 from benchmarks.cases import CASES
 from benchmarks.harness import SIDES, Case, as_json, compare, peak_growth, table
+from benchmarks.official import VARIABLE, work_trees
+
+HINT = f"{VARIABLE} names the official work trees for the comparison with them"
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks", description="Side-by-side benchmarks.")
     made.add_argument("--only", metavar="TEXT", default="", help="only cases whose name contains TEXT")
-    made.add_argument("--repeats", type=int, default=5, help="timed runs of each side; the median counts (default 5)")
+    made.add_argument("--repeats", type=int, default=7, help="timed runs of each side; the median counts (default 7)")
+    made.add_argument("--seconds", type=float, default=20.0, help="for the runs of one case, about (default 20)")
     made.add_argument("--small", action="store_true", help="small inputs: checks that all cases run")
     made.add_argument("--json", action="store_true", help="print JSON instead of a table")
     made.add_argument("--memory-of", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
@@ -29,25 +33,35 @@ def main(arguments: list[str] | None = None) -> int:
     torch.manual_seed(0)
     if options.memory_of:
         name, side = options.memory_of
-        work = _named(name).build(options.small)[SIDES.index(side)]
-        print(json.dumps(peak_growth(work)))
+        print(json.dumps(_peak(_named(name), SIDES.index(side), options.small)))
         return 0
     chosen = [case for case in CASES if options.only in case.name]
     if options.repeats < 1 or not chosen:
         problem = "--repeats must be at least 1" if options.repeats < 1 else f"--only {options.only!r} names no case"
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    rows = []
     try:
-        rows = [compare(case, options.repeats, options.small) for case in chosen]
+        for index, case in enumerate(chosen):
+            print(f"{index + 1}/{len(chosen)} {case.name}", file=sys.stderr, flush=True)
+            rows.append(compare(case, options.repeats, options.small, options.seconds))
     except ArithmeticError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(as_json(rows) if options.json else table(rows))
     if not options.json:
-        print(
-            f"\nratios are baseline / ours; torch {torch.__version__}, {torch.get_num_threads()} threads, CPU, float32"
-        )
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+        print(f"\nratios are baseline / ours; torch {torch.__version__}, {torch.get_num_threads()} threads, {device}")
+        print("float32 on the CPU where the case does not say otherwise" + ("" if work_trees() else f"; {HINT}"))
     return 0
+
+
+def _peak(case: Case, side: int, small: bool) -> float | None:
+    """Memory of one run; a small run before it brings in what every first run brings in (libraries, threads)."""
+    with torch.inference_mode():
+        case.build(True)[side]()
+    work = case.build(small)[side]
+    return peak_growth(work)
 
 
 def _named(name: str) -> Case:

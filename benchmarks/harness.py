@@ -1,14 +1,21 @@
-"""How two ways of doing the same thing are compared: alternating runs for time, a fresh process each for memory."""
+"""How two ways of doing the same thing are compared: alternating runs for time, a fresh process each for memory.
+
+The two sides take turns in one process, and the ratio is the median over the turns: what else the machine does then
+slows both alike. Processor time is compared too, which a busy machine hardly changes.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,6 +25,9 @@ Work = Callable[[], Tensor]
 Sides = tuple[Work, Work]
 SIDES = ("ours", "baseline")
 ROOT = Path(__file__).resolve().parents[1]
+FEWEST_REPEATS = 3  # that a budget of seconds cannot take away
+# The measured process gives freed blocks back at once, so that its peak is what is alive at a time.
+MEASURED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -31,6 +41,8 @@ class Case:
     build: Callable[[bool], Sides]
     tolerance: float | None  # largest difference of the two results over the largest value; None: they do differ
     memory: bool = False
+    device: str = "cpu"
+    teraflop: float | None = None  # of one run of ours, for the share of the device's matrix rate
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Row:
 
     name: str
     speed_ratio: float
+    processor_ratio: float | None
     memory_ratio: float | None
     ours: str
     ours_seconds: float
@@ -47,6 +60,15 @@ class Row:
     baseline_seconds: float
     baseline_mb: float | None
     difference: float | None
+    matrix_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one run of one side took, in seconds; the processor's are of all threads, None on another device."""
+
+    wall: float
+    processor: float | None
 
 
 def difference(ours: Tensor, baseline: Tensor) -> float:
@@ -55,30 +77,84 @@ def difference(ours: Tensor, baseline: Tensor) -> float:
 
 
 @torch.inference_mode()
-def compare(case: Case, repeats: int, small: bool) -> Row:
-    """Run a case. Raises ArithmeticError when two results that should be equal are not."""
+def compare(case: Case, repeats: int, small: bool, seconds: float = math.inf) -> Row:
+    """Run a case `repeats` times, or as often as `seconds` allow (but FEWEST_REPEATS).
+
+    Raises ArithmeticError when two results that should be equal are not.
+    """
     works = case.build(small)
     results = [work() for work in works]
     apart = None if case.tolerance is None else difference(*results)
     if apart is not None and not apart <= case.tolerance:
         raise ArithmeticError(f"{case.name}: results differ by {apart:.1e}, more than {case.tolerance:.0e}")
     del results
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for work, taken in zip(works, seconds, strict=True):
-            start = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - start)
-    ours, baseline = map(statistics.median, seconds)
-    ours_mb, baseline_mb = (memory_of(case.name, side, small) if case.memory else None for side in SIDES)
-    ratio = baseline_mb / max(ours_mb, 1.0) if ours_mb is not None and baseline_mb is not None else None
-    return Row(case.name, baseline / ours, ratio, case.ours, ours, ours_mb, case.baseline, baseline, baseline_mb, apart)
+    turns: tuple[list[Turn], list[Turn]] = ([], [])
+    start = time.perf_counter()
+    for index in range(repeats):
+        for side in (0, 1) if index % 2 == 0 else (1, 0):
+            turns[side].append(timed(works[side], case.device))
+        if time.perf_counter() - start > seconds and index + 1 >= FEWEST_REPEATS:
+            break
+    ours, baseline = (statistics.median(turn.wall for turn in side) for side in turns)
+    memory = _memory(case, works, small)
+    memory_ratio = memory[1] / max(memory[0], 1.0) if memory[0] is not None and memory[1] is not None else None
+    return Row(
+        case.name,
+        statistics.median(theirs.wall / mine.wall for mine, theirs in zip(*turns, strict=True)),
+        _processor_ratio(turns),
+        memory_ratio,
+        *(case.ours, ours, memory[0], case.baseline, baseline, memory[1], apart),
+        case.teraflop / ours / matrix_rate(case.device) if case.teraflop and not small else None,
+    )
+
+
+def timed(work: Work, device: str) -> Turn:
+    """One run, up to its last kernel."""
+    on_cpu = device == "cpu"
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    if not on_cpu:
+        torch.cuda.synchronize()
+    return Turn(time.perf_counter() - wall, time.process_time() - processor if on_cpu else None)
+
+
+@cache
+def matrix_rate(device: str, size: int = 8192) -> float:
+    """TFLOP/s that the device reaches in a large product of bf16 matrices."""
+    matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    times = [timed(lambda: matrix @ matrix, device).wall for _ in range(10)]
+    return 2 * size**3 / min(times) / 1e12
+
+
+def _processor_ratio(turns: tuple[list[Turn], list[Turn]]) -> float | None:
+    pairs = [(mine.processor, theirs.processor) for mine, theirs in zip(*turns, strict=True)]
+    known = [theirs / max(mine, 1e-9) for mine, theirs in pairs if mine is not None and theirs is not None]
+    return statistics.median(known) if known else None
+
+
+def _memory(case: Case, works: Sides, small: bool) -> tuple[float | None, float | None]:
+    if not case.memory:
+        return None, None
+    if case.device != "cpu":
+        return device_peak(works[0]), device_peak(works[1])
+    ours, baseline = (memory_of(case.name, side, small) for side in SIDES)
+    return ours, baseline
+
+
+def device_peak(work: Work) -> float:
+    """MB by which one run raises the memory allocated on the GPU."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def memory_of(case: str, side: str, small: bool) -> float | None:
     """MB by which one run of a side raises the peak of a fresh process; None where the system does not tell."""
     command = [sys.executable, "-m", "benchmarks", "--memory-of", case, side, *(["--small"] if small else [])]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    environment = os.environ | MEASURED
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     return json.loads(answer.stdout.splitlines()[-1])  # the code that is measured may print too
 
 
@@ -103,8 +179,10 @@ def status_mb(name: str) -> float:
 
 def table(rows: Sequence[Row]) -> str:
     """All rows as a Markdown table."""
-    head = ["speed ×", "memory ×", "case", "ours", "baseline", "difference"]
-    lines = [[_ratio(row.speed_ratio), _ratio(row.memory_ratio), row.name, *_sides(row)] for row in rows]
+    head = ["speed ×", "processor ×", "memory ×", "case", "ours", "baseline", "difference"]
+    lines = [
+        [*map(_ratio, (row.speed_ratio, row.processor_ratio, row.memory_ratio)), row.name, *_sides(row)] for row in rows
+    ]
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     rule = ["-" * width for width in widths]
     return "\n".join(
@@ -125,8 +203,9 @@ def _sides(row: Row) -> tuple[str, str, str]:
     def cell(label: str, seconds: float, megabytes: float | None) -> str:
         return f"{label}: {seconds * 1000:.1f} ms" + ("" if megabytes is None else f", {megabytes:.0f} MB")
 
+    share = "" if row.matrix_share is None else f", {row.matrix_share:.0%} of the matrix rate"
     return (
-        cell(row.ours, row.ours_seconds, row.ours_mb),
+        cell(row.ours, row.ours_seconds, row.ours_mb) + share,
         cell(row.baseline, row.baseline_seconds, row.baseline_mb),
         "other result" if row.difference is None else f"{row.difference:.0e}",
     )

@@ -87,6 +87,9 @@ class InterpolationConfig:
     fixed_perturbation: int | None  # 1.0 always feeds 0 to the perturbation embedding; None: as given
     text_pooling: str  # pooled text joins the time embedding "before" (1.0) or "after" (1.1) the other embeddings merge
     base: str  # "zero" (official): groups are predicted as they are; "blend": as differences from the linear blend
+    # Of extra_temporal_convs on a shortcut: "each" behind its own resampling, or "up_twice" (1.1's code): the one after
+    # doubling runs once more in the place of the one after halving, which is never used.
+    shortcut_temporal: str = "each"
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ class FusionFramesPipeline:
                 perturbation=chosen.perturbation,
                 callback=_stage(callback, f"interpolation {index + 1}"),
             )
-        frames = self.decode(latents, callback=_stage(callback, "decode")).float().cpu().clamp(-1, 1)
+        report = _stage(callback, "decode")
+        frames = self.decode(latents, callback=report, windows=chosen.decode_windows).float().cpu().clamp(-1, 1)
         fps = self.config.fps * FPS_FACTOR**chosen.passes
         return GenerationResult(frames, keyframes.cpu(), latents.cpu(), fps, chosen)
 
@@ -231,11 +232,13 @@ class FusionFramesPipeline:
             return interpolate(unet, latents, contexts, weight, levels, noise, sampling, drop)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, temporal: bool = True, callback: Callback | None = None) -> Tensor:
+    def decode(
+        self, latents: Tensor, temporal: bool = True, callback: Callback | None = None, windows: str = "blended"
+    ) -> Tensor:
         """Latents (B, 4, T, h, w) to pixels (B, 3, T, H, W), about [−1, 1], on the latents' device.
 
-        In overlapping chunks, so that memory is that of one; `temporal=False` decodes frame by frame. The callback's
-        steps are the chunks.
+        In overlapping chunks, so that memory is that of one, or in the official code's groups (`windows` "official");
+        `temporal=False` decodes frame by frame. The callback's steps are the chunks.
         """
 
         def report(done: int, total: int) -> None:
@@ -246,7 +249,7 @@ class FusionFramesPipeline:
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
-                return decode_chunked(movq, inputs, callback=report, output_device=latents.device)
+                return decode_chunked(movq, inputs, callback=report, output_device=latents.device, windows=windows)
             return decode_images(movq, inputs, latents.device, report)
 
     @torch.no_grad()

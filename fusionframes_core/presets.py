@@ -115,6 +115,7 @@ KANDINSKY_VIDEO_1_1 = replace(
         temporal_attention=True,
         fixed_perturbation=None,
         text_pooling="after",
+        shortcut_temporal="up_twice",
     ),
     interpolation_schedule=replace(_KEYFRAME_SCHEDULE_1_1, spacing="trailing", prediction="v", steps=10),
     movq=replace(KANDINSKY_VIDEO_1_0.movq, decoder="conv3_attn", attention_norm="first_frame"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import ModelConfig, MoVQConfig
+from .models.decode import DECODE_WINDOWS
 from .sampling.sampler import SAMPLERS
 
 MAX_SEED = 2**64 - 1
@@ -50,6 +51,9 @@ class GenerationSettings:
         None, f"amount of motion (1.1 models): {', '.join(MOTION_SCORES)}, or a number from 0 to {MAX_MOTION}"
     )
     noise_augmentation: int | None = _option(None, "noise steps on the first image (1.1 models)")
+    decode_windows: str = _option(
+        "blended", "how the decoder cuts a long video: blended chunks, or the official code's groups (official)"
+    )
 
     def resolve(self, config: ModelConfig) -> GenerationSettings:
         """These settings with the model's defaults filled in. Raises ValueError as `validate` does."""
@@ -88,6 +92,7 @@ class GenerationSettings:
         check_choice("sampler", self.sampler, SAMPLERS)
         if self.size is not None:
             check_size(self.size, size_multiple(config))
+        check_choice("decode_windows", self.decode_windows, DECODE_WINDOWS)
         self._validate_image(config)
 
     def _validate_frames(self, config: ModelConfig) -> None:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
-from benchmarks.harness import Case, Sides, compare, peak_growth, table
+from benchmarks.harness import FEWEST_REPEATS, Case, Sides, compare, peak_growth, table
+from benchmarks.official import VARIABLE, official_cases, work_trees
+from benchmarks.official_stages import STAGES
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -30,6 +32,30 @@ def test_a_wrong_result_is_no_measurement() -> None:
         compare(Case("wrong", "a", "b", build, tolerance=1e-3), repeats=1, small=True)
 
 
+def test_every_official_stage_is_a_case() -> None:
+    found = work_trees()
+    if not found:
+        pytest.skip(f"{VARIABLE} names no official work tree: nothing of the official code to run beside ours")
+    names = {case.name for case in official_cases()}
+    assert {f"official {version} {stage}" for stage in STAGES for version in found} <= names
+
+
+def test_sides_take_turns_until_the_time_is_over() -> None:
+    runs: list[str] = []
+
+    def side(name: str) -> Tensor:
+        runs.append(name)
+        return torch.ones(1)
+
+    def build(small: bool) -> Sides:
+        return lambda: side("ours"), lambda: side("theirs")
+
+    compare(Case("turns", "a", "b", build, tolerance=0.0), repeats=50, small=True, seconds=0.0)
+    turns = [set(runs[index : index + 2]) for index in range(2, len(runs), 2)]  # the first two are for the results
+    assert turns == [{"ours", "theirs"}] * FEWEST_REPEATS
+    assert runs[2:4] == runs[4:6][::-1]
+
+
 def test_peak_memory_counts_what_the_work_allocates() -> None:
     def allocate() -> Tensor:
         return torch.ones(64, 1024, 1024)  # 256 MB
@@ -43,7 +69,7 @@ def test_peak_memory_counts_what_the_work_allocates() -> None:
 def test_table_puts_ratios_first() -> None:
     case = next(case for case in CASES if case.name.startswith("temporal attention"))
     lines = table([compare(replace(case, memory=False), repeats=1, small=True)]).splitlines()
-    assert [cell.strip() for cell in lines[0].split("|")[1:4]] == ["speed ×", "memory ×", "case"]
+    assert [cell.strip() for cell in lines[0].split("|")[1:4]] == ["speed ×", "processor ×", "memory ×"]
     assert case.name in lines[2]
 
 

@@ -34,11 +34,11 @@ def test_a_wheel_holds_every_module(tmp_path: Path) -> None:
         if name.startswith((*INSTALLED, "pyproject.toml", "README.md", "LICENSE")) and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).symlink_to(ROOT / name)
+    tracked = {str(path.relative_to(source)) for path in source.rglob("*.py")}
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
     built = subprocess.run([*command, "-w", str(tmp_path), str(source)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         held = set(wheel.namelist())
-    tracked = {str(path.relative_to(source)) for path in source.rglob("*.py")}
     assert tracked - held == set()
     assert {"fusionframes_core/tiny/config.json", "fusionframes_core/py.typed"} <= held

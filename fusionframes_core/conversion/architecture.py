@@ -65,6 +65,7 @@ def interpolation_config(shapes: Shapes, version: str | None = None, hints: Hint
         fixed_perturbation=None if newer else 0,
         text_pooling="after" if newer else "before",
         base="zero",
+        shortcut_temporal="up_twice" if newer else "each",
     )
 
 

@@ -42,6 +42,17 @@ _INTERPOLATION: Rules = (
     ("^skip_embeddings.", "^group_embedding.skip_frames."),
     ("^skip_merge$", "^group_embedding.skip_frames_merge.weight$"),
 )
+# 1.1's add_new_temporal_params: (official, ours) of a layer that has a convolution and a merge weight.
+_EXTRA: Rules = tuple(
+    (f"{official}.{theirs}", f"{ours}.{mine}")
+    for official, ours in (
+        ("temporal_post_upsample", "temporal_up"),
+        ("temporal_post_downsample", "temporal_down"),
+        ("^temporal_conv_in", "^temporal_in"),
+        ("^temporal_conv_out", "^temporal_out"),
+    )
+    for theirs, mine in (("temporal_projection.", "projection."), ("temporal_merge$", "merge.alpha.weight$"))
+)
 _MOVQ: Rules = (
     (".temporal_projection1.", ".temporal1.projection."),
     (".temporal_projection2.", ".temporal2.projection."),
@@ -65,6 +76,7 @@ RULES: dict[tuple[str, str], Rules] = {
     ),
     ("interpolation", "1.1"): (
         *_INTERPOLATION,
+        *_EXTRA,
         ("temporal_projection_new.temporal_projection.", "temporal.projection."),
         ("temporal_projection_new.temporal_merge$", "temporal.merge.alpha.weight$"),
         ("temporal_attention_block.temporal_merge1$", "temporal_attention_block.merge_attention.alpha.weight$"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .layers import Maker, silu, to_frames, to_tokens
+from .layers import Maker, SiLU, plus, silu, to_frames, to_tokens
 
 if TYPE_CHECKING:
     from .temporal import TemporalKind
@@ -79,6 +79,7 @@ class ResNetBlock(nn.Module):
         self.shortcut_projection = make.conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.shortcut_down_sample = make.half(outputs) if down else nn.Identity()
         self.temporal_down = kind.resampling_layer(outputs, make) if down else Skip()
+        self.last_layer = "temporal_up" if kind.up_twice else "temporal_down"
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
@@ -87,15 +88,13 @@ class ResNetBlock(nn.Module):
             out = block(out, condition)
         x = self.temporal_up(self.shortcut_up_sample(x), condition)
         x = self.shortcut_down_sample(self.shortcut_projection(x))
-        return self.temporal_down(x, condition) + out
+        return plus(self.get_submodule(self.last_layer)(x, condition), out)
 
 
 def feed_forward(channels: int, make: Maker) -> nn.Sequential:
     """Two 1×1 convolutions without bias around a SiLU."""
     hidden = make.config.expansion_ratio * channels
-    return nn.Sequential(
-        make.conv(channels, hidden, 1, bias=False), nn.SiLU(), make.conv(hidden, channels, 1, bias=False)
-    )
+    return nn.Sequential(make.conv(channels, hidden, 1, bias=False), SiLU(), make.conv(hidden, channels, 1, bias=False))
 
 
 class SelfAttentionBlock(nn.Module):
@@ -112,9 +111,9 @@ class SelfAttentionBlock(nn.Module):
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, C, H, W), shape kept."""
         tokens = to_tokens(self.in_norm(x, condition.time))
-        x = x + to_frames(self.attention(tokens, tokens), *x.shape[2:])
+        x = plus(x, to_frames(self.attention(tokens, tokens), *x.shape[2:]))
         x = self.temporal(x, condition)
-        return x + self.feed_forward(self.out_norm(x, condition.time))
+        return plus(x, self.feed_forward(self.out_norm(x, condition.time)))
 
 
 class CrossAttentionBlock(nn.Module):
@@ -132,8 +131,8 @@ class CrossAttentionBlock(nn.Module):
         tokens = to_tokens(self.in_norm(x, condition.time))
         per_video = tokens.reshape(condition.batch, -1, tokens.shape[-1])
         out = self.attention(per_video, condition.context, condition.mask)
-        x = x + to_frames(out.reshape(tokens.shape), *x.shape[2:])
-        return x + self.feed_forward(self.out_norm(x, condition.time))
+        x = plus(x, to_frames(out.reshape(tokens.shape), *x.shape[2:]))
+        return plus(x, self.feed_forward(self.out_norm(x, condition.time)))
 
 
 class AttentionPooling(nn.Module):

@@ -30,6 +30,24 @@ def chunk_windows(num_frames: int, chunk: int, overlap: int) -> list[tuple[int, 
     return [(start, start + length) for start in starts]
 
 
+def official_windows(num_frames: int) -> list[tuple[int, int]]:
+    """[start, stop) of the groups that the official code decodes: T // 4 of one length (the last may be shorter),
+    side by side, so that seams may show; fewer than 4 frames, which the official code refuses, are one group."""
+    length = math.ceil(num_frames / max(num_frames // 4, 1))
+    return [(start, min(start + length, num_frames)) for start in range(0, num_frames, length)]
+
+
+DECODE_WINDOWS = ("blended", "official")
+"""Into what a video is cut when it is decoded: overlapping chunks that fade into each other, or the official groups."""
+
+
+def decode_windows(name: str, num_frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
+    """[start, stop) of the windows of that name. Raises ValueError for a name that is not in DECODE_WINDOWS."""
+    if name not in DECODE_WINDOWS:
+        raise ValueError(f"decode_windows must be one of {', '.join(DECODE_WINDOWS)}; got {name!r}")
+    return official_windows(num_frames) if name == "official" else chunk_windows(num_frames, chunk, overlap)
+
+
 def fade_in(num_frames: int, device: torch.device | None = None) -> Tensor:
     """Weights (num_frames,) of the incoming chunk over an overlap, strictly between 0 and 1; the outgoing chunk's
     are one minus these."""
@@ -45,21 +63,23 @@ def decode_chunked(
     callback: Callable[[int, int], None] | None = None,
     output_device: torch.device | str | None = None,
     output: Tensor | None = None,
+    windows: str = "blended",
 ) -> Tensor:
     """latents (B, C, T, h, w) -> pixels (B, 3, T, H, W) on `output_device` (default: the latents'), or into `output`.
 
     At most `chunk` frames are decoded at once; neighbouring chunks share `overlap` frames and fade linearly into each
     other, so that no seam shows. Where frames are independent an overlap is not needed and not taken. `callback(done,
-    total)` follows every chunk; what it raises ends the decoding.
+    total)` follows every chunk; what it raises ends the decoding. `windows` "official" takes the official groups, which
+    do not overlap.
     """
     total = latents.shape[2]
-    windows = chunk_windows(total, chunk, overlap)
-    if movq.frames_are_independent:
-        windows = chunk_windows(total, chunk, overlap=0)
+    spans = decode_windows(windows, total, chunk, overlap)
+    if windows == "blended" and movq.frames_are_independent:
+        spans = chunk_windows(total, chunk, overlap=0)
     batch, height, width = latents.shape[0], latents.shape[-2] * movq.factor, latents.shape[-1] * movq.factor
     video = latents.new_empty((batch, 3, total, height, width), device=output_device) if output is None else output
     written = 0
-    for index, (start, stop) in enumerate(windows):
+    for index, (start, stop) in enumerate(spans):
         pixels = movq.decode(latents[:, :, start:stop]).to(video)
         shared = written - start
         weight = fade_in(shared, video.device).to(video.dtype).view(-1, 1, 1)
@@ -67,5 +87,5 @@ def decode_chunked(
         video[:, :, written:stop] = pixels[:, :, shared:]
         written = stop
         if callback is not None:
-            callback(index + 1, len(windows))
+            callback(index + 1, len(spans))
     return video

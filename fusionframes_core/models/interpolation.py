@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..config import InterpolationConfig, UNetConfig
 from .blocks import TrunkCondition
 from .keyframe import copy_weights, initialise_temporal
-from .layers import Maker, TorchOperations
+from .layers import Maker, TorchOperations, add_scaled, blend
 from .temporal import Temporal, TemporalAttentionBlock, TemporalKind, nothing, over_time
 from .unet import Trunk, UNet, named
 
@@ -35,15 +35,7 @@ class InterpolationCondition:
     temporal: Tensor  # (B,) bool; False switches a video's temporal layers off (m = 0 in eq. 5)
 
 
-def _residual(spatial: Tensor, temporal: Tensor, alpha: Tensor) -> Tensor:
-    return torch.addcmul(spatial, alpha, temporal)
-
-
-def _convex(spatial: Tensor, temporal: Tensor, alpha: Tensor) -> Tensor:
-    return torch.lerp(spatial, temporal, alpha)
-
-
-MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"residual": _residual, "convex": _convex}
+MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"residual": add_scaled, "convex": blend}
 """`residual`: spatial + α·temporal (eq. 3); `convex`: (1 − α)·spatial + α·temporal (the official code)."""
 
 
@@ -56,7 +48,7 @@ class Merge(nn.Module):
         self.merge = named(MERGES, "temporal_merge", how)
 
     def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition) -> Tensor:
-        """x and out (B·T, C, H, W)."""
+        """x and out (B·T, C, H, W); `out` may be written over."""
         shape = (condition.batch, -1)
         weight = self.alpha(x)
         if condition.merge_mask is not None:
@@ -103,6 +95,7 @@ def _kind(config: InterpolationConfig) -> TemporalKind:
         attention_block=attention if config.temporal_attention else nothing,
         convolution_layer=convolution,
         resampling_layer=convolution if config.extra_temporal_convs else nothing,
+        up_twice=named(SHORTCUT_TEMPORAL, "shortcut_temporal", config.shortcut_temporal),
         mirrored=False,
         framed=False,
     )
@@ -150,6 +143,7 @@ GROUP_BASES: dict[str, Callable[[Tensor], Tensor]] = {"zero": zero_base, "blend"
 """What the diffused groups are differences from: nothing (the paper, the official code) or the linear blend, which a
 small model then never has to learn."""
 
+SHORTCUT_TEMPORAL = {"each": False, "up_twice": True}
 TEXT_POOLING = {"before": True, "after": False}
 
 

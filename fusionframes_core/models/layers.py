@@ -156,7 +156,7 @@ class ConditionalGroupNorm(nn.Module):
         rows = embedding.shape[0]
         scale, shift = self.modulation(embedding)[:, None, :, None, None].chunk(2, dim=2)
         normed = F.group_norm(x, self.groups)
-        return torch.addcmul(shift, normed.unflatten(0, (rows, -1)), scale + 1).flatten(0, 1)
+        return modulate(normed.unflatten(0, (rows, -1)), scale + 1, shift).flatten(0, 1)
 
 
 PLACE_OCTAVES = 3
@@ -218,9 +218,46 @@ class Attention(nn.Module):
         return self.output_layer(out.transpose(1, 2).flatten(2))
 
 
+# Fresh memory is what costs most beside the convolutions: where no gradient needs an operand, its place is taken.
 def silu(x: Tensor) -> Tensor:
     """SiLU; in place when no gradient needs its input."""
     return F.silu(x, inplace=not x.requires_grad)
+
+
+def plus(x: Tensor, fresh: Tensor) -> Tensor:
+    """x + fresh; in the place of `fresh`, which nobody else may hold, when no gradient needs it and both lie alike."""
+    return torch.add(x, fresh, out=_place_like(x, fresh))
+
+
+def modulate(fresh: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """fresh · scale + shift, in the place of `fresh` likewise."""
+    return torch.addcmul(shift, fresh, scale, out=_place(fresh, scale, shift))
+
+
+def blend(x: Tensor, fresh: Tensor, weight: Tensor) -> Tensor:
+    """(1 − weight) · x + weight · fresh, in the place of `fresh` likewise."""
+    return torch.lerp(x, fresh, weight, out=_place_like(x, fresh, weight))
+
+
+def add_scaled(x: Tensor, fresh: Tensor, weight: Tensor) -> Tensor:
+    """x + weight · fresh, in the place of `fresh` likewise."""
+    return torch.addcmul(x, weight, fresh, out=_place_like(x, fresh, weight))
+
+
+def _place(fresh: Tensor, *others: Tensor) -> Tensor | None:
+    return None if any(operand.requires_grad for operand in (fresh, *others)) else fresh
+
+
+def _place_like(x: Tensor, fresh: Tensor, *others: Tensor) -> Tensor | None:
+    """The result has x's memory layout, in place or not: the convolutions behind it are chosen by that."""
+    return _place(fresh, x, *others) if fresh.stride() == x.stride() else None
+
+
+class SiLU(nn.Module):
+    """`silu` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return silu(x)
 
 
 def to_tokens(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MoVQConfig
-from .layers import TorchOperations
+from .layers import TorchOperations, silu
 from .movq_blocks import (
     ATTENTION_NORMS,
     AttentionBlock,
@@ -25,6 +25,7 @@ from .movq_blocks import (
     Skip,
     SpatialNorm,
     Upsample,
+    by_frames,
     fold_frames,
     unfold_frames,
 )
@@ -131,7 +132,7 @@ class Encoder(nn.Module):
         for level in self.down:
             x = level(x, context)
         x = self.mid(x, context)
-        return self.conv_out(F.silu(self.norm_out(x, context)))
+        return self.conv_out(silu(self.norm_out(x, context)))
 
 
 class Decoder(nn.Module):
@@ -157,7 +158,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x), context)
         for level in reversed(self.up):
             x = level(x, context)
-        x = self.conv_out(F.silu(self.norm_out(x, context)))
+        x = by_frames(lambda frames, seen: self.conv_out(silu(self.norm_out(frames, seen))), x, context)
         return F.pixel_shuffle(x, self.patch_size)
 
 

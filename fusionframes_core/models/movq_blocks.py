@@ -6,12 +6,17 @@ Inside the autoencoder time is folded into the batch: every tensor is (B·T, C, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .layers import modulate
+
+PORTION = 2**20  # numbers of an activation that by_frames takes at once
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,27 @@ def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
     return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
 
+def by_frames(
+    work: Callable[[Tensor, FrameContext], Tensor], x: Tensor, context: FrameContext, portion: int = PORTION
+) -> Tensor:
+    """work(x, context), which sees single frames, for x (B·T, C, H, W): a few frames at a time.
+
+    What lies between a norm and its convolution then never exists for the whole video, unless gradients need it.
+    """
+    size = max(portion // x[0].numel(), 1)
+    if len(x) <= size or torch.is_grad_enabled():
+        return work(x, context)
+    whole = None
+    for start in range(0, len(x), size):
+        seen = replace(context, latents=context.latents[start : start + size])
+        part = work(x[start : start + size], seen)
+        if whole is None:
+            whole = part.new_empty((len(x), *part.shape[1:]))
+        whole[start : start + size] = part
+    assert whole is not None
+    return whole
+
+
 class FrameNorm(nn.Module):
     """Group norm of each frame; the encoder's."""
 
@@ -104,16 +130,16 @@ class SpatialNorm(FrameNorm):
         self.conv_b = spec.conv2d(spec.latent_channels, channels, 1)
 
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        return self.modulate(x, context.latents)
+        return self.modulated(x, context.latents)
 
-    def modulate(self, x: Tensor, latents: Tensor) -> Tensor:
+    def modulated(self, x: Tensor, latents: Tensor) -> Tensor:
         """x (N, C, H, W), latents (N, c, h, w) -> (N, C, H, W), where H / h = W / w is a whole number."""
         factor = x.shape[-1] // latents.shape[-1]
         # Columns are repeated, rows broadcast: several times faster than resizing both on a CPU, and a smaller peak.
         scale, shift = (
             layer(latents).repeat_interleave(factor, -1).unsqueeze(3) for layer in (self.conv_y, self.conv_b)
         )
-        return torch.addcmul(shift, self.norm_layer(x).unflatten(2, (-1, factor)), scale).flatten(2, 3)
+        return modulate(self.norm_layer(x).unflatten(2, (-1, factor)), scale, shift).flatten(2, 3)
 
 
 class FirstFrameNorm(SpatialNorm):
@@ -121,9 +147,9 @@ class FirstFrameNorm(SpatialNorm):
 
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
         if not context.temporal:
-            return self.modulate(x, context.latents)
+            return self.modulated(x, context.latents)
         latents = context.latents.unflatten(0, (-1, context.num_frames))
-        return self.modulate(x, latents[:, :1].expand_as(latents).flatten(0, 1))
+        return self.modulated(x, latents[:, :1].expand_as(latents).flatten(0, 1))
 
 
 class UnmodulatedNorm(SpatialNorm):
@@ -162,7 +188,7 @@ class AttentionBlock(nn.Module):
         h = self.norm(x, context)
         query, key, value = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
         h = F.scaled_dot_product_attention(query, key, value)
-        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
+        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))  # in x's memory layout
 
 
 class Downsample(nn.Module):
@@ -184,4 +210,9 @@ class Upsample(nn.Module):
         self.conv = spec.conv2d(channels, channels, 3)
 
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        return self.conv(x.repeat_interleave(2, -1).repeat_interleave(2, -2))
+        return by_frames(lambda frames, _: self.conv(doubled(frames)), x, context)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2H, 2W), nearest neighbour; one copy."""
+    return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).flatten(4, 5).flatten(2, 3)

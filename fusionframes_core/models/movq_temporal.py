@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import add_scaled, blend, plus, silu
 from .movq_blocks import (
     BlockSpec,
     FirstFrameNorm,
@@ -21,6 +22,7 @@ from .movq_blocks import (
     Skip,
     SpatialNorm,
     TemporalParts,
+    by_frames,
     fold_frames,
     unfold_frames,
 )
@@ -36,10 +38,7 @@ DECODERS: dict[str, TemporalParts] = {
 }
 
 # MoVQConfig.temporal_merge -> (spatial, temporal, α) -> merged
-MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "convex": lambda spatial, temporal, alpha: spatial + alpha * (temporal - spatial),
-    "residual": lambda spatial, temporal, alpha: spatial + alpha * temporal,
-}
+MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"convex": blend, "residual": add_scaled}
 
 
 class TemporalLayer(nn.Module):
@@ -116,10 +115,10 @@ class TemporalResnetBlock(TemporalLayer):
         self.conv2 = spec.conv3d(channels, channels, (3, 1, 1))
 
     def over_time(self, x: Tensor, context: FrameContext) -> Tensor:
-        h = F.silu(self.norm1(x, context))
+        h = silu(self.norm1(x, context))
         h = fold_frames(self.conv1(unfold_frames(h, context.num_frames)))
-        h = F.silu(self.norm2(h, context))
-        return x + fold_frames(self.conv2(unfold_frames(h, context.num_frames)))
+        h = silu(self.norm2(h, context))
+        return plus(x, fold_frames(self.conv2(unfold_frames(h, context.num_frames))))
 
     def initialise(self, generator: torch.Generator | None) -> None:
         """The last layer starts at zero."""
@@ -145,15 +144,16 @@ class ResnetBlock(nn.Module):
     def make_conv(in_channels: int, out_channels: int, spec: BlockSpec) -> nn.Module:
         return spec.conv2d(in_channels, out_channels, 3)
 
-    def convolve(self, conv: nn.Module, x: Tensor, context: FrameContext) -> Tensor:
-        return conv(x)
+    def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, context: FrameContext) -> Tensor:
+        """conv(silu(norm(x)))"""
+        return by_frames(lambda frames, seen: conv(silu(norm(frames, seen))), x, context)
 
     def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        h = self.convolve(self.conv1, F.silu(self.norm1(x, context)), context)
+        h = self.convolve(self.conv1, self.norm1, x, context)
         h = self.temporal1(h, context)
-        h = self.convolve(self.conv2, F.silu(self.norm2(h, context)), context)
+        h = self.convolve(self.conv2, self.norm2, h, context)
         h = self.temporal2(h, context)
-        return self.nin_shortcut(x) + h
+        return plus(self.nin_shortcut(x), h)
 
 
 class InflatedResnetBlock(ResnetBlock):
@@ -166,8 +166,9 @@ class InflatedResnetBlock(ResnetBlock):
     def make_conv(in_channels: int, out_channels: int, spec: BlockSpec) -> nn.Module:
         return spec.conv3d(in_channels, out_channels, (3, 3, 3))
 
-    def convolve(self, conv: nn.Module, x: Tensor, context: FrameContext) -> Tensor:
-        return fold_frames(conv(unfold_frames(x, context.num_frames if context.temporal else 1)))
+    def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, context: FrameContext) -> Tensor:
+        h = silu(norm(x, context))
+        return fold_frames(conv(unfold_frames(h, context.num_frames if context.temporal else 1)))
 
     def initialise(self, generator: torch.Generator | None) -> None:
         """Zero every slice of the kernels but the central one."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import Skip, TrunkCondition, feed_forward
-from .layers import ConditionalGroupNorm, Maker, silu, to_frames, to_tokens
+from .layers import ConditionalGroupNorm, Maker, plus, silu, to_frames, to_tokens
 
 
 class Temporal(nn.Module):
@@ -77,7 +77,7 @@ class TemporalConv1dBlock(Temporal):
         out = x
         for norm, projection in zip(self.norms, self.projections, strict=True):
             out = over_time(projection, silu(norm(out, condition.temporal)), condition.batch)
-        return x + out
+        return plus(x, out)
 
     def last_layers(self) -> list[nn.Module]:
         return [self.projections[-1]]
@@ -105,7 +105,7 @@ class TemporalConv3dBlock(Temporal):
         out = to_frames(self.linear_down(to_tokens(normed(0, x))), *x.shape[2:])
         for index, projection in enumerate(self.projections):
             out = over_time(projection, normed(index + 1, out), condition.batch)
-        return x + to_frames(self.linear_up(to_tokens(normed(3, out))), *x.shape[2:])
+        return plus(x, to_frames(self.linear_up(to_tokens(normed(3, out))), *x.shape[2:]))
 
     def last_layers(self) -> list[nn.Module]:
         return [self.linear_up]
@@ -119,7 +119,7 @@ class TemporalConvLayer(Temporal):
         self.projection = make.conv3d(channels, channels, (3, 1, 1))
 
     def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return x + over_time(self.projection, x, condition.batch)
+        return plus(x, over_time(self.projection, x, condition.batch))
 
     def last_layers(self) -> list[nn.Module]:
         return [self.projection]
@@ -142,7 +142,7 @@ class TemporalAttentionLayer(Temporal):
         return from_windows(self.attention(windows, windows, mask), video, self.window)
 
     def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return x + self.attend(x, condition)
+        return plus(x, self.attend(x, condition))
 
     def last_layers(self) -> list[nn.Module]:
         return [self.attention.output_layer]
@@ -157,8 +157,8 @@ class TemporalAttentionBlock(TemporalAttentionLayer):
         self.feed_forward = feed_forward(channels, make)
 
     def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        x = x + self.attend(x, condition)
-        return x + self.feed_forward(self.out_norm(x, condition.temporal))
+        x = plus(x, self.attend(x, condition))
+        return plus(x, self.feed_forward(self.out_norm(x, condition.temporal)))
 
     def last_layers(self) -> list[nn.Module]:
         return [self.attention.output_layer, self.feed_forward[-1]]
@@ -187,7 +187,7 @@ def from_windows(tokens: Tensor, video: Tensor, window: int) -> Tensor:
     batch, frames, height, width = video.shape[:4]
     if window == 1:
         grid = tokens.unflatten(0, (batch, height, width))
-        return grid.permute(0, 3, 4, 1, 2).flatten(0, 1)
+        return grid.permute(0, 3, 1, 2, 4).flatten(0, 1).permute(0, 3, 1, 2)  # channels-last
     rows, columns = -(-height // window), -(-width // window)
     grid = tokens.unflatten(0, (batch, rows, columns)).unflatten(3, (frames, window, window))
     whole = grid.permute(0, 3, 6, 1, 4, 2, 5).flatten(5, 6).flatten(3, 4)
@@ -210,6 +210,7 @@ class TemporalKind:
     convolution_layer: Part = nothing  # after each convolution of the residual blocks
     resampling_layer: Part = nothing  # after the other convolutions: the input's, those that change the resolution
     attention_layer: Part = nothing  # inside each self-attention block
+    up_twice: bool = False  # on shortcuts, the layer after doubling stands in for the one after halving (1.1's code)
     mirrored: bool = True  # up levels run the temporal attention block before the spatial one
     framed: bool = True  # needs the positions of the frames
 

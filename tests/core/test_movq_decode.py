@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusionframes_core.models.decode import chunk_windows, decode_chunked, fade_in
+from fusionframes_core.models.decode import chunk_windows, decode_chunked, fade_in, official_windows
 from fusionframes_core.models.movq import MoVQ
 from tests.core.movq_cases import random_latents, random_movq
 
@@ -134,3 +134,26 @@ def count_frames(movq: MoVQ) -> list[int]:
     lengths: list[int] = []
     movq.decoder.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[1].num_frames))
     return lengths
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 7, 12, 15, 45, 57, 61, 241])
+def test_official_windows_are_torchs_chunks(frames: int) -> None:
+    """The official code decodes `video.chunk(video.shape[0] // 4)`."""
+    lengths = [len(part) for part in torch.arange(frames).chunk(max(frames // 4, 1))]
+    windows = official_windows(frames)
+    assert [stop - start for start, stop in windows] == lengths
+    assert [start for start, _ in windows] == [sum(lengths[:index]) for index in range(len(lengths))]
+
+
+def test_official_windows_are_decoded_one_by_one() -> None:
+    """By name; the default blends, and another name is refused in a sentence."""
+    movq, latents = random_movq(decoder="conv3_attn"), random_latents(frames=7)
+    with torch.no_grad():
+        groups = torch.cat([movq.decode(part) for part in latents.split(7, dim=2)], dim=2)
+        assert torch.equal(decode_chunked(movq, latents, windows="official"), groups)
+        parts = torch.cat([movq.decode(part) for part in latents.repeat(1, 1, 2, 1, 1).split(5, dim=2)], dim=2)
+        longer = decode_chunked(movq, latents.repeat(1, 1, 2, 1, 1), windows="official")
+        assert torch.equal(longer, parts)
+        assert not torch.equal(decode_chunked(movq, latents.repeat(1, 1, 2, 1, 1), chunk=8), parts)
+    with pytest.raises(ValueError, match="decode_windows must be one of blended, official; got 'wide'"):
+        decode_chunked(movq, latents, windows="wide")

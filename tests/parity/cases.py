@@ -18,7 +18,8 @@ from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.models.unet import UNet
 
 FOLDER = Path(os.environ.get("FUSIONFRAMES_GOLDEN") or Path(__file__).parent / "golden")
-FILES = sorted(FOLDER.glob("*.safetensors"))
+MORE = Path(__file__).parent / "more"  # made by make_case.py from the official code
+FILES = [*sorted(FOLDER.glob("*.safetensors")), *sorted(MORE.glob("*.safetensors"))]
 MANIFESTS = sorted(FOLDER.glob("manifest_*.json"))
 
 
