@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fusionframes_core.models.layers import (
     PLACE_FEATURES,
@@ -14,7 +15,10 @@ from fusionframes_core.models.layers import (
     Conv3d,
     Maker,
     TorchOperations,
+    add_scaled,
+    blend,
     place_features,
+    plus,
     silu,
     sinusoidal,
     to_frames,
@@ -128,3 +132,21 @@ def test_place_features_depend_on_the_place_alone() -> None:
     middle_of_thirds = large.unflatten(0, (12, 12))[1::3, 1::3].flatten(0, 1)  # 12 = 3·4: the same coordinates
     torch.testing.assert_close(middle_of_thirds, small)
     assert torch.cdist(large, large).add(torch.eye(144)).min() > 0.1  # no two places look alike
+
+
+@pytest.mark.parametrize(
+    "combine", [plus, *(lambda x, y, how=how: how(x, y, torch.tensor(0.3)) for how in (blend, add_scaled))]
+)
+def test_results_take_the_place_of_fresh_operands_only_without_gradients(
+    combine: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    x, fresh = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    watched = fresh.clone().requires_grad_(True)
+    expected = combine(x, watched)
+    assert torch.equal(watched.detach(), fresh)
+    elsewhere = fresh.to(memory_format=torch.channels_last)
+    assert combine(x, elsewhere).stride() == x.stride()
+    assert torch.equal(elsewhere, fresh)
+    result = combine(x, fresh)
+    assert result.data_ptr() == fresh.data_ptr()
+    torch.testing.assert_close(result, expected.detach())
