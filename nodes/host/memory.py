@@ -6,8 +6,8 @@ import logging
 import math
 from typing import Any
 
-import comfy.model_management as management  # get_free_memory, loaded_models: checked on 0.18.1 and 0.27.0
-from comfy_execution.utils import get_executing_context  # checked on 0.18.1 and 0.27.0
+import comfy.model_management as management
+from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 GIGABYTE = 1e9
