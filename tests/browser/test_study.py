@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.test_workflow import chromium  # noqa: F401 -- the fixture
 from tests.training.clips import moving, write
 from training.study.page import build
 from training.study.server import serve
@@ -19,7 +18,7 @@ SCRIPT = Path(__file__).with_name("study.mjs")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_votes_reach_the_file(chromium: str, tmp_path: Path) -> None:  # noqa: F811
+def test_votes_reach_the_file(chromium: str, tmp_path: Path) -> None:
     for index, model in enumerate(("ours", "theirs")):
         for number in range(3):
             write(tmp_path / model / f"{number}.mp4", moving(24, (64, 64), 10 * index + number))

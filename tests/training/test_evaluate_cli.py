@@ -18,7 +18,8 @@ from training.evaluate_models import load_movq
 from training.prompts_file import make_prompts, read_prompts
 from training.tokenizer import build_tokenizer
 
-SMALL = {"model_channels": 16, "init_channels": 16, "time_embed_dim": 32, "context_dim": 16, "groups": 8, "head_dim": 8}
+# Groups of two channels at the lowest resolution would make the sign of rounding errors visible.
+SMALL = {"model_channels": 16, "init_channels": 16, "time_embed_dim": 32, "context_dim": 16, "groups": 1, "head_dim": 8}
 SHAPES = ["shapes", "--limit", "3", "--batch", "2", "--steps", "1"]
 
 
