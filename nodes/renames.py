@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from comfy_api.latest import ComfyAPI, io
 
 from .patch import CloseLoop, ExtendVideo
@@ -16,7 +18,9 @@ RENAMED: dict[str, type[io.ComfyNode]] = {
 
 
 async def register_renames() -> None:
-    """Tell ComfyUI; inputs and outputs of these nodes kept their names and places."""
+    """Tell ComfyUI's server, where there is one; inputs and outputs of these nodes kept their names and places."""
+    if "server" not in sys.modules:
+        return
     api = ComfyAPI()
     for old, node in RENAMED.items():
         schema = node.define_schema()

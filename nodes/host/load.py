@@ -52,7 +52,7 @@ MODELS: dict[str, type[Any]] = {"keyframe": KeyframeModel, "interpolation": Inte
 WRAPPERS = {WrappersMP.PREDICT_NOISE: limit_prediction, WrappersMP.OUTER_SAMPLE: before_sampling}
 
 
-def load_parts(name: str, precision: str, temporal: str) -> tuple[Any, Any, Any, Any, Any]:
+def load_parts(name: str, precision: str, temporal: str = AUTO) -> tuple[Any, Any, Any, Any, Any]:
     """(keyframe MODEL, interpolation MODEL, CLIP, VAE, VAE of the first image) of a model.
 
     Raises ValueError when it cannot be loaded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from typing import Any
 
 import comfy.model_management as management
@@ -62,10 +63,9 @@ def _gigabytes(size: float) -> str:
 
 def tell(sentence: str) -> None:
     """Warn in the log and on the node that is running."""
-    from server import PromptServer  # send_progress_text: checked on 0.18.1 and 0.27.0; loaded by then
-
     logging.warning("FusionFrames: %s", sentence)
     context = get_executing_context()
-    server = getattr(PromptServer, "instance", None)
+    running = sys.modules.get("server")  # PromptServer.send_progress_text: checked on 0.18.1 and 0.27.0
+    server = getattr(getattr(running, "PromptServer", None), "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(sentence, context.node_id)

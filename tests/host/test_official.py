@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +44,13 @@ class Loaded(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def wholes(server: Server) -> dict[str, Path]:
+def wholes(server: Server) -> Iterator[dict[str, Path]]:
     """Both versions in ComfyUI's folders; for each a folder that core loads."""
-    return {version: install(version, server.base / "models") for version in FOLDERS}
+    models = server.base / "models"
+    yield {version: install(version, models) for version in FOLDERS}
+    for name in (*FOLDERS.values(), "flan-ul2"):
+        for place in models.glob(f"*/{name}"):
+            shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")

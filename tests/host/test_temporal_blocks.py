@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ LORA = ("in_resnet.resnet_blocks.0.projection.weight", "temporal_attention_block
 
 
 @pytest.fixture(scope="module")
-def variants(server: Server, root: Path) -> str:
+def variants(server: Server, root: Path) -> Iterator[str]:
     """The tiny model with fresh temporal parts of another kind beside its own, and a LoRA of both its halves."""
     tiny = root / "fusionframes_core" / "tiny"
     folder = Path(shutil.copytree(tiny, server.base / "models" / "diffusion_models" / "variants"))
@@ -41,7 +42,8 @@ def variants(server: Server, root: Path) -> str:
     assert not all("temporal" in key for key in lora)
     (server.base / "models" / "loras").mkdir(exist_ok=True)
     save_file(lora, server.base / "models" / "loras" / "variants.safetensors")
-    return folder.name
+    yield folder.name
+    shutil.rmtree(folder)
 
 
 def sampled(graph: Graph, model: Any, text: Any, **choice: str) -> Any:
