@@ -78,7 +78,7 @@ def works(name: str) -> dict[str, tuple[Work, Work]]:
     host = importlib.import_module(name + ".nodes.host")
     nodes = {node.__name__: node for node in importlib.import_module(name + ".nodes").NODES}
     core = importlib.import_module(name + ".fusionframes_core.pipeline").FusionFramesPipeline.from_pretrained("tiny")
-    keyframe, interpolation, clip, vae = host.load_parts("tiny", "fp32")
+    keyframe, interpolation, clip, vae, _ = host.load_parts("tiny", "fp32")
     how = {"seed": SEED, "sampler": "record", "scheduler": "record"}
     text, seen = host.encode(clip, PROMPT), core.encode_text([PROMPT])
     size = {"width": 64, "height": 64, "num_frames": 16}
