@@ -29,6 +29,6 @@ await visit(url, executablePath, async (page, report) => {
   for (const type of report.nodes) {
     const clip = await page.evaluate(show, [type, PLACE])
     await page.waitForTimeout(400)
-    await page.screenshot({ path: path.join(out, `${type}.jpg`), type: 'jpeg', quality: 80, clip })
+    await page.screenshot({ path: path.join(out, `${type}.jpg`), type: 'jpeg', quality: 70, clip })
   }
 })
