@@ -1,5 +1,5 @@
 # `make demo` and `make test` need nothing but Python 3.10+ (3.11 is what the tests run with) and pip.
-#   make demo PROMPT="a small blue star, spinning" SEED=3
+#   make demo PROMPT="a small blue star moving up" SEED=3
 #   make test COMFYUI_PATH=... COMFYUI_PYTHON=...     (adds the tests inside a real ComfyUI)
 
 PYTHON ?= python3
