@@ -40,20 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
         problem = "--repeats must be at least 1" if options.repeats < 1 else f"--only {options.only!r} names no case"
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    rows = []
-    try:
-        for index, case in enumerate(chosen):
-            print(f"{index + 1}/{len(chosen)} {case.name}", file=sys.stderr, flush=True)
+    rows, wrong = [], []
+    for index, case in enumerate(chosen):
+        print(f"{index + 1}/{len(chosen)} {case.name}", file=sys.stderr, flush=True)
+        try:
             rows.append(compare(case, options.repeats, options.small, options.seconds))
-    except ArithmeticError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        except ArithmeticError as error:
+            wrong.append(f"error: {error}")
     print(as_json(rows) if options.json else table(rows))
     if not options.json:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
         print(f"\nratios are baseline / ours; torch {torch.__version__}, {torch.get_num_threads()} threads, {device}")
         print("float32 on the CPU where the case does not say otherwise" + ("" if work_trees() else f"; {HINT}"))
-    return 0
+    print("\n".join(wrong), file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _peak(case: Case, side: int, small: bool) -> float | None:
