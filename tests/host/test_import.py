@@ -57,8 +57,8 @@ def test_import_is_quick_and_light(comfyui: Any, root: Path) -> None:
 
 
 def test_server_loads_the_pack(server: Server) -> None:
-    """ComfyUI's own table of import times has the pack, without IMPORT FAILED. Its clock runs on a busy machine too."""
-    print(f"import by the server's table: {server.import_seconds():.1f} s")
+    """ComfyUI's own table of import times has the pack, without IMPORT FAILED."""
+    assert server.import_seconds() <= 0.3
 
 
 def inputs_of(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
