@@ -56,6 +56,8 @@ class FusionFramesPipeline:
     are `callback(step, total, x0)` with the whole video's predicted latents x0; see `sampling.sampler.denoise`.
     """
 
+    interpolator = staticmethod(interpolate)  # a subclass for another architecture has its own
+
     def __init__(self, models: ModelParts | Residency) -> None:
         self.residency = models if isinstance(models, Residency) else Residency.of_parts(models)
         self.config: ModelConfig = self.residency.config
@@ -229,7 +231,7 @@ class FusionFramesPipeline:
         levels, weight = (skip_frames, chosen.perturbation), _known(chosen.interpolation_guidance)
         drop = config.drop_temporal
         with self.residency.stage("interpolation") as unet:
-            return interpolate(unet, latents, contexts, weight, levels, noise, sampling, drop)
+            return self.interpolator(unet, latents, contexts, weight, levels, noise, sampling, drop)
 
     @torch.no_grad()
     def decode(

@@ -23,6 +23,7 @@ from fusionframes_core.models.keyframe import temporal_parameters
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 
+from ..architectures import architecture_named
 from ..evaluate_common import BadInput
 from ..latents import prepare
 from .runs import Budget
@@ -71,14 +72,23 @@ def base_of(budget: Budget) -> Base:
     return base
 
 
-def pipeline_with(config: ModelConfig, files: dict[str, Path], model: str) -> FusionFramesPipeline:
-    """The pipeline of `model` with the parts named in `files` built anew from `config` and loaded from there."""
+def pipeline_with(
+    config: ModelConfig, files: dict[str, Path], model: str, architecture: str = "groups"
+) -> FusionFramesPipeline:
+    """The pipeline of `model` with the parts named in `files` built anew from `config` and loaded from there.
+
+    `architecture` is that of the interpolation.
+    """
+    kind = architecture_named(architecture)
+    builders = dict.fromkeys(MODEL_FILES, build) | {"interpolation": kind.build}
     old = pipeline_of(model).parts
     made: dict[str, Any] = {name: getattr(old, name) for name in MODEL_FILES}
     for name, path in files.items():
-        made[name] = build(getattr(config, name)).eval().requires_grad_(False)
+        made[name] = builders[name](getattr(config, name)).eval().requires_grad_(False)
         load_weights(made[name], path)
-    return FusionFramesPipeline(ModelParts(config=config, **made))
+    pipeline = FusionFramesPipeline(ModelParts(config=config, **made))
+    pipeline.interpolator = kind.sample  # type: ignore[method-assign]
+    return pipeline
 
 
 def train_beside(stage: Callable[..., None], config: ModelConfig, result: Path, options: dict[str, Any]) -> Path:
