@@ -245,6 +245,8 @@ def add_scaled(x: Tensor, fresh: Tensor, weight: Tensor) -> Tensor:
 
 
 def _place(fresh: Tensor, *others: Tensor) -> Tensor | None:
+    if torch.compiler.is_compiling():  # the compiler places results itself; out= would break its graph
+        return None
     return None if any(operand.requires_grad for operand in (fresh, *others)) else fresh
 
 

@@ -91,6 +91,8 @@ def _log_snr(alpha: float, sigma: float) -> float:
 
 
 SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m}
+MULTISTEP = frozenset({"dpmpp_2m"})
+"""Those that read the step before, its x0 and levels."""
 
 
 @torch.no_grad()

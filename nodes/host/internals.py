@@ -62,6 +62,7 @@ INTERNALS = (
     Touch("comfy.model_sampling.EPS", BOTH),
     Touch("comfy.model_sampling.V_PREDICTION", BOTH),
     Touch("comfy.model_sampling.V_PREDICTION.calculate_denoised", BOTH, "sigma model_output model_input"),
+    Touch("comfy.model_sampling.EPS.calculate_input", BOTH, "sigma noise"),
     Touch("comfy.model_sampling.X0", BOTH),
     Touch("comfy.model_sampling.reshape_sigma", BOTH, "sigma noise_dim"),
     Touch("comfy.ops.CastWeightBiasOp", BOTH),

@@ -42,7 +42,7 @@ def warn_of_decoding(vae: Any, latents: Tensor, chunk: int) -> None:
     """Say so when not even one chunk of latents (B, 4, T, h, w) can be decoded."""
     frames = min(chunk, latents.shape[2])
     height, width = (side * vae.upscale_ratio[1] for side in latents.shape[-2:])
-    needed = vae.first_stage_model.bytes_for(frames, height, width, vae.vae_dtype)
+    needed = vae.first_stage_model.bytes_for("decode", frames, height, width, vae.vae_dtype)
     _compare(
         needed,
         vae.device,

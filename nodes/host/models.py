@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import comfy.model_management as management
@@ -22,8 +23,9 @@ from .schedule import model_sampling, sampling_settings
 
 LATENT_CHANNELS = 4
 DEFAULT_SCORES = {"motion_score": MOTION_SCORES["medium"], "noise_augmentation": 0}
-# Bytes for each channel of the trunk's first level, position of the latents and byte of the type: estimates.
-WORKING = {"keyframe": 160, "interpolation": 60}
+# Tensors held at once, in sizes of the trunk's first level over the latents: 11.6 and 2.9 in 1.1, 22.8 and 5.7 in tiny
+# (tests/host/test_memory.py), and a quarter more.
+WORKING = {"keyframe": 29, "interpolation": 7.2}
 SETTINGS = "fusionframes"  # key of a CONDITIONING's options: what our nodes add, a dict
 
 _TYPES = {"epsilon": model_base.ModelType.EPS, "v": model_base.ModelType.V_PREDICTION}
@@ -61,7 +63,7 @@ class VideoModel(model_base.BaseModel):
     """
 
     def __init__(
-        self, hosting: Hosting, schedule: ScheduleConfig, network: Any, working_bytes: int, **options: Any
+        self, hosting: Hosting, schedule: ScheduleConfig, network: Any, working_bytes: float, **options: Any
     ) -> None:
         supported = _Supported(hosting, schedule, options)
         kind = _TYPES.get(schedule.prediction, model_base.ModelType.EPS)
@@ -221,15 +223,16 @@ class InterpolationModel(VideoModel):
         if x.shape[2] % 4 == 2:
             rest = self._apply_model(x[:, :, 1:], t, *args, video=video[:, :, 1:], given=seen[:, :, 1:], **kwargs)
             return torch.cat([x[:, :, :1], rest], dim=2)
-        keyframes = video[:, :, ::4]
-        # The base is made twice, so that it takes no memory while the network works.
-        x0 = super()._apply_model(x - self._base(keyframes), t, *args, given=seen[:, :, ::4], **kwargs)
-        x0 += self._base(keyframes)
+        keyframes, sampling = video[:, :, ::4], self.model_sampling
+        # The network subtracts the base from its own inputs: x - base here would be a copy that is held all the while.
+        more = {"given": seen[:, :, ::4], "keyframes": keyframes, "scale_input": partial(sampling.calculate_input, t)}
+        x0 = super()._apply_model(x, t, *args, **more, **kwargs)
+        # Clean latents are linear in x, of which the base's part is exchanged for the base.
+        base = merge_groups(keyframes, self.diffusion_model.base(keyframes))
+        x0 += base
+        x0 -= sampling.calculate_denoised(t, torch.zeros_like(base), base)
         x0[:, :, ::4] = keyframes
         return x0
-
-    def _base(self, keyframes: Tensor) -> Tensor:
-        return merge_groups(keyframes, self.diffusion_model.base(keyframes))
 
     def limit(self, x0: Tensor) -> Tensor:
         """As core: by groups of three frames; the given ones stay."""

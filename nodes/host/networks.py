@@ -80,10 +80,11 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
     ) -> Tensor:
-        """The prediction for every frame but the given ones, where it is zero.
+        """The prediction for every frame but the given ones, where it is zero, of x's difference from a base.
 
-        `conditions`: attention_mask (B, N), given (B, 4, G + 1, h, w), and per video (B, 1) informed (0: the
-        unconditional half of context guidance), temporal, skip_frames, perturbation.
+        `conditions`: attention_mask (B, N), keyframes, which the base is made of, and given, what is seen of them (both
+        (B, 4, G + 1, h, w)), scale_input, which brings the base to the scale of x, and per video (B, 1) informed (0:
+        the unconditional half of context guidance), temporal, skip_frames, perturbation.
         """
         informed = conditions["informed"].flatten()
         seen = InterpolationCondition(
@@ -96,4 +97,5 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):
         )
         missing = [x[:, :, place::4] for place in range(1, 1 + MISSING)]  # `split_groups` would be a copy more
         inputs = torch.cat((seen.keyframes[:, :, :-1], *missing, seen.keyframes[:, :, 1:]), dim=1)
+        inputs[:, x.shape[1] : -x.shape[1]] -= conditions["scale_input"](self.base(conditions["keyframes"]))
         return merge_groups(torch.zeros_like(x[:, :, ::4]), self.predict(inputs, timestep, seen))

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...fusionframes_core.first_image import STILL_STAGE
 from ...fusionframes_core.models.interpolation import merge_groups
 from ...fusionframes_core.sampling.guidance import TextImageGuidance
-from ...fusionframes_core.sampling.sampler import SAMPLERS, Step
+from ...fusionframes_core.sampling.sampler import MULTISTEP, SAMPLERS, Step
 from ...fusionframes_core.stages import stage_noise
 from .memory import warn_of_sampling
 from .models import SETTINGS, InterpolationModel, interpolation_stage
@@ -133,8 +133,9 @@ class _CoreSampler:
             x = x / math.hypot(1.0, float(sigmas[index]))
             step = Step(x, x0, alpha, sigma, alpha_next, sigma_next, previous)
             x = SAMPLERS[self.name](step, step_noise) / alpha_next
-            previous = replace(step, x=x0, previous=None)  # no sampler asks for the x of another step
-            del step, x0  # and what nobody asks for is not held while the network works
+            # What nobody asks for is not held while the network works: no sampler asks for the x of another step.
+            previous = replace(step, x=x0, previous=None) if self.name in MULTISTEP else None
+            del step, x0
         return x
 
 

@@ -161,6 +161,22 @@ class Server:
         return float(re.search(r"([0-9.]+) seconds", line[0])[1])
 
 
+def run_inside(comfyui: Any, *arguments: str, seconds: float = 600) -> tuple[str, str]:
+    """Output and errors of ComfyUI's interpreter, which can import `inside`. Raises AssertionError if it fails."""
+    paths = os.pathsep.join((str(Path(__file__).parent), str(comfyui.path)))
+    done = subprocess.run(
+        [str(comfyui.python), *arguments],
+        cwd=comfyui.path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, done.stderr
+
+
 def error_of(entry: dict[str, Any]) -> str:
     """The sentence of a prompt that failed while running."""
     messages = entry["status"]["messages"]
@@ -234,11 +250,19 @@ def api_prompt(workflow: dict[str, Any], node_info: dict[str, Any]) -> dict[str,
     for node in workflow["nodes"]:
         if node["type"] not in node_info or node["mode"] == BYPASSED:
             continue  # notes
-        values = dict(zip(_widget_names(node_info[node["type"]]), node["widgets_values"], strict=True))
-        values.pop(None, None)
+        values = _widget_values(node, node_info[node["type"]])
         values.update({socket_["name"]: sources[socket_["link"]] for socket_ in node["inputs"] if socket_.get("link")})
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": values}
     return prompt
+
+
+def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """Values by name. Only optional widgets may have none: a newer ComfyUI's, which its own default serves."""
+    names, values = _widget_names(info), node["widgets_values"]
+    assert len(values) <= len(names), f"{node['type']} has {len(names)} widgets and {len(values)} values"
+    left = set(names[len(values) :])
+    assert left <= set(info["input"].get("optional", {})), f"{node['type']} has no value for {left}"
+    return {name: value for name, value in zip(names, values, strict=False) if name is not None}
 
 
 def _widget_names(info: dict[str, Any]) -> list[str | None]:

@@ -5,79 +5,28 @@ Run by test_overhead.py in ComfyUI's interpreter: python overhead.py PACK_FOLDER
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
-FOLDER, REPEATS, STAGES = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-sys.argv[1:] = ["--cpu", "--use-pytorch-cross-attention"]  # core's attention is torch's
+import inside
 
-options = importlib.import_module("comfy.options")
-options.enable_args_parsing()
-importlib.import_module("nodes")  # as ComfyUI starts
+FOLDER, REPEATS, STAGES = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+pack = inside.start(FOLDER)
 
 import torch  # noqa: E402  (ComfyUI reads its arguments before it imports torch)
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils._pytree import tree_leaves  # noqa: E402
 
 PROMPT, SEED = "a large red circle moving right", 3
 Work = Callable[[], Any]
 
 
-class Held(TorchDispatchMode):
-    """The most bytes that tensors made since the start hold at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        old = {storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, torch.Tensor) and (key := storage(leaf)) not in self.known | old:
-                self.add(key, leaf.untyped_storage())
-        return made
-
-    def add(self, key: int, kept: Any) -> None:
-        """Count a storage until it is gone."""
-        size = kept.nbytes()
-        self.known.add(key)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(kept, self.drop, key, size)
-
-    def drop(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
-
-
-def storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def load_pack() -> str:
-    """Import the pack as ComfyUI does; its module's name."""
-    name = FOLDER.replace(".", "_x_")
-    spec = importlib.util.spec_from_file_location(name, FOLDER + "/__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return name
-
-
-def works(name: str) -> dict[str, tuple[Work, Work]]:
+def works() -> dict[str, tuple[Work, Work]]:
     """Stage → (by the nodes, by core), the same work on the same weights in fp32."""
-    host = importlib.import_module(name + ".nodes.host")
-    nodes = {node.__name__: node for node in importlib.import_module(name + ".nodes").NODES}
-    core = importlib.import_module(name + ".fusionframes_core.pipeline").FusionFramesPipeline.from_pretrained("tiny")
+    host = pack("nodes.host")
+    nodes = {node.__name__: node for node in pack("nodes").NODES}
+    core = pack("fusionframes_core.pipeline").FusionFramesPipeline.from_pretrained("tiny")
     keyframe, interpolation, clip, vae, _ = host.load_parts("tiny", "fp32")
     how = {"seed": SEED, "sampler": "record", "scheduler": "record"}
     text, seen = host.encode(clip, PROMPT), core.encode_text([PROMPT])
@@ -133,7 +82,7 @@ def seconds(work: Work) -> float:
 
 def held(work: Work) -> int:
     work()  # what stays by intent (caches, ComfyUI's list of loaded models) is there before the measurement
-    with Held() as mode:
+    with inside.counter() as mode:
         work()
     return mode.most
 
@@ -142,7 +91,7 @@ def main() -> None:
     """Print {stage: {"seconds": [[nodes, core], ...], "bytes": [nodes, core]}}."""
     report = {}
     with torch.inference_mode():
-        pairs = works(load_pack())
+        pairs = works()
         for stage in STAGES:
             pair = pairs[stage]
             most = [held(work) for work in pair]

@@ -7,32 +7,27 @@ device stands for the GPU: a layer that does not fetch its weights fails there, 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.host.harness import run_inside
+
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 STREAM = """
-import importlib, importlib.util, json, sys
-folder = sys.argv.pop(1)
-sys.argv += ["--cpu", "--use-pytorch-cross-attention"]
-import comfy.options
-comfy.options.enable_args_parsing()
-import torch, nodes
-name = folder.replace(".", "_x_")
-spec = importlib.util.spec_from_file_location(name, folder + "/__init__.py")
-sys.modules[name] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-host = importlib.import_module(name + ".nodes.host")
-keyframes, interpolation, clip, vae, _ = host.load_parts("tiny", "fp16")
+import json, sys
+import inside
+pack = inside.start(sys.argv.pop(1))
+import torch
+keyframes, interpolation, clip, vae, _ = pack("nodes.host").load_parts("tiny", "fp16")
 meta = torch.device("meta")
 x, t, text = torch.empty(1, 4, 5, 8, 8, device=meta), torch.ones(1, device=meta), torch.empty(1, 24, 128, device=meta)
 one = torch.ones(1, 1, device=meta)
 seen = {"attention_mask": torch.ones(1, 24, device=meta)}
-given = {"given": x[:, :, ::4], **dict.fromkeys(["informed", "temporal", "skip_frames", "perturbation"], one)}
+given = dict.fromkeys(["informed", "temporal", "skip_frames", "perturbation"], one)
+given |= {"given": x[:, :, ::4], "keyframes": x[:, :, ::4], "scale_input": lambda base: base}
 
 
 def encode(model):
@@ -58,13 +53,66 @@ with torch.inference_mode():
 print("\\n" + json.dumps(report))
 """
 
+# One step of every network and both ways of every autoencoder, at a size that no test could hold.
+WORKING = """
+import dataclasses, json, sys
+import inside
+pack = inside.start(sys.argv.pop(1))
+import torch
+core, models, vaes = pack("fusionframes_core.presets"), pack("nodes.host.models"), pack("nodes.host.vae")
+build, conditions = pack("fusionframes_core.checkpoints").build, pack("fusionframes_core.models.interpolation")
+keyframe = pack("fusionframes_core.models.unet").KeyframeCondition
+meta, dtype, batch, frames, side = torch.device("meta"), torch.bfloat16, 2, 17, 32
+torch.set_default_device(meta)
+
+
+def most(work, *inputs):
+    with torch.inference_mode(), inside.counter() as held:
+        work(*inputs)
+    return held.most
+
+
+report = {}
+for name in ("tiny", "kandinsky-video-1.0", "kandinsky-video-1.1"):
+    config = core.PRESETS[name]
+    unet, between = (build(part).to(dtype) for part in (config.keyframe, config.interpolation))
+    movq = vaes.VideoAutoencoder(config.movq, dtype=dtype)
+    t, one = torch.ones(batch), torch.ones(batch, dtype=torch.bool)
+    text = torch.empty(batch, 77, config.text.context_dim, dtype=dtype), torch.ones(batch, 77, dtype=torch.bool)
+    scores = {score: t for score in ("motion_score", "noise_augmentation") if getattr(config.keyframe, score)}
+    seen = keyframe(*text, torch.ones(batch, frames), **scores)
+    x = torch.empty(batch, config.keyframe.in_channels, frames, side, side, dtype=dtype)
+    found = most(unet, x, t, seen)
+    size = batch * frames * side * side * dtype.itemsize
+    report[name + " keyframes"] = models.WORKING["keyframe"] * config.keyframe.model_channels * size / found
+    given = torch.empty(batch, 4, 5, side, side, dtype=dtype)
+    seen = conditions.InterpolationCondition(given, *text, t.long(), t, one)
+    found = most(between, torch.empty(batch, 12, 4, side, side, dtype=dtype), t, seen)
+    channels = config.interpolation.trunk.model_channels
+    report[name + " interpolation"] = models.WORKING["interpolation"] * channels * size / found
+    size = 8 * side
+    for work, inputs in (
+        ("decode", torch.empty(1, 4, frames, side, side, dtype=dtype)),
+        ("encode", torch.empty(1, 3, frames, size, size, dtype=dtype)),
+    ):
+        found = most(getattr(movq, work), inputs)
+        report[f"{name} {work}"] = movq.bytes_for(work, frames, size, size, dtype) / found
+print("\\n" + json.dumps(report))
+"""
+
+
+def test_estimates_of_working_memory(comfyui: Any, root: Path) -> None:
+    """What ComfyUI makes room for is at least a fifth more than tensors hold at once, and not three times as much."""
+    output, _ = run_inside(comfyui, "-c", WORKING, str(root))
+    report = json.loads(output.splitlines()[-1])
+    print({work: f"{ratio:.2f}" for work, ratio in report.items()})
+    assert all(1.2 <= ratio <= 3 for ratio in report.values()), report
+
 
 def test_every_layer_fetches_its_weights(comfyui: Any, root: Path) -> None:
     """All four networks run on the device while all their weights stay in main memory."""
-    command = [str(comfyui.python), "-c", STREAM, str(root)]
-    done = subprocess.run(command, cwd=comfyui.path, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.splitlines()[-1])
+    output, _ = run_inside(comfyui, "-c", STREAM, str(root))
+    report = json.loads(output.splitlines()[-1])
     assert {part: found[0] for part, found in report.items()} == {part: ["cpu"] for part in report}
     assert {part: found[1] for part, found in report.items()} == dict.fromkeys(report, "meta")
     assert report["interpolation"][2] == [1, 4, 5, 8, 8]

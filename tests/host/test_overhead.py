@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
+
+from tests.host.harness import run_inside
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -21,13 +21,8 @@ CHUNK_BYTES = 16 * 3 * 64 * 64 * 4  # what a chunk of 16 frames is when it is do
 
 def measure(comfyui: Any, root: Path, repeats: int, *stages: str) -> dict[str, Any]:
     """What overhead.py reports, run in ComfyUI's interpreter on one thread."""
-    command = [str(comfyui.python), str(SCRIPT), str(root), str(repeats), *stages]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(comfyui.path)}
-    done = subprocess.run(
-        command, cwd=comfyui.path, env=environment, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    output, _ = run_inside(comfyui, str(SCRIPT), str(root), str(repeats), *stages, seconds=900)
+    return json.loads(output.splitlines()[-1])
 
 
 def test_nodes_hold_no_more(comfyui: Any, root: Path) -> None:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.host.harness import run_inside
+
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 # The free memory is made up; the work is small and runs.
 SCARCE = """
-import importlib, importlib.util, sys
-folder = sys.argv.pop(1)
-sys.argv += ["--cpu", "--use-pytorch-cross-attention"]
-import comfy.options
-comfy.options.enable_args_parsing()
-import torch, nodes
+import sys
+import inside
+pack = inside.start(sys.argv.pop(1))
+import torch
 import comfy.model_management as management
-name = folder.replace(".", "_x_")
-spec = importlib.util.spec_from_file_location(name, folder + "/__init__.py")
-sys.modules[name] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-host = importlib.import_module(name + ".nodes.host")
-free = importlib.import_module(name + ".nodes.host.memory")
+host, free = pack("nodes.host"), pack("nodes.host.memory")
 torch.set_grad_enabled(False)
 keyframes, _, clip, vae, _ = host.load_parts("tiny", "fp32", "auto")
 how = {"seed": 1, "steps": 1, "cfg": 1.0}
-for room in (1e12, 5e6):
+for room in (1e12, 5e5):
     free.available = lambda device: room
     print("ROOM", room, file=sys.stderr)
     for model, frames in ((keyframes, 6), (host.with_windows(keyframes, 2, 1), 6)):
@@ -41,12 +35,10 @@ assert free.available(management.get_torch_device()) == room
 
 def test_scarce_memory_is_said(comfyui: Any, root: Path) -> None:
     """Nothing where there is room; otherwise the size of the work, of a window of it, and of a chunk of decoding."""
-    command = [str(comfyui.python), "-c", SCARCE, str(root)]
-    done = subprocess.run(command, cwd=comfyui.path, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    plenty, scarce = done.stderr.split("ROOM")[1:]
+    output, errors = run_inside(comfyui, "-c", SCARCE, str(root))
+    plenty, scarce = errors.split("ROOM")[1:]
     assert "FusionFrames:" not in plenty
-    said = [line for line in (scarce + done.stdout).splitlines() if "FusionFrames:" in line]
+    said = [line for line in (scarce + output).splitlines() if "FusionFrames:" in line]
     print("\n".join(said))
     assert any("sampling 2 frames" in line for line in said)  # one of the windows
     assert any("sampling 6 frames of 64×64 pixels takes about" in line and "fewer frames" in line for line in said)
