@@ -14,8 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights
-from fusionframes_core.models.keyframe import frame_positions, freeze_spatial, inflate_keyframe, temporal_parameters
+from fusionframes_core.checkpoints import load_weights, read_weights
+from fusionframes_core.models.keyframe import (
+    frame_positions,
+    freeze_spatial,
+    inflate_keyframe,
+    initialise_temporal,
+    temporal_parameters,
+)
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.models.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import PRESETS
@@ -30,28 +36,50 @@ from .settings import run_command
 from .sources import ShapesSource, Source, open_source
 from .train_image import image_config, load_text_encoder
 
+# What reads the frames is the same attention, inside the spatial one or beside it.
+LAYER_ATTENTION, BLOCK_ATTENTION = "self_attention_block.temporal.", "temporal_attention_block."
+
 
 def keyframe_model(preset: str, image: Path | None, init: Path | None, temporal: str | None = None) -> UNet:
     """The keyframe U-Net, all but its temporal parts frozen.
 
-    Over the `image` weights, with temporal parts that do nothing or, where `init` is given too, those of `init`;
-    without `image`, all of `init`. Raises ValueError when neither is given.
+    Over the `image` weights or, without them, over those of `init`; with temporal parts that do nothing or those of
+    `init`: all of them, or of another conditioning than `temporal` those that fit. Raises ValueError when neither is
+    given, or nothing fits.
     """
     if image is None and init is None:
         raise ValueError("image or init must name the weights to start from; got neither")
-    config = PRESETS[preset].keyframe
-    config = config if temporal is None else dataclasses.replace(config, temporal=temporal)
+    trained = PRESETS[preset].keyframe
+    config = trained if temporal is None else dataclasses.replace(trained, temporal=temporal)
     model = UNet(config)
-    if init is not None:
-        load_weights(model, init)
+    initialise_temporal(model)
     if image is not None:
         base = UNet(image_config(config))
         load_weights(base, image)
-        inflated = inflate_keyframe(base, config)
-        kept = {} if init is None else {name: value.detach() for name, value in temporal_parameters(model)}
-        model.load_state_dict(inflated.state_dict() | kept)
+        model = inflate_keyframe(base, config)
+    if init is not None:
+        same = read_weights(init).keys() == model.state_dict().keys()
+        source = UNet(config if same else trained)
+        load_weights(source, init)
+        temporal_names = {name for name, _ in temporal_parameters(source)}
+        spatial = {name: value for name, value in source.state_dict().items() if name not in temporal_names}
+        model.load_state_dict(fitting(source, model) | ({} if image else spatial), strict=False)
     freeze_spatial(model)
     return model
+
+
+def fitting(source: UNet, model: UNet) -> dict[str, Tensor]:
+    """Temporal parts of `source` by their names in `model`, whose conditioning may be another: those of equal shapes.
+
+    Raises ValueError when there is none.
+    """
+    found = dict(temporal_parameters(source))
+    places = ((name, name.replace(LAYER_ATTENTION, BLOCK_ATTENTION)) for name, _ in temporal_parameters(model))
+    shapes = {name: value.shape for name, value in temporal_parameters(model)}
+    kept = {name: found[old] for name, old in places if old in found and found[old].shape == shapes[name]}
+    if not kept:
+        raise ValueError(f"init's temporal parts, {source.config.temporal}, have nothing for {model.config.temporal}")
+    return {name: value.detach() for name, value in kept.items()}
 
 
 def validation(
@@ -103,7 +131,8 @@ def train(
         validation_clips: latents of held-out combinations, to measure the averaged weights on.
         data: instead of clips, folders made by training.prepare.
         image: text-to-image weights, which stay frozen.
-        init: keyframe weights to start from; with `image`, their temporal parts only.
+        init: keyframe weights to start from, of `temporal` or of the preset's: what fits; with `image`, their temporal
+            parts only.
         preset: model whose keyframe configuration is trained.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
