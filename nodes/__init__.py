@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import host
 from .image import DrawFirstFrame, ImageToVideo, PrepareFirstFrame
 from .interpolate import Interpolate, PrepareInterpolation
 from .keyframes import EmptyVideoLatent, SampleKeyframes
@@ -42,5 +43,6 @@ class FusionFramesExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node class, in the order of the pipeline."""
+        host.offer_bundled_loras()
         await register_renames()
         return NODES

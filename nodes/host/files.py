@@ -23,6 +23,12 @@ MARKER = "keyframe.safetensors"  # the file that makes a folder a FusionFrames m
 OFFICIAL_MARKERS = tuple(files["keyframe"] for files in OFFICIAL_FILES.values())
 PROJECTION_FILES = ("t5_projections", "kandinsky_video")  # official files that hold a text projection
 CONDITIONING_FOLDER = "conditioning"  # inside ComfyUI's output folder
+BUNDLED_LORAS = Path(__file__).resolve().parents[2] / "loras"
+
+
+def offer_bundled_loras() -> None:
+    """Let ComfyUI's LoRA loaders find the pack's own."""
+    folder_paths.add_model_folder_path("loras", str(BUNDLED_LORAS))
 
 
 def model_names() -> list[str]:

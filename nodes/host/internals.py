@@ -104,6 +104,7 @@ INTERNALS = (
     Touch("comfy.model_management.vae_device", BOTH),
     Touch("comfy.model_management.vae_dtype", BOTH, "device allowed_dtypes"),
     Touch("comfy.model_management.vae_offload_device", BOTH),
+    Touch("folder_paths.add_model_folder_path", BOTH, "folder_name full_folder_path"),
     Touch("folder_paths.get_filename_list", BOTH, "folder_name"),
     Touch("folder_paths.get_folder_paths", BOTH, "folder_name"),
     Touch("folder_paths.get_full_path", BOTH, "folder_name filename"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,16 @@ def test_easycache_and_model_sampling(server: Server) -> None:
     assert "EasyCache" in server.log.read_text()
     assert (rebuilt - plain).abs().max() < 2e-2
     assert (other - plain).abs().mean() > 1e-2
+
+
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("cl") is None, reason="inductor needs a C++ compiler")
+def test_torch_compile(server: Server) -> None:
+    """Torch Compile Model makes the U-Net one graph, without changing what it gives. Compiling takes minutes."""
+    graph = TinyGraph(PROMPT)
+    compiled = graph.add("TorchCompileModel", model=graph.keyframes, backend="inductor")[0]
+    plain, fast = latents_of(server, graph, *(graph.ksampler(model) for model in (graph.keyframes, compiled)))
+    print(f"compiled latents differ by {(fast - plain).abs().max():.1e}")
+    assert 0 < (fast - plain).abs().max() < 1e-3
 
 
 def test_dual_guidance(server: Server) -> None:

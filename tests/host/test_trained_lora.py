@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from tests.host.graphs import TinyGraph
 from tests.host.harness import Server
+from tests.host.media import read_images
 from tests.host.test_stock import latents_of
 from training.engine import TrainSettings
 from training.train_lora import train
@@ -17,6 +19,7 @@ from training.train_lora import train
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 PROMPT = "a large red ring moving right"
+BUNDLED = "fusionframes_tiny_ring.safetensors"
 
 
 @pytest.mark.parametrize("part", ["keyframe", "interpolation"])
@@ -43,3 +46,32 @@ def test_a_trained_lora_changes_the_video(server: Server, tmp_path: Path, part: 
     assert torch.equal(found[0], found[1])
     assert (found[2] - found[0]).abs().mean() > 1e-4
     assert "not loaded" not in server.log.read_text()
+
+
+def test_the_bundled_lora_draws_rings(server: Server) -> None:
+    """A few hundred steps on rings: with the LoRA the middle of the shape is empty, without it and at 0 it is full."""
+    graph = TinyGraph(PROMPT)
+    for strength in (None, 0.0, 1.0):
+        model = graph.keyframes
+        if strength is not None:
+            model = graph.add("LoraLoaderModelOnly", model=model, lora_name=BUNDLED, strength_model=strength)[0]
+        images = graph.decode(graph.sample_keyframes(model=model, num_frames=16, steps=20))[1]
+        graph.add("SaveImage", images=images, filename_prefix=f"rings/{strength}")
+    files = sorted(file for file in server.saved_files(server.succeed(graph.prompt)) if file.suffix == ".png")
+    base, zero, full = (
+        read_images([file for file in files if file.name.startswith(str(strength))]) for strength in (None, 0.0, 1.0)
+    )
+    assert np.array_equal(base, zero)
+    found = [np.mean([middle(frame) for frame in frames]) for frames in (base, full)]
+    print(f"red in the middle of the shape: {found[0]:.2f}, with the LoRA {found[1]:.2f}")
+    assert found[0] > 0.8
+    assert found[1] < 0.5
+
+
+def middle(frame: np.ndarray) -> float:
+    """How full of red the 5×5 pixels around the centre of the red shape of a BGR frame are, compared with all of it."""
+    blue, _, red = frame.astype(float).transpose(2, 0, 1)
+    amount = np.clip(red - blue, 0, None)
+    shape = amount > 0.5 * amount.max()
+    row, column = (round(float(places.mean())) for places in np.nonzero(shape))
+    return float(shape[row - 2 : row + 3, column - 2 : column + 3].mean())

@@ -1,0 +1,29 @@
+"""The help page of every node, as ComfyUI's real frontend renders it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.host.harness import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SCRIPT = Path(__file__).with_name("help.mjs")
+
+
+def test_every_help_page_is_rendered(chromium: str, server: Server, root: Path, tmp_path: Path) -> None:
+    """The Info button of every node shows its own page: title, text and a picture that loads; a clean console."""
+    command = ["node", str(SCRIPT), server.url, chromium, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert report["errors"] == []
+    assert sorted(report["pages"]) == sorted(file.stem for file in (root / "web" / "docs").glob("*.md"))
+    for name, page in report["pages"].items():
+        assert page["length"] > 200, name
+        assert [Path(picture["source"]).name for picture in page["pictures"]] == [f"{name}.jpg"]
+        assert all(picture["width"] > 100 for picture in page["pictures"]), name
