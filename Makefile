@@ -94,8 +94,11 @@ CLIPS     := keyframes_0 keyframes_1 keyframes_2 turning_0 turning_1 keyframes_h
 CLIPS     += windows_0 windows_1 windows_held_out
 CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
-train-tiny: runs/keyframes_3/keyframe.safetensors runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
-	$(BIN)/python -m training.assemble --output runs/tiny
+CHOICES   := conv1d_attn3d_blocks conv3d_attn1d_blocks conv1d_attn1d_layers
+CHOICES   := $(foreach name,$(CHOICES),runs/temporal/temporal_$(name).safetensors)
+
+train-tiny: runs/keyframes_3/keyframe.safetensors $(CHOICES) runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
+	$(BIN)/python -m training.assemble --output runs/tiny $(addprefix --temporal+=,$(CHOICES))
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
 runs/autoencoder/movq.safetensors: | $(DEVELOP)
@@ -131,6 +134,11 @@ runs/image_2/image.safetensors: runs/image/image.safetensors
 
 runs/keyframes_3/keyframe.safetensors: runs/keyframes_2/keyframe.safetensors runs/image_2/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_3.yaml
+
+# Each in a folder of its own, then beside the others.
+runs/temporal/temporal_%.safetensors: runs/keyframes_3/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_$*.yaml --init $< --text_encoder runs/text_encoder
+	@mkdir -p $(@D) && cp runs/$*/$(@F) $@
 
 runs/interp_frames/interpolation.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_frames.yaml

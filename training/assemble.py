@@ -7,7 +7,14 @@ from pathlib import Path
 import jsonargparse
 import torch
 
-from fusionframes_core.checkpoints import TOKENIZER_FILE, ModelParts, build, load_weights, save_model_folder
+from fusionframes_core.checkpoints import (
+    TOKENIZER_FILE,
+    ModelParts,
+    atomic_path,
+    build,
+    load_weights,
+    save_model_folder,
+)
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.presets import PRESETS
 
@@ -18,9 +25,10 @@ def assemble(
     keyframe: Path = Path("runs/keyframes_3/keyframe.safetensors"),
     interpolation: Path = Path("runs/interp_2/interpolation.safetensors"),
     movq: Path = Path("runs/decoder/movq.safetensors"),
+    temporal: list[Path] | None = None,
     preset: str = "tiny",
 ) -> None:
-    """Write the model folder `output` in 16 bits: config, tokenizer and the weights of the four models.
+    """Write the model folder `output` in 16 bits: config, tokenizer, the four models, other temporal conditionings.
 
     Args:
         output: folder to write, made if needed; files of the same names in it are replaced.
@@ -28,6 +36,7 @@ def assemble(
         keyframe: weights of the keyframe U-Net.
         interpolation: weights of the interpolation U-Net.
         movq: weights of the video autoencoder.
+        temporal: files of temporal parts that runs of train_keyframes wrote, over the image weights of `keyframe`.
         preset: configuration that all of them have.
     """
     config = PRESETS[preset]
@@ -45,6 +54,9 @@ def assemble(
     load_weights(parts.movq, movq)
     Path(output).mkdir(parents=True, exist_ok=True)
     save_model_folder(parts, output, dtype=torch.float16)
+    for file in map(Path, temporal or ()):
+        with atomic_path(Path(output) / file.name) as partial:
+            partial.write_bytes(file.read_bytes())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights, read_weights
+from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.keyframe import (
     frame_positions,
     freeze_spatial,
@@ -26,6 +27,7 @@ from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.models.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule
+from fusionframes_core.temporal_file import save_temporal_weights, temporal_path
 
 from .engine import Batch, Trainer, TrainSettings
 from .evaluate_gap import motion_gap
@@ -124,6 +126,8 @@ def train(
 ) -> None:
     """Train the temporal blocks of `preset` and write `keyframe.safetensors` to the run's folder.
 
+    Of another conditioning than the preset's also `temporal_<name>.safetensors`, for the model folder.
+
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
         clips: keyframe latents of Moving Shapes, made by training.latents.
@@ -180,6 +184,15 @@ def train(
     trainer = Trainer(train, model, loss, make_batch, validate, stage="keyframes", sample=sample, frames=frames)
     trainer.run()
     trainer.export("keyframe.safetensors")
+    if model.config.temporal != config.keyframe.temporal and trainer.accelerator.is_main_process:
+        export_temporal(model.config, train.output)
+
+
+def export_temporal(config: UNetConfig, folder: Path) -> None:
+    """The temporal parts of `keyframe.safetensors` alone: what a model folder holds beside its own conditioning."""
+    model = UNet(config)
+    load_weights(model, folder / "keyframe.safetensors")
+    save_temporal_weights(model, temporal_path(folder, config.temporal))
 
 
 if __name__ == "__main__":

@@ -118,3 +118,45 @@ def test_every_layer_fetches_its_weights(comfyui: Any, root: Path) -> None:
     assert report["interpolation"][2] == [1, 4, 5, 8, 8]
     assert report["clip"][2] == [1, 24, 128]
     assert report["vae"][2] == [1, 3, 5, 64, 64]
+
+
+# A whole run as the nodes make it; then ComfyUI sends every model away, as /free does, and the graph's outputs go.
+RUN = """
+import gc, json, sys, weakref
+import inside
+pack = inside.start(sys.argv.pop(1))
+import torch
+import comfy.model_management as management
+host, nodes = pack("nodes.host"), {node.__name__: node for node in pack("nodes").NODES}
+how = {"seed": 1, "sampler": "record", "scheduler": "record"}
+
+
+def run():
+    keyframes, interpolation, clip, vae, _ = host.load_parts("tiny", "fp32")
+    patchers = {"keyframes": keyframes, "interpolation": interpolation, "clip": clip.patcher, "vae": vae.patcher}
+    text = nodes["EncodeText"].execute(clip, "a red circle").args[0]
+    size = {"width": 64, "height": 64, "num_frames": 3}
+    latents = nodes["SampleKeyframes"].execute(keyframes, text, **size, steps=1, cfg=3.0, **how).args[0]
+    asked = {"passes": 1, "skip_frames": 3, "perturbation": 0, "loop": False, "steps": 1, "cfg": 1.25}
+    latents = nodes["Interpolate"].execute(interpolation, latents, **asked, **how).args[0]
+    nodes["Decode"].execute(vae, latents, temporal=True, fps=0.0, chunk=16, overlap=4)
+    managed = [loaded.model.model for loaded in management.current_loaded_models]
+    report["managed"] = [name for name, patcher in patchers.items() if any(patcher.model is model for model in managed)]
+    return {name: weakref.ref(patcher.model) for name, patcher in patchers.items()}
+
+
+report = {}
+with torch.inference_mode():
+    models = run()
+management.unload_all_models()
+gc.collect()
+report["left"] = [name for name, model in models.items() if model() is not None]
+report["loaded"] = len(management.current_loaded_models)
+print("\\n" + json.dumps(report))
+"""
+
+
+def test_nothing_stays(comfyui: Any, root: Path) -> None:
+    """ComfyUI manages all four networks, and when it unloads them and the graph is gone, none is left in memory."""
+    report = json.loads(run_inside(comfyui, "-c", RUN, str(root))[0].splitlines()[-1])
+    assert report == {"managed": ["keyframes", "interpolation", "clip", "vae"], "left": [], "loaded": 0}

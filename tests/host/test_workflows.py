@@ -32,7 +32,7 @@ WORKFLOWS: dict[str, tuple[dict[str, dict[str, Any]], int, float]] = {
     "compare_temporal_blocks_tiny": (QUICK, 16, 2.0),
 }
 OFFICIAL = {"text_to_video_1_0", "text_to_video_1_1", "image_to_video_1_1"}  # see test_official.py
-WIDTHS = {"compare_temporal_blocks_tiny": 2 * 64 + 2}
+WIDTHS = {"compare_temporal_blocks_tiny": 5 * 64 + 4 * 2}
 
 
 def test_every_workflow_is_tested(root: Path) -> None:
