@@ -188,7 +188,7 @@ def websocket_messages(port: int, path: str) -> Iterator[dict[str, Any]]:
 
     `at` is time.monotonic(). Connects at the first next(), whose value is the server's greeting.
     """
-    connection = socket.create_connection(("127.0.0.1", port), timeout=300)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=1200)  # compiling is silent for minutes
     with connection, connection.makefile("rb") as stream:
         key = base64.b64encode(os.urandom(16)).decode()
         headers = f"Host: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}"
