@@ -13,7 +13,7 @@ import torch
 from training.tables import sweeps
 from training.tables.__main__ import TABLES, main
 from training.tables.render import render, render_table
-from training.tables.runs import Budget, Figures, Row, Table, make_runs, run_path, summary
+from training.tables.runs import Budget, Figures, Row, Table, make_runs, run_path, stored_budget, summary
 from training.tables.sweeps import GUIDANCE, SKIP, from_keyframes, skip_clips
 from training.tables.trained import order_verdict
 
@@ -63,6 +63,23 @@ def test_the_page_shows_mean_and_deviation_and_what_is_missing(tmp_path: Path) -
     assert "Budget: seeds 0, 1, 5; clips 16." in page
     assert "a before b: does not come out (2.00 and 12.00)." in page
     assert summary(table, budget)["a"]["psnr"] == pytest.approx((2, deviation))
+
+
+def test_the_page_shows_the_runs_that_are_there(tmp_path: Path) -> None:
+    """Stored runs bring their own budget and the seeds that all rows have; without runs a page's section stays."""
+    table, made = counting([]), Budget(seeds=(0, 2), clips=3, folder=tmp_path)
+    asked = Budget(folder=tmp_path)
+    before = "# Results\n\n## Other\n\nx\n\n## Title\n\nwhat was measured\n"
+    assert stored_budget(table, asked) is None
+    assert render([table], asked, before).endswith("## Title\n\nwhat was measured\n")
+    make_runs(table, made)
+    make_runs(table, dataclasses.replace(made, seeds=(4,)), ["a"])
+    found = stored_budget(table, asked)
+    assert found is not None
+    assert (found.seeds, found.clips) == ((0, 2), 3)
+    page = render([table], asked, before)
+    assert "Budget: seeds 0, 2; clips 3." in page
+    assert "what was measured" not in page
 
 
 def test_an_order_is_told_pair_by_pair() -> None:

@@ -59,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             torch.set_num_threads(arguments.threads)
         for name in () if arguments.write else arguments.only:
             make_runs(TABLES[name], budget, arguments.rows)
+        before = arguments.out.read_text("utf-8") if arguments.out.is_file() else ""
         with atomic_path(arguments.out) as partial:
-            partial.write_text(render(list(TABLES.values()), budget), "utf-8")
+            partial.write_text(render(list(TABLES.values()), budget, before), "utf-8")
         return 0
     except (ValueError, OSError) as error:
         code, problem = 2, " ".join(str(error).split())

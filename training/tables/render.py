@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..evaluate_report import markdown
-from .runs import Budget, Table, budget_text, summary
+from .runs import Budget, Table, budget_text, stored_budget, summary
 
 INTRODUCTION = """# Results
 
@@ -16,9 +16,15 @@ where the paper's order comes out at this size, not more.
 """
 
 
-def render(tables: Sequence[Table], budget: Budget) -> str:
-    """The whole page."""
-    return "\n".join([INTRODUCTION, *(render_table(table, budget) for table in tables)])
+def render(tables: Sequence[Table], budget: Budget, before: str = "") -> str:
+    """The whole page; a table without runs keeps what the page `before` says of it."""
+    kept = {part.partition("\n")[0]: "## " + part.rstrip("\n") + "\n" for part in before.split("\n## ")[1:]}
+    sections = []
+    for table in tables:
+        found = stored_budget(table, budget)
+        fresh = render_table(table, found or budget)
+        sections.append(fresh if found else kept.get(table.title, fresh))
+    return "\n".join([INTRODUCTION, *sections])
 
 
 def render_table(table: Table, budget: Budget) -> str:

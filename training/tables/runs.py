@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any
 from ..evaluate_common import write_json
 
 Figures = dict[str, float]
+SEEDS = range(100)  # that are looked for
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,23 @@ def read_run(table: Table, budget: Budget, row: str, seed: int) -> Figures | Non
         return None
     stored = json.loads(path.read_text("utf-8"))
     return stored["figures"] if stored["settings"] == run_settings(table, budget) else None
+
+
+def stored_budget(table: Table, budget: Budget) -> Budget | None:
+    """The budget of a table's stored runs, with the seeds that every row of it has; None: no runs.
+
+    It is `budget` where that has whole seeds, and else what most of the runs were made with.
+    """
+    stored = [json.loads(path.read_text("utf-8"))["settings"] for path in (budget.folder / table.name).glob("*.json")]
+    if not stored:
+        return None
+    common = collections.Counter(json.dumps(settings, sort_keys=True) for settings in stored).most_common(1)[0][0]
+    for found in (budget, dataclasses.replace(budget, **json.loads(common))):
+        rows = [row.name for row in table.rows(found) if not row.missing]
+        seeds = [seed for seed in SEEDS if all(read_run(table, found, name, seed) is not None for name in rows)]
+        if seeds:
+            return dataclasses.replace(found, seeds=tuple(seeds))
+    return found
 
 
 def make_runs(table: Table, budget: Budget, chosen: Sequence[str] = ()) -> None:
