@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.models.unet import UNet
 from fusionframes_core.presets import TINY
 from training import train_decoder, train_interp, train_keyframes
+from training.data.preparing import prepare as prepare_videos
+from training.data.streams import MovingShapes
+from training.data.writing import Recipe
 from training.engine import TrainSettings
 from training.latents import prepare
 from training.train_image import image_config
@@ -70,6 +74,19 @@ def test_keyframes(tmp_path: Path, clips: dict[str, Path], checkpointing: bool) 
     assert '"val_loss"' in (tmp_path / "run" / "log.jsonl").read_text()
 
 
+def test_activation_checkpointing_changes_no_number(tmp_path: Path, clips: dict[str, Path]) -> None:
+    """What is computed again in the backward pass gives the weights of what was kept."""
+    found = []
+    for checkpointing in (False, True):
+        run = settings(tmp_path / str(checkpointing), activation_checkpointing=checkpointing, sample_every=0)
+        common = {"text_encoder": BUNDLED, "init": BUNDLED / "keyframe.safetensors"}
+        train_keyframes.train(run, [clips["keyframes"]], **common)
+        found.append(load_file(run.output / "keyframe.safetensors"))
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("architecture", ["groups", "masked"])
 def test_interpolation(tmp_path: Path, clips: dict[str, Path], image: Path, architecture: str) -> None:
     """Both architectures, from image weights; the masked one's file is one of its model."""
@@ -82,6 +99,31 @@ def test_interpolation(tmp_path: Path, clips: dict[str, Path], image: Path, arch
         load_weights(MaskedInterpolationUNet(TINY.interpolation), path)
     assert load_file(path)["in_layer.weight"].shape[1] == {"groups": 20, "masked": 9}[architecture]
     assert (tmp_path / "run" / "samples" / "00000002.mp4").is_file()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two videos as `python -m training.prepare` leaves it."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare_videos(MovingShapes(2, 0, False), folder, Recipe(TINY.size, ("latents", "pixels"), min_frames=181))
+    return folder
+
+
+def test_every_stage_trains_on_prepared_videos(tmp_path: Path, prepared: Path) -> None:
+    """`data:` instead of `clips:`: text and latents come from the folder, the decoder's pixels too."""
+    train_keyframes.train(settings(tmp_path / "k"), data=[prepared], init=BUNDLED / "keyframe.safetensors")
+    train_interp.train(settings(tmp_path / "i"), data=[prepared], init=BUNDLED / "interpolation.safetensors")
+    image, movq = MoVQ(dataclasses.replace(TINY.movq, decoder="image")), load_file(BUNDLED / "movq.safetensors")
+    base = tmp_path / "image.safetensors"
+    save_weights({name: movq[name] for name in image.state_dict()}, base, dtype=torch.float32)
+    train_decoder.train(settings(tmp_path / "d"), base, frames=4, data=[prepared])
+    for name, file in (("k", "keyframe"), ("i", "interpolation"), ("d", "movq")):
+        weights = load_file(tmp_path / name / f"{file}.safetensors")
+        start = load_file(BUNDLED / f"{file}.safetensors")
+        assert weights.keys() == start.keys()
+        assert any(not torch.equal(value, start[key].float()) for key, value in weights.items())
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        assert all(0 < json.loads(line)["loss"] < 1 for line in lines)
 
 
 def test_decoder_with_every_term(tmp_path: Path) -> None:
