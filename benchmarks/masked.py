@@ -21,17 +21,18 @@ from fusionframes_core.presets import TINY
 KINDS: tuple[type[InterpolationUNet], ...] = (InterpolationUNet, MaskedInterpolationUNet)
 
 
-def works(batch: int, keyframes: int) -> list[Callable[[], Tensor]]:
-    """One forward of ours and of the masked U-Net."""
+def works(batch: int, keyframes: int, size: int = 64) -> list[Callable[[], Tensor]]:
+    """One forward of ours and of the masked U-Net for videos of size × size pixels."""
+    side = size // 8
     condition = InterpolationCondition(
-        keyframes=torch.randn(batch, 4, keyframes, 8, 8),
+        keyframes=torch.randn(batch, 4, keyframes, side, side),
         context=torch.randn(batch, TINY.text.max_tokens, TINY.text.context_dim),
         mask=torch.ones(batch, TINY.text.max_tokens, dtype=torch.bool),
         skip_frames=torch.full((batch,), 3),
         perturbation=torch.zeros(batch),
         temporal=torch.ones(batch, dtype=torch.bool),
     )
-    shapes = ((batch, 12, keyframes - 1, 8, 8), (batch, 4, 4 * keyframes - 3, 8, 8))
+    shapes = ((batch, 12, keyframes - 1, side, side), (batch, 4, 4 * keyframes - 3, side, side))
     t = torch.full((batch,), 500)
     found = []
     for kind, shape in zip(KINDS, shapes, strict=True):
@@ -40,9 +41,9 @@ def works(batch: int, keyframes: int) -> list[Callable[[], Tensor]]:
     return found
 
 
-def compare(batch: int, keyframes: int, repeats: int) -> dict[str, float]:
+def compare(batch: int, keyframes: int, repeats: int, size: int) -> dict[str, float]:
     """FLOPs and median processor seconds of both, and masked / ours."""
-    pair = works(batch, keyframes)
+    pair = works(batch, keyframes, size)
     flops, times = [], [[], []]
     for work in pair:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -63,13 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.masked", description=__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--keyframes", type=int, default=16)
+    parser.add_argument("--size", type=int, default=64, help="height and width in pixels; the paper trains at 256")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    frames = f"{options.keyframes} → {4 * options.keyframes - 3} frames"
+    frames = f"{options.keyframes} → {4 * options.keyframes - 3} frames of {options.size}×{options.size}"
     print(f"| masked / ours: time | FLOPs | {frames}, batch | ours |\n| --- | --- | --- | --- |")
     for batch in options.batches:
-        row = compare(batch, options.keyframes, options.repeats)
+        row = compare(batch, options.keyframes, options.repeats, options.size)
         ours = f"{row['seconds'] * 1e3:.0f} ms, {row['flops'] / 1e9:.2f} GFLOP"
         print(f"| {row['time_ratio']:.2f} | {row['flops_ratio']:.2f} | {batch} | {ours} |")
 
