@@ -137,8 +137,8 @@ runs/keyframes_3/keyframe.safetensors: runs/keyframes_2/keyframe.safetensors run
 
 # Each in a folder of its own, then beside the others.
 runs/temporal/temporal_%.safetensors: runs/keyframes_3/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_$*.yaml --init $< --text_encoder runs/text_encoder
-	@mkdir -p $(@D) && cp runs/$*/$(@F) $@
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml --init $< --text_encoder runs/text_encoder
+	@mkdir -p $(@D) && cp runs/keyframes_$*/$(@F) $@
 
 runs/interp_frames/interpolation.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_frames.yaml
