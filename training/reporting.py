@@ -70,8 +70,8 @@ class Reporter:
     def close(self) -> None:
         """End the bar and the trackers' files."""
         self.bar.close()
-        if self.settings.trackers:
-            self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # not end_training(): the weights' export still needs the processes
+            tracker.finish()
 
 
 def memory_mb(device: torch.device) -> float:

@@ -76,11 +76,20 @@ def run_command(train: Callable[..., Any], arguments: list[str] | None = None) -
     try:
         parsed = parse(train, arguments)
         train(**parsed)
+        leave_processes()
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as error:
         if os.environ.get("FUSIONFRAMES_DEBUG"):
             traceback.print_exc()
         print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, ArithmeticError | OSError) else 2) from None
+
+
+def leave_processes() -> None:
+    """Part from the other processes, if there are any: left to the interpreter's end, their threads may abort it."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def parse(train: Callable[..., Any], arguments: list[str] | None = None) -> dict[str, Any]:

@@ -96,3 +96,14 @@ def test_shards_train_alike_and_load_in_one_process(tmp_path: Path, shard: str) 
     found, wanted_weights = (load_file(tmp_path / name / "toy.safetensors") for name in (shard, "whole"))
     for name, value in wanted_weights.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shard", ["none", "full"])
+def test_a_tracker_does_not_end_the_processes_before_the_weights_are_out(tmp_path: Path, shard: str) -> None:
+    """Two processes with TensorBoard: its file and the weights are there, and both processes end well."""
+    config = write_config(
+        tmp_path, output=str(tmp_path / "run"), steps=2, decay_steps=1, trackers=["tensorboard"], shard=shard
+    )
+    finish(config, 2, "accelerate")
+    assert (tmp_path / "run" / "toy.safetensors").is_file()
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
