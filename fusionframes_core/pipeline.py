@@ -56,7 +56,7 @@ class FusionFramesPipeline:
     are `callback(step, total, x0)` with the whole video's predicted latents x0; see `sampling.sampler.denoise`.
     """
 
-    interpolator = staticmethod(interpolate)  # a subclass for another architecture has its own
+    interpolator = staticmethod(interpolate)  # how the interpolation is sampled; another architecture brings its own
 
     def __init__(self, models: ModelParts | Residency) -> None:
         self.residency = models if isinstance(models, Residency) else Residency.of_parts(models)

@@ -12,7 +12,7 @@ import torch
 
 from training.tables import sweeps
 from training.tables.__main__ import TABLES, main
-from training.tables.render import render, render_table
+from training.tables.render import ONE_SEED, render, render_table
 from training.tables.runs import Budget, Figures, Row, Table, make_runs, run_path, stored_budget, summary
 from training.tables.sweeps import GUIDANCE, SKIP, from_keyframes, skip_clips
 from training.tables.trained import order_verdict
@@ -80,6 +80,8 @@ def test_the_page_shows_the_runs_that_are_there(tmp_path: Path) -> None:
     page = render([table], asked, before)
     assert "Budget: seeds 0, 2; clips 3." in page
     assert "what was measured" not in page
+    assert ONE_SEED not in page
+    assert ONE_SEED in render_table(table, dataclasses.replace(made, seeds=(2,)))
 
 
 def test_an_order_is_told_pair_by_pair() -> None:

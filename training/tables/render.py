@@ -15,6 +15,8 @@ seeds. What is not here was not run. These are figures of a model of a few milli
 where the paper's order comes out at this size, not more.
 """
 
+ONE_SEED = "One seed was run: how much of the differences is chance is not known."
+
 
 def render(tables: Sequence[Table], budget: Budget, before: str = "") -> str:
     """The whole page; a table without runs keeps what the page `before` says of it."""
@@ -40,6 +42,8 @@ def render_table(table: Table, budget: Budget) -> str:
     lines = [f"## {table.title}", "", table.about, "", f"Budget: {budget_text(table, budget)}.", ""]
     lines.append(markdown(["", *table.columns.values()], rows))
     verdict = table.verdict(found)
+    if verdict and len(budget.seeds) == 1:
+        verdict = [ONE_SEED, *verdict]
     return "\n".join([*lines, *(f"- {sentence}" for sentence in verdict), *([""] if verdict else [])])
 
 
