@@ -21,7 +21,7 @@ from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import contact_sheet, enlarge, write_png
 
 from . import evaluate_report, evaluate_videos
-from .evaluate_common import BadInput, check_output, check_positive, write_json
+from .evaluate_common import BadInput, check_output, check_positive, exit_code, write_json
 from .evaluate_decoder import evaluate_decoder, print_decoder
 from .evaluate_interpolation import PASSES, evaluate_interpolation, print_interpolation
 from .evaluate_models import generator_of, load_image_decoder, load_pipeline, tools_of
@@ -170,23 +170,18 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = make_parser().parse_args(argv)
-    try:
-        for name in ("batch", "limit", "clips", "count", "threads"):
-            check_positive(getattr(arguments, name, None), f"--{name}")
-        if getattr(arguments, "seed", 0) < 0:
-            raise BadInput(f"--seed must be at least 0; got {arguments.seed}")
-        check_output(getattr(arguments, "json", None) or getattr(arguments, "out", None))
-        if getattr(arguments, "threads", None):
-            torch.set_num_threads(arguments.threads)
-        arguments.run(arguments)
-        return 0
-    except (ValueError, OSError) as error:
-        code, problem = 2, " ".join(str(error).split())
-    except KeyboardInterrupt:
-        code, problem = 130, "interrupted; `shapes --resume` goes on with the same --json"
-    # The exception has gone, and the progress bars that it held open with it.
-    print("error:", problem, file=sys.stderr)
-    return code
+    return exit_code(lambda: _run(arguments), "`shapes --resume` goes on with the same --json")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    for name in ("batch", "limit", "clips", "count", "threads"):
+        check_positive(getattr(arguments, name, None), f"--{name}")
+    if getattr(arguments, "seed", 0) < 0:
+        raise BadInput(f"--seed must be at least 0; got {arguments.seed}")
+    check_output(getattr(arguments, "json", None) or getattr(arguments, "out", None))
+    if getattr(arguments, "threads", None):
+        torch.set_num_threads(arguments.threads)
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

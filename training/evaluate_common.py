@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ from fusionframes_core.video import check_writable
 
 class BadInput(ValueError):
     """What the user has to change, in one sentence."""
+
+
+def exit_code(work: Callable[[], None], interrupted: str) -> int:
+    """Do a command's work: 0, or 2 with one sentence on the error output, or 130 and `interrupted` after Ctrl-C."""
+    try:
+        work()
+        return 0
+    except (ValueError, OSError) as error:
+        code, problem = 2, " ".join(str(error).split())
+    except KeyboardInterrupt:
+        code, problem = 130, f"interrupted; {interrupted}"
+    # The exception has gone, and the progress bars that it held open with it.
+    print("error:", problem, file=sys.stderr)
+    return code
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:

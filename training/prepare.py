@@ -23,6 +23,7 @@ from .data.preparing import REPORT, prepare
 from .data.reading import PreparedClips, measure_speed
 from .data.streams import MovingShapes, WebDataset
 from .data.writing import KEEP, Recipe
+from .evaluate_common import exit_code
 
 SHOWN = 10
 
@@ -147,20 +148,15 @@ def _add_recipe_options(command: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = make_parser().parse_args(argv)
-    try:
-        for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("batch", 1)):
-            value = getattr(arguments, name, None)
-            if value is not None and value < least:
-                raise ValueError(f"--{name} must be at least {least}; got {value}")
-        arguments.run(arguments)
-        return 0
-    except (ValueError, OSError) as error:
-        code, problem = 2, " ".join(str(error).split())
-    except KeyboardInterrupt:
-        code, problem = 130, "interrupted; the same command goes on where it was"
-    # The exception has gone, and the progress bars that it held open with it.
-    print("error:", problem, file=sys.stderr)
-    return code
+    return exit_code(lambda: _run(arguments), "the same command goes on where it was")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("batch", 1)):
+        value = getattr(arguments, name, None)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}; got {value}")
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..evaluate_common import BadInput, check_output, print_table, write_json
+from ..evaluate_common import BadInput, check_output, exit_code, print_table, write_json
 from .page import build
 from .server import serve
 from .votes import read_votes, summarise, summary_table
@@ -32,7 +33,7 @@ def run_serve(arguments: argparse.Namespace) -> None:
     """Show a page on this machine and append the votes to a file."""
     server = serve(arguments.page, arguments.votes, arguments.port)
     print(f"http://127.0.0.1:{server.server_address[1]}/  votes go to {arguments.votes}; Ctrl-C ends", flush=True)
-    with server:
+    with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
 
 
@@ -74,15 +75,12 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = make_parser().parse_args(argv)
-    try:
-        check_output(getattr(arguments, "json", None))
-        arguments.run(arguments)
-    except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(lambda: _run(arguments), "the same command may be run again")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    check_output(getattr(arguments, "json", None))
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

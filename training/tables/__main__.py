@@ -16,7 +16,7 @@ import torch
 
 from fusionframes_core.checkpoints import atomic_path
 
-from ..evaluate_common import BadInput, check_output, check_positive
+from ..evaluate_common import BadInput, check_output, check_positive, exit_code
 from .render import render
 from .runs import Budget, Table, make_runs
 from .sweeps import GUIDANCE, SKIP
@@ -43,32 +43,28 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the tables and return the exit code."""
     arguments = make_parser().parse_args(argv)
+    return exit_code(lambda: _run(arguments), "the same command goes on where it was")
+
+
+def _run(arguments: argparse.Namespace) -> None:
     values = {field.name: getattr(arguments, field.name) for field in fields(Budget)}
     budget = Budget(**{**values, "seeds": tuple(arguments.seeds)})
-    try:
-        for name, value in values.items():
-            check_positive(value if isinstance(value, int) else None, f"--{name.replace('_', '-')}")
-        if any(seed < 0 for seed in budget.seeds):
-            raise BadInput(f"--seeds must be at least 0; got {min(budget.seeds)}")
-        rows = {row.name for table in TABLES.values() for row in table.rows(budget)}
-        unknown = sorted(set(arguments.rows) - rows)
-        if unknown:
-            raise BadInput(f"--rows must name rows of the tables ({', '.join(sorted(rows))}); got {unknown[0]!r}")
-        check_output(arguments.out, "--out")
-        if arguments.threads:
-            torch.set_num_threads(arguments.threads)
-        for name in () if arguments.write else arguments.only:
-            make_runs(TABLES[name], budget, arguments.rows)
-        before = arguments.out.read_text("utf-8") if arguments.out.is_file() else ""
-        with atomic_path(arguments.out) as partial:
-            partial.write_text(render(list(TABLES.values()), budget, before), "utf-8")
-        return 0
-    except (ValueError, OSError) as error:
-        code, problem = 2, " ".join(str(error).split())
-    except KeyboardInterrupt:
-        code, problem = 130, "interrupted; the same command goes on where it was"
-    print("error:", problem, file=sys.stderr)
-    return code
+    for name, value in values.items():
+        check_positive(value if isinstance(value, int) else None, f"--{name.replace('_', '-')}")
+    if any(seed < 0 for seed in budget.seeds):
+        raise BadInput(f"--seeds must be at least 0; got {min(budget.seeds)}")
+    rows = {row.name for table in TABLES.values() for row in table.rows(budget)}
+    unknown = sorted(set(arguments.rows) - rows)
+    if unknown:
+        raise BadInput(f"--rows must name rows of the tables ({', '.join(sorted(rows))}); got {unknown[0]!r}")
+    check_output(arguments.out, "--out")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    for name in () if arguments.write else arguments.only:
+        make_runs(TABLES[name], budget, arguments.rows)
+    before = arguments.out.read_text("utf-8") if arguments.out.is_file() else ""
+    with atomic_path(arguments.out) as partial:
+        partial.write_text(render(list(TABLES.values()), budget, before), "utf-8")
 
 
 if __name__ == "__main__":
