@@ -147,7 +147,7 @@ def device_peak(work: Work) -> float:
     before = torch.cuda.memory_allocated()
     work()
     torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 def memory_of(case: str, side: str, small: bool) -> float | None:
@@ -174,7 +174,7 @@ def peak_growth(work: Work) -> float | None:
 
 def status_mb(name: str) -> float:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) / 1024
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def table(rows: Sequence[Row]) -> str:
