@@ -15,7 +15,7 @@ from training.tables.__main__ import TABLES, main
 from training.tables.render import ONE_SEED, render, render_table
 from training.tables.runs import Budget, Figures, Row, Table, make_runs, run_path, stored_budget, summary
 from training.tables.sweeps import GUIDANCE, SKIP, from_keyframes, skip_clips
-from training.tables.trained import order_verdict
+from training.tables.trained import MASKED, OURS, TIMED, interpolation_verdict, order_verdict
 
 
 def counting(calls: list[tuple[str, int]]) -> Table:
@@ -91,6 +91,21 @@ def test_an_order_is_told_pair_by_pair() -> None:
     assert "within the deviations" in lines[1]
     assert "does not come out (4.50 and 9.00)" in lines[2]
     assert order_verdict(["a", "x"], found, "psnr") == [], "nothing is said of what was not run"
+
+
+def test_interpolations_are_compared_by_what_they_gain() -> None:
+    """The gain over blending is told, as clips differ more from each other than the two architectures do."""
+    costs = {f"{kind} {batch}x{frames}": (1.0, 0.0) for batch, frames in TIMED for kind in ("seconds", "gflops")}
+    ours = {"gain": (-1.0, 0.2), **costs}
+    masked = {"gain": (-2.5, 0.3), **dict.fromkeys(costs, (4.0, 0.0))}
+    lines = interpolation_verdict({OURS: ours, MASKED: masked})
+    assert lines[0] == "Ours over masked at equal steps: +1.50 dB."
+    assert lines[1].startswith("Neither has reached blended latents yet")
+    assert lines[2] == "1 × 16 frames: 4.00 times less processor time, 4.00 times fewer operations."
+    lines = interpolation_verdict({OURS: {**ours, "gain": (0.1, 0.2)}, MASKED: {**masked, "gain": (0.2, 0.1)}})
+    assert lines[0] == "Ours over masked at equal steps: -0.10 dB (within the deviations)."
+    assert "Neither" not in lines[1]
+    assert interpolation_verdict({OURS: ours}) == []
 
 
 def test_every_skip_sees_the_same_scenes_and_its_own_times() -> None:
@@ -171,3 +186,7 @@ def test_a_decoder_is_trained_and_measured(tmp_path: Path) -> None:
     assert conv1["parameters"] > image["parameters"]
     assert conv1["psnr"] == pytest.approx(image["psnr"], abs=2), "two steps from the image decoder"
     assert "| conv3, temporal | not run |" in out.read_text("utf-8")
+    other = [*options[:5], "3", *options[6:], rows[1], "--folder", str(tmp_path / "runs"), "--out", str(out)]
+    assert main(other) == 0
+    trainings = {json.loads(path.read_text().splitlines()[-1])["step"] for path in tmp_path.rglob("log.jsonl")}
+    assert trainings == {2, 3}, "weights of two steps are no answer to a question about three"
