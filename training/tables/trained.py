@@ -108,6 +108,8 @@ def measure_interpolation(budget: Budget, architecture: str, seed: int) -> Figur
         "high_share": 0.9,  # where the frames are decided
         "least_weight": 0.05,
         "perturbed_share": 0.2,
+        "input_copy": "fresh",  # of groups: three equal frames break apart slowly (the bundled one began so too)
+        "output_copy": "fresh",
         "architecture": architecture,
     }
     weights = train_beside(train_interp.train, config, run.output / "interpolation.safetensors", options)
