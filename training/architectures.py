@@ -19,9 +19,9 @@ from fusionframes_core.models.interpolation import (
 )
 from fusionframes_core.models.masked import VIDEO_BASES, MaskedInterpolationUNet, inflate_masked
 from fusionframes_core.models.unet import UNet
-from fusionframes_core.presets import PRESETS
 from fusionframes_core.stages import interpolate
 
+from .presets import model_config
 from .train_image import image_config
 
 
@@ -71,7 +71,7 @@ def interpolation_model(
 
     Raises ValueError when neither is given.
     """
-    config, kind = PRESETS[preset], architecture_named(architecture)
+    config, kind = model_config(preset), architecture_named(architecture)
     if init is not None:
         model = kind.build(config.interpolation)
         load_weights(model, init)

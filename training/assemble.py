@@ -16,7 +16,8 @@ from fusionframes_core.checkpoints import (
     save_model_folder,
 )
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
-from fusionframes_core.presets import PRESETS
+
+from .presets import model_config
 
 
 def assemble(
@@ -39,7 +40,7 @@ def assemble(
         temporal: files of temporal parts that runs of train_keyframes wrote, over the image weights of `keyframe`.
         preset: configuration that all of them have.
     """
-    config = PRESETS[preset]
+    config = model_config(preset)
     tokenizer = load_tokenizer(Path(text_encoder).parent / TOKENIZER_FILE)
     parts = ModelParts(
         config=config,

@@ -7,6 +7,7 @@ are drawn from (seed, step, part) alone, and the learning rate is a function of 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -26,8 +27,10 @@ FORMAT = 1
 class Checkpoints:
     """The checkpoints of one run's folder; only the last is kept."""
 
-    def __init__(self, output: Path, stage: str) -> None:
+    def __init__(self, output: Path, stage: str, architecture: Mapping[str, Any] | None = None) -> None:
+        """`architecture`: what `plain` made of the model's configs."""
         self.folder, self.stage, self.output = output / "checkpoints", stage, output
+        self.architecture = dict(architecture or {})
 
     def last(self) -> Path | None:
         """The newest complete checkpoint. Raises ValueError for one of an older engine."""
@@ -49,6 +52,7 @@ class Checkpoints:
             for name in FILES:
                 save_file(separate(tensors[name]), partial / f"{name}.safetensors")
             progress = {"format": FORMAT, "stage": self.stage, "step": step, **more}
+            progress["architecture"] = self.architecture
             (partial / "progress.json").write_text(json.dumps(progress))
 
         target = self.folder / f"{step:08d}"
@@ -78,11 +82,31 @@ class Checkpoints:
             if wrong:
                 what = "the model" if part == "model" else "what trains"
                 raise ValueError(f"{path} does not fit: {what} has changed since ({wrong}); name another output")
+        # Networks of one shape may still compute different things.
+        known = progress.get("architecture", {})
+        for name in sorted(known.keys() & self.architecture.keys()):
+            if known[name] != self.architecture[name]:
+                raise ValueError(
+                    f"{path} does not fit: {name} was {known[name]!r} and is {self.architecture[name]!r} now; "
+                    "name another output"
+                )
         return progress
 
     def load(self, path: Path, part: str) -> dict[str, Tensor]:
         """Tensors of one of FILES."""
         return load_file(path / f"{part}.safetensors")
+
+
+def plain(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested dataclasses and mappings as one mapping from dotted names to what JSON gives back of their values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if not isinstance(value, Mapping):
+        return {name: json.loads(json.dumps(value, default=str))} if name else {}
+    found: dict[str, Any] = {}
+    for key, entry in value.items():
+        found |= plain(entry, f"{name}.{key}" if name else str(key))
+    return found
 
 
 def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def on_device(value: Any, device: torch.device) -> Any:
-    """The tensors in nested mappings, sequences and dataclasses, on `device`; on the CPU the value itself."""
+    """The tensors in nested mappings, dataclasses, lists and plain tuples, on `device`; on the CPU the value itself."""
     if device.type == "cpu":
         return value
     if isinstance(value, Tensor):
@@ -38,4 +38,6 @@ def on_device(value: Any, device: torch.device) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changed = {f.name: on_device(getattr(value, f.name), device) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **changed)
+    if isinstance(value, list | tuple) and any(isinstance(entry, Tensor) for entry in value):
+        return type(value)(on_device(entry, device) for entry in value)
     return value

@@ -2,7 +2,8 @@
 
 A stage gives a model, a `loss(model, batch)` and a `make_batch(rng)`. A step has `accumulation` × processes parts;
 the batch and the noise of each depend on (seed, step, part) alone. So a resumed run sees the very batches of an
-unbroken one, and two processes see those of one process that accumulates twice.
+unbroken one, and two processes see those of one process that accumulates twice. `make_batch` draws from `rng` only,
+never from torch's own stream, and so may run in another thread (`loader_threads`) while the step before computes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import copy
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +25,10 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import save_weights
 
-from .checkpointing import Checkpoints
+from .ahead import Ahead
+from .checkpointing import Checkpoints, plain
 from .devices import make_accelerator, on_device
-from .durable import DiskFull, full_disk_says
+from .durable import DiskFull, full_disk_says, no_space
 from .reporting import Reporter, save_batch
 from .settings import TrainSettings as TrainSettings
 from .sharding import (
@@ -56,8 +60,12 @@ class Trainer:
         stage: str = "training",
         sample: Callable[[nn.Module], np.ndarray] | None = None,
         frames: int = 1,
+        architecture: Any = None,
     ) -> None:
-        """`frames` is how many frames a clip has; `sample(model)` draws a video, uint8 (T, H, W, 3)."""
+        """`frames` is how many frames a clip has; `sample(model)` draws a video, uint8 (T, H, W, 3).
+
+        `architecture` (configs, nested) is kept with checkpoints: a run goes on with the same one only.
+        """
         self.settings, self.loss, self.make_batch = settings, loss, make_batch
         self.validate, self.sample, self.stage, self.frames = validate, sample, stage, frames
         self.accelerator = make_accelerator(settings)
@@ -73,8 +81,10 @@ class Trainer:
             checkpoint_activations(model)
         self._prepare(model)
         self.average = Average(self.trainable, settings.ema_decay)
-        self.checkpoints = Checkpoints(settings.output, stage)
-        self.step, self._recent = 0, 0.0
+        self.checkpoints = Checkpoints(settings.output, stage, plain(architecture))
+        self.batches = Ahead(self._make, settings.loader_threads)
+        self.step, self._recent, self._waited = 0, 0.0, 0.0
+        self._logs: list[dict[str, float]] = []  # of the steps since the last line
         self._asked, self._stopping = False, False  # by a signal; by all processes together
 
     def _prepare(self, model: nn.Module) -> None:
@@ -113,20 +123,21 @@ class Trainer:
             self._loop(reporter)
         finally:
             reporter.close()
+            self.batches.close()
         self.average.apply()
         return self.module
 
     def _loop(self, reporter: Reporter) -> None:
-        settings, logs, saved = self.settings, [], self.step
+        settings, saved = self.settings, self.step
         while self.step < settings.steps:
-            logs.append(self._train_step())
-            reporter.step(self.step, logs[-1]["loss"])
-            if self.step % settings.log_every == 0:
-                reporter.line(self.step, self._figures(logs))
-                logs = []
+            self._logs.append(self._train_step())
+            reporter.step(self.step, self._logs[-1]["loss"])
+            due = self.step % settings.checkpoint_every == 0
+            if due or self.step % settings.log_every == 0:
+                reporter.line(self.step, self._figures(measure=due))
             if settings.sample_every and self.sample is not None and self.step % settings.sample_every == 0:
                 reporter.video(self.step, self._evaluate(self.sample))
-            if self._stopping or self.step % settings.checkpoint_every == 0:
+            if self._stopping or due:
                 self.save()
                 saved = self.step
             if self._stopping:
@@ -151,6 +162,9 @@ class Trainer:
             batches.append(batch)
         mean = self._agree(total, batches)
         norm = self._clip()
+        # With a scaler (fp16) such gradients are a matter of course: it leaves the step out.
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            raise self._failure(f"the gradient at step {self.step} is not finite", batches)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update()
@@ -170,35 +184,60 @@ class Trainer:
         return float(self.accelerator.clip_grad_norm_(self.trainable, self.settings.clip_norm))
 
     def _batch(self, part: int) -> Batch:
-        """This process's part of the step's batch, on its device."""
+        """This process's part of the step's batch, on its device; torch's stream then gives the noise of this part."""
+        parts = self.settings.accumulation
+        here = self.step * parts + part
+        last = min(here + 1 + self.settings.loader_threads, self.settings.steps * parts)
+        start = time.perf_counter()
+        stream, batch = self.batches.take(divmod(here, parts), [divmod(i, parts) for i in range(here + 1, last)])
+        self._waited += time.perf_counter() - start
+        torch.manual_seed(stream)
+        return on_device(batch, self.accelerator.device)
+
+    def _make(self, key: tuple[int, int]) -> tuple[int, Batch]:
+        """The seed of torch's stream and the batch of (step, part)."""
+        step, part = key
         index = part * self.accelerator.num_processes + self.accelerator.process_index
-        rng = np.random.default_rng((self.settings.seed, self.step, index))
-        torch.manual_seed(int(rng.integers(2**31)))
-        return on_device(self.make_batch(rng), self.accelerator.device)
+        rng = np.random.default_rng((self.settings.seed, step, index))
+        stream = int(rng.integers(2**31))
+        return stream, self.make_batch(rng)
 
     def _agree(self, loss: float, batches: list[Batch]) -> float:
         """The loss over all processes; every one of them stops when one has to."""
         # Until there is a mean of log_every steps to compare with, no loss is too large.
         wrong = not math.isfinite(loss) or 0 < self.settings.explosion * self._recent < loss
-        path = self.settings.output / f"bad_batch_{self.step:08d}_{self.accelerator.process_index}.safetensors"
-        if wrong:
-            save_batch({str(part): batch for part, batch in enumerate(batches)}, path)
         summed = torch.tensor([loss, float(wrong), float(self._asked)], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             summed = whole(self.accelerator.reduce(summed.to(self.accelerator.device), "sum"))
         if summed[1]:
             why = "not finite" if not math.isfinite(summed[0]) else f"over {self.settings.explosion:g} times its mean"
-            said = f"; the batch that caused it is in {path}" if wrong else "; another process saved the batch"
-            kept = f"the checkpoint of step {int(last.name)} is intact" if (last := self.checkpoints.last()) else ""
-            raise FloatingPointError(f"loss {loss:g} at step {self.step} is {why}{said}; {kept or 'no checkpoint yet'}")
+            raise self._failure(f"loss {loss:g} at step {self.step} is {why}", batches if wrong else None)
         self._stopping = bool(summed[2])
         return summed[0].item() / self.accelerator.num_processes
 
-    def _figures(self, logs: list[dict[str, float]]) -> dict[str, float]:
-        """Means of the logs, and the validation's figures when it is due."""
-        line = mean_figures(logs)
-        self._recent = line["loss"]
-        if self.validate is not None and self.step % self.settings.checkpoint_every == 0:
+    def _failure(self, what: str, batches: list[Batch] | None) -> FloatingPointError:
+        """The error that ends the run, after `batches`, which caused it, were saved; None: another process has them."""
+        if batches is None:
+            said = "another process saved the batch"
+        else:
+            path = self.settings.output / f"bad_batch_{self.step:08d}_{self.accelerator.process_index}.safetensors"
+            said = f"the batch that caused it is in {path}"
+            try:
+                save_batch({str(part): batch for part, batch in enumerate(batches)}, path)
+            except Exception as error:
+                if not no_space(error):
+                    raise
+                said = "there was no space left to save the batch that caused it"
+        last = self.checkpoints.last()
+        kept = f"the checkpoint of step {int(last.name)} is intact" if last else "no checkpoint yet"
+        return FloatingPointError(f"{what}; {said}; {kept}")
+
+    def _figures(self, measure: bool) -> dict[str, float]:
+        """Means since the last line, and the validation's figures where it is to `measure`."""
+        line = mean_figures(self._logs)
+        line["seconds_waiting"] = self._waited / len(self._logs)  # for data, a step
+        self._recent, self._logs, self._waited = line["loss"], [], 0.0
+        if self.validate is not None and measure:
             line |= self._evaluate(self._validate_on_cpu)
         return line
 
@@ -226,6 +265,7 @@ class Trainer:
         }
         scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         more = {"seed": self.settings.seed, "averaged": self.average.count, "recent": self._recent, "scaler": scaler}
+        more["logs"] = self._logs
         problem: Exception | None = None
         if self.accelerator.is_main_process:
             try:
@@ -246,6 +286,7 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.checkpoints.last() if self.settings.resume else None
+        self._check_same(path)
         if path is None:
             return
         state = self.module.state_dict()
@@ -264,6 +305,19 @@ class Trainer:
         if self.accelerator.scaler is not None and progress["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(progress["scaler"])
         self.step, self.average.count, self._recent = progress["step"], progress["averaged"], progress["recent"]
+        self._logs = progress.get("logs", [])
+
+    def _check_same(self, path: Path | None) -> None:
+        """Raises ValueError unless every process goes on from the same step: machines may see different folders."""
+        step = torch.tensor([-1 if path is None else int(path.name)], device=self.accelerator.device)
+        if self.accelerator.num_processes > 1:
+            found = sorted(set(self.accelerator.gather(step).tolist()))
+            if len(found) > 1:
+                told = " and ".join("none" if number < 0 else f"that of step {number}" for number in found)
+                raise ValueError(
+                    f"output must be a folder that every process sees; in {self.settings.output} they found the last "
+                    f"checkpoint to be {told}"
+                )
 
     def export(self, name: str, prefix: str = "", dtype: torch.dtype = torch.float32) -> None:
         """Write the model's weights under `prefix` (less it) to the run's folder. Every process has to call it."""

@@ -13,13 +13,12 @@ from pathlib import Path
 import jsonargparse
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
 from fusionframes_core.checkpoints import load_weights, save_weights
 from fusionframes_core.models.movq import MoVQ
-from fusionframes_core.presets import PRESETS
 
 from .moving_shapes import (
     CLIP_LENGTH,
@@ -32,6 +31,7 @@ from .moving_shapes import (
     render,
     sample_scene,
 )
+from .presets import model_config
 from .train_autoencoder import to_pixels
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
@@ -113,9 +113,12 @@ def load_clips(paths: list[Path]) -> Clips:
 def _load(path: Path) -> Clips:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no latents at {path}: prepare them with `python -m training.latents`")
-    with safe_open(str(path), framework="pt") as file:
-        settings = json.loads(file.metadata()["settings"])
-        latents = file.get_tensor("latents")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            settings = json.loads(file.metadata()["settings"])
+            latents = file.get_tensor("latents")
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"clips must name files that training.latents wrote; {path} is none ({error})") from error
     return _clips(_scenes(settings["kind"], settings["count"], settings["seed"], settings["held_out"]), latents)
 
 
@@ -141,7 +144,7 @@ def prepare(
         preset: model whose MoVQ configuration the weights have.
         decoder: the decoder in `movq` (Table 3): "image" for a base stage's file, the preset's own for a finished one.
     """
-    config = PRESETS[preset]
+    config = model_config(preset)
     model = MoVQ(dataclasses.replace(config.movq, decoder=decoder))
     load_weights(model, movq)
     clips = encode_clips(model.eval(), kind, count, seed, held_out, config.size[0])

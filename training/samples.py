@@ -16,7 +16,7 @@ from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.stages import Sampling, sample_keyframes, stage_noise
 from fusionframes_core.video import to_uint8
 
-from .latents import Clips
+from .sources import Drawn
 
 Sampler = Callable[[nn.Module], np.ndarray]
 
@@ -56,11 +56,11 @@ def keyframe_sampler(
 
 
 def interpolation_sampler(
-    config: ModelConfig, run: Callable[..., Tensor], null: TextContext, clips: Clips, movq: Path | None
+    config: ModelConfig, run: Callable[..., Tensor], null: TextContext, shown: Drawn, movq: Path | None
 ) -> Sampler:
-    """Fills in the frames between the keyframes of the first clip, by `stages.interpolate` or its like."""
+    """Fills in the frames between the keyframes of the first clip `shown`, by `stages.interpolate` or its like."""
     decoder = load_movq(config, movq)
-    keyframes, skip = clips.latents[:1, :, ::4].float(), int(clips.skip_frames[0])
+    keyframes, skip = shown.latents[:1, :, ::4], int(shown.skip_frames[0])
 
     def sample(model: nn.Module) -> np.ndarray:
         device = next(model.parameters()).device

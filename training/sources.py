@@ -35,6 +35,8 @@ class Source(Protocol):
 
     def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn: ...
 
+    def images(self, rng: np.random.Generator, count: int, num_frames: int = 1) -> Drawn: ...
+
     def null_context(self) -> TextContext: ...
 
 
@@ -45,14 +47,32 @@ class ShapesSource:
         self.clips, self.encoder = clips, encoder
 
     def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
-        """Whole clips."""
+        """Whole clips. Raises ValueError for clips of another length."""
+        if self.clips.latents.shape[2] != num_frames:
+            raise ValueError(
+                f"clips must have {num_frames} frames, as `training.latents --kind keyframes` makes them; "
+                f"got {self.clips.latents.shape[2]}"
+            )
         return self._drawn(rng.integers(len(self.clips.scenes), size=count), 0, self.clips.latents.shape[2])
 
     def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
-        """Parts of `num_frames` frames that start at a keyframe."""
+        """Parts of `num_frames` frames that start at a keyframe. Raises ValueError for shorter clips."""
+        if self.clips.latents.shape[2] < num_frames:
+            raise ValueError(
+                f"clips must have at least {num_frames} frames, as `training.latents --kind windows` makes them; "
+                f"got {self.clips.latents.shape[2]}"
+            )
         index = rng.integers(len(self.clips.scenes), size=count)
         start = 4 * int(rng.integers(0, (self.clips.latents.shape[2] - num_frames) // 4 + 1))
         return self._drawn(index, start, start + num_frames)
+
+    def images(self, rng: np.random.Generator, count: int, num_frames: int = 1) -> Drawn:
+        """Single frames."""
+        index = rng.integers(len(self.clips.scenes), size=count)
+        frame = rng.integers(self.clips.latents.shape[2], size=count)
+        latents = self.clips.latents[index, :, frame].float()[:, :, None]
+        text = partial(encode_captions, self.encoder, [self.clips.scenes[i] for i in index])
+        return Drawn(latents, text, self.clips.skip_frames[index])
 
     def null_context(self) -> TextContext:
         """The null embedding as a batch of one."""
@@ -80,6 +100,10 @@ class PreparedSource:
         """Frames s apart, s ∈ {1, ..., 12}."""
         return self._drawn(self.clips.windows(rng, count, num_frames))
 
+    def images(self, rng: np.random.Generator, count: int, num_frames: int = 1) -> Drawn:
+        """Single frames."""
+        return self._drawn(self.clips.keyframes(rng, count, 1))
+
     def _drawn(self, batch: Any) -> Drawn:
         def text(rng: np.random.Generator) -> TextContext:
             return self._with_nulls(batch, self.clips.null, rng.random(len(batch.captions)) < TEXT_DROP)
@@ -93,12 +117,36 @@ class PreparedSource:
         return reading.context_of(self.clips.null)
 
 
-def open_source(data: list[Path] | None, clips: list[Path] | None, encoder: TextEncoder | None) -> Source:
-    """The folders of `data`, or else `clips`. Raises ValueError unless exactly one is named, with its text encoder."""
+def open_source(
+    data: list[Path] | None,
+    clips: list[Path] | None,
+    encoder: TextEncoder | None,
+    draws: str = "keyframes",
+    num_frames: int = 1,
+) -> Source:
+    """The folders of `data`, or else `clips`; what a stage `draws` of them, with so many frames, is tried once.
+
+    Raises ValueError unless exactly one is named, with its text encoder, and what is drawn can be.
+    """
     if bool(data) == bool(clips):
         raise ValueError(f"either data or clips must name what to train on; got data {data} and clips {clips}")
-    if data:
-        return PreparedSource(data)
-    if encoder is None or not clips:
+    source = PreparedSource(data) if data else _shapes(clips or [], encoder)
+    getattr(source, draws)(np.random.default_rng(0), 1, num_frames)
+    return source
+
+
+def open_held_out(
+    data: list[Path] | None,
+    clips: list[Path] | None,
+    encoder: TextEncoder | None,
+    draws: str = "keyframes",
+    num_frames: int = 1,
+) -> Source | None:
+    """What the averaged weights are measured on, as for `open_source`; None where neither is named."""
+    return open_source(data, clips, encoder, draws, num_frames) if data or clips else None
+
+
+def _shapes(clips: list[Path], encoder: TextEncoder | None) -> Source:
+    if encoder is None:
         raise ValueError("clips need text_encoder, the folder with text_encoder.safetensors; got none")
     return ShapesSource(load_clips(clips), encoder)

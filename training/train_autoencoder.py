@@ -7,6 +7,7 @@ stays as `init` has it, so that latents already encoded stay valid.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ
-from fusionframes_core.presets import PRESETS
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
+from .presets import model_config
 from .settings import run_command
 
 
@@ -48,11 +49,13 @@ def foreground_weight(pixels: Tensor, weight: float) -> Tensor:
     return 1.0 + (weight - 1.0) * (distance > 0.15).float()
 
 
-def reconstruction_loss(output: Tensor, pixels: Tensor, weight: float, l1_weight: float = 1.0) -> Tensor:
-    """Weighted l1_weight · L1 + 2·MSE; the mean weight is divided out."""
+def reconstruction_loss(
+    output: Tensor, pixels: Tensor, weight: float, l1_weight: float = 1.0, l2_weight: float = 2.0
+) -> Tensor:
+    """Weighted l1_weight · L1 + l2_weight · MSE; the mean weight is divided out."""
     weights = foreground_weight(pixels, weight)
     error = (output - pixels).abs()
-    return ((l1_weight * error + 2.0 * error.square()) * weights).mean() / weights.mean()
+    return ((l1_weight * error + l2_weight * error.square()) * weights).mean() / weights.mean()
 
 
 def psnr(output: Tensor, pixels: Tensor) -> float:
@@ -67,6 +70,16 @@ def random_frames(rng: np.random.Generator, count: int, size: int, held_out: boo
     return to_pixels(np.stack(frames))
 
 
+def still_source(data: list[Path] | None, size: int) -> Callable[[np.random.Generator, int], Tensor]:
+    """A function (rng, count) → pixels (count, 3, 1, H, W): of prepared folders, or of Moving Shapes."""
+    if not data:
+        return lambda rng, count: random_frames(rng, count, size)
+    from .data.reading import PreparedClips
+
+    clips = PreparedClips(data)
+    return lambda rng, count: clips.sequences(rng, count, 1).frames
+
+
 def train(
     train: TrainSettings,
     preset: str = "tiny",
@@ -75,7 +88,9 @@ def train(
     latent_noise: float = 0.05,
     shape_weight: float = 4.0,
     l1_weight: float = 1.0,
+    l2_weight: float = 2.0,
     latent_std: float = 0.5,
+    data: list[Path] | None = None,
 ) -> None:
     """Train the image autoencoder of `preset` and write `movq.safetensors` to the run's folder.
 
@@ -86,11 +101,13 @@ def train(
         decoder_only: freeze the encoder.
         latent_noise: standard deviation of the noise on the latents.
         shape_weight: weight of the shape's pixels against the background's.
-        l1_weight: weight of the absolute error; that of the squared one is 2.
+        l1_weight: weight of the absolute error.
+        l2_weight: weight of the squared error.
         latent_std: standard deviation towards which every latent channel is drawn.
+        data: folders made by training.prepare with --keep pixels, instead of Moving Shapes drawn on the fly.
     """
     torch.manual_seed(train.seed)  # of the initial weights
-    config = PRESETS[preset]
+    config = model_config(preset)
     movq = MoVQ(dataclasses.replace(config.movq, decoder="image"))
     if init is not None:
         load_weights(movq, init)
@@ -98,12 +115,13 @@ def train(
         movq.encoder.requires_grad_(False)
         movq.quant_conv.requires_grad_(False)
     size = config.size[0]
+    draw = still_source(data, size)
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         output, latents = model(batch["pixels"], latent_noise)
         mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
         spread = mean.square().mean() + (std - latent_std).square().mean()
-        reconstruction = reconstruction_loss(output, batch["pixels"], shape_weight, l1_weight)
+        reconstruction = reconstruction_loss(output, batch["pixels"], shape_weight, l1_weight, l2_weight)
         return reconstruction + 0.1 * spread, {"psnr": psnr(output, batch["pixels"]), "spread": spread.item()}
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -115,9 +133,10 @@ def train(
         train,
         NoisyAutoencoder(movq),
         loss,
-        lambda rng: {"pixels": random_frames(rng, train.batch_size, size)},
-        validate,
+        lambda rng: {"pixels": draw(rng, train.batch_size)},
+        None if data else validate,
         stage="autoencoder",
+        architecture={"movq": dataclasses.replace(config.movq, decoder="image")},
     )
     trainer.run()
     trainer.export("movq.safetensors", "movq.")

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ, inflate_movq, temporal_parameters
-from fusionframes_core.presets import PRESETS
 from fusionframes_core.video import to_uint8
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
 from .perceptual import Discriminator, adversarial_losses, feature_distance
+from .presets import model_config
 from .settings import run_command
 from .train_autoencoder import psnr, reconstruction_loss, to_pixels
 
@@ -54,7 +54,7 @@ def decoder_model(preset: str, image_movq: Path, parts: str, decoder: str | None
     """
     if parts not in PARTS:
         raise ValueError(f"parts must be one of {', '.join(PARTS)}; got {parts!r}")
-    config = PRESETS[preset].movq
+    config = model_config(preset).movq
     config = config if decoder is None else dataclasses.replace(config, decoder=decoder)
     base = MoVQ(dataclasses.replace(config, decoder="image"))
     load_weights(base, image_movq)
@@ -100,6 +100,7 @@ def train(
     latent_noise: float = 0.05,
     shape_weight: float = 4.0,
     l1_weight: float = 1.0,
+    l2_weight: float = 2.0,
     flicker_weight: float = 0.5,
     decoder: str | None = None,
     perceptual_weight: float = 0.0,
@@ -116,7 +117,8 @@ def train(
         frames: frames of a sequence.
         latent_noise: largest standard deviation of the noise on a clip's latents.
         shape_weight: weight of the shape's pixels against the background's.
-        l1_weight: weight of the absolute error; that of the squared one is 2.
+        l1_weight: weight of the absolute error.
+        l2_weight: weight of the squared error.
         flicker_weight: weight of the flicker term.
         decoder: a decoder of Table 3 instead of the preset's.
         perceptual_weight: weight of an LPIPS-style distance between features of the frozen encoder; 0: none.
@@ -124,7 +126,7 @@ def train(
         data: folders made by training.prepare, instead of Moving Shapes drawn on the fly.
     """
     torch.manual_seed(train.seed)  # of the initial weights
-    config = PRESETS[preset]
+    config = model_config(preset)
     model = VideoDecoder(decoder_model(preset, movq, parts, decoder), adversarial_weight > 0)
     frozen = model.movq  # its encoder; never the wrapped model
     size = config.size[0]
@@ -132,7 +134,7 @@ def train(
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         pixels = batch["pixels"]
         output, adversarial = model(pixels, batch["noise"])
-        flat = reconstruction_loss(output, pixels, shape_weight, l1_weight)
+        flat = reconstruction_loss(output, pixels, shape_weight, l1_weight, l2_weight)
         trembling = flicker(output, pixels)
         total = flat + flicker_weight * trembling
         logs = {"psnr": psnr(output.detach(), pixels), "flicker": trembling.item()}
@@ -167,7 +169,10 @@ def train(
         return to_uint8(torch.cat((pixels, model.movq.decode(model.movq.encode(pixels))), dim=-1)[0])  # truth, ours
 
     measure = None if data else validate
-    trainer = Trainer(train, model, loss, make_batch, measure, stage="decoder", sample=sample, frames=frames)
+    built = {"movq": dataclasses.replace(config.movq, decoder=decoder or config.movq.decoder)}
+    trainer = Trainer(
+        train, model, loss, make_batch, measure, stage="decoder", sample=sample, frames=frames, architecture=built
+    )
     trainer.run()
     trainer.export("movq.safetensors", "movq.")
 

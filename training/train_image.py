@@ -16,13 +16,13 @@ from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.models.unet import KeyframeCondition, UNet, initialise
-from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule
 
 from .engine import Batch, Trainer, TrainSettings
-from .latents import Clips, load_clips
-from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .objectives import NoiseLevels, denoising_loss
+from .presets import model_config
 from .settings import run_command
+from .sources import Source, open_held_out, open_source
 
 
 def image_config(config: UNetConfig) -> UNetConfig:
@@ -32,56 +32,51 @@ def image_config(config: UNetConfig) -> UNetConfig:
 
 def load_text_encoder(folder: Path, preset: str) -> TextEncoder:
     """The frozen text encoder of a run's folder."""
-    encoder = TextEncoder(PRESETS[preset].text, load_tokenizer(folder))
+    encoder = TextEncoder(model_config(preset).text, load_tokenizer(folder))
     load_weights(encoder, Path(folder) / "text_encoder.safetensors")
     return encoder.eval().requires_grad_(False)
 
 
-def frame_batch(clips: Clips, rng: np.random.Generator, count: int) -> tuple[Tensor, list]:
-    """Single frames (count, 4, 1, h, w) of random clips, and their scenes."""
-    index = rng.integers(len(clips.scenes), size=count)
-    frame = rng.integers(clips.latents.shape[2], size=count)
-    return clips.latents[index, :, frame].float()[:, :, None], [clips.scenes[i] for i in index]
-
-
 def train(
     train: TrainSettings,
-    clips: list[Path],
-    text_encoder: Path,
-    validation_clips: list[Path],
+    clips: list[Path] | None = None,
+    text_encoder: Path | None = None,
+    validation_clips: list[Path] | None = None,
     preset: str = "tiny",
     init: Path | None = None,
     high_share: float = 0.3,
+    data: list[Path] | None = None,
+    validation_data: list[Path] | None = None,
 ) -> None:
     """Train the text-to-image U-Net of `preset` and write `image.safetensors` to the run's folder.
 
     Args:
         train: the run: output folder, steps, batch size, rates.
-        clips: keyframe latents made by training.latents.
+        clips: keyframe latents of Moving Shapes, made by training.latents.
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
         validation_clips: latents of held-out combinations.
         preset: model whose keyframe configuration is trained without its temporal blocks.
         init: weights to start from.
         high_share: share of the noise levels drawn from the upper half.
+        data: instead of clips, folders made by training.prepare.
+        validation_data: instead of validation_clips, such folders.
     """
     torch.manual_seed(train.seed)  # of the initial weights
-    config = PRESETS[preset]
+    config = model_config(preset)
     model = UNet(image_config(config.keyframe))
     initialise(model)
     if init is not None:
         load_weights(model, init)
-    encoder = load_text_encoder(text_encoder, preset)
-    data, validation = load_clips(clips), load_clips(validation_clips)
+    encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
+    source = open_source(data, clips, encoder, "images")
+    held_out = open_held_out(validation_data, validation_clips, encoder, "images")
     schedule = NoiseSchedule.from_config(config.keyframe_schedule)
     prediction, levels = config.keyframe_schedule.prediction, NoiseLevels(high_share)
 
-    def make_batch(rng: np.random.Generator, source: Clips = data, count: int = train.batch_size) -> Batch:
-        latents, scenes = frame_batch(source, rng, count)
-        return {
-            "latents": latents,
-            "t": levels.draw(rng, count, schedule.num_steps),
-            "text": encode_captions(encoder, scenes, rng),
-        }
+    def make_batch(rng: np.random.Generator, source: Source = source, count: int = train.batch_size) -> Batch:
+        drawn = source.images(rng, count)
+        t = levels.draw(rng, count, schedule.num_steps)
+        return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions=None)
@@ -90,10 +85,12 @@ def train(
     def validate(model: nn.Module) -> dict[str, float]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            value, logs = loss(model, make_batch(np.random.default_rng(1), validation, 256))
+            value, logs = loss(model, make_batch(np.random.default_rng(1), held_out, 256))
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
 
-    trainer = Trainer(train, model, loss, make_batch, validate, stage="image")
+    built = {"image": model.config, "keyframe_schedule": config.keyframe_schedule}
+    measure = validate if held_out is not None else None
+    trainer = Trainer(train, model, loss, make_batch, measure, stage="image", architecture=built)
     trainer.run()
     trainer.export("image.safetensors")
 

@@ -13,22 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from fusionframes_core.models.interpolation import InterpolationCondition
-from fusionframes_core.presets import PRESETS
+from fusionframes_core.models.unet import named
 from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 
 from .architectures import architecture_named, interpolation_model
 from .engine import Batch, Trainer, TrainSettings
-from .latents import WINDOW, load_clips
+from .latents import WINDOW
 from .objectives import NoiseLevels, denoising_loss
+from .presets import model_config
 from .samples import interpolation_sampler
 from .settings import run_command
-from .sources import ShapesSource, Source, open_source
+from .sources import Source, open_held_out, open_source
 from .train_image import load_text_encoder
 
 
 def draw_perturbation(rng: np.random.Generator, count: int, limit: int, share: float) -> Tensor:
-    """Forward-diffusion steps (count,) applied to the keyframes: 0 but for `share` of them, which get 1..limit."""
-    levels = np.where(rng.random(count) < share, rng.integers(1, limit + 1, count), 0)
+    """Forward-diffusion steps (count,) on the keyframes: 0..limit for `share` of the clips (section 5: all), else 0."""
+    levels = np.where(rng.random(count) < share, rng.integers(0, limit + 1, count), 0)
     return torch.from_numpy(levels)
 
 
@@ -58,6 +59,7 @@ def train(
     base: str | None = None,
     architecture: str = "groups",
     movq: Path | None = None,
+    validation_data: list[Path] | None = None,
 ) -> None:
     """Train the interpolation U-Net of `preset` and write `interpolation.safetensors` to the run's folder.
 
@@ -73,23 +75,24 @@ def train(
         input_copy: where the image's input kernel goes (appendix 9: `first`).
         output_copy: `replicate` (appendix 9) or `fresh`.
         high_share: share of the noise levels drawn from the upper half.
-        perturbed_share: share of the clips whose keyframes are perturbed, by 1 to the model's limit steps.
+        perturbed_share: share of the clips whose keyframes are perturbed, by 0 to the model's limit steps.
         unconditional_share: share of the clips without keyframes and temporal layers (eq. 5, m = 0).
         window: frames taken of each clip, 4·G + 1.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
         base: "zero" or "blend" instead of what the preset's groups are differences from.
         architecture: "groups", or "masked" for Masked Frame Interpolation (appendix 10), the baseline.
         movq: the preset's video autoencoder, for sample videos.
+        validation_data: instead of validation_clips, folders made by training.prepare.
     """
     torch.manual_seed(train.seed)  # of the initial weights
-    config, kind = PRESETS[preset], architecture_named(architecture)
+    config, kind = model_config(preset), architecture_named(architecture)
     model = interpolation_model(preset, image, init, input_copy, output_copy, architecture)
     encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
-    source = open_source(data, clips, encoder)
+    source = open_source(data, clips, encoder, "windows", window)
     null = source.null_context()
-    held_out = ShapesSource(load_clips(validation_clips), encoder) if validation_clips and encoder else None
+    held_out = open_held_out(validation_data, validation_clips, encoder, "windows", window)
     schedule = NoiseSchedule.from_config(config.interpolation_schedule)
-    subtract = kind.bases[base or config.interpolation.base]
+    subtract = named(kind.bases, "base", base or config.interpolation.base)
     prediction, levels = config.interpolation_schedule.prediction, NoiseLevels(high_share)
 
     def make_batch(rng: np.random.Generator, source: Source = source, count: int = train.batch_size) -> Batch:
@@ -131,11 +134,16 @@ def train(
         return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
 
     sample = None
-    if train.sample_every and held_out is not None:
-        sample = interpolation_sampler(config, kind.sample, null, held_out.clips, movq)
+    if train.sample_every:
+        shown = (held_out or source).windows(np.random.default_rng(2), 1, window)
+        sample = interpolation_sampler(config, kind.sample, null, shown, movq)
     name = "interpolation" if architecture == "groups" else f"{architecture} interpolation"
     measure = validate if held_out is not None else None
-    trainer = Trainer(train, model, loss, make_batch, measure, stage=name, sample=sample, frames=window)
+    built = {"interpolation": config.interpolation, "interpolation_schedule": config.interpolation_schedule}
+    built |= {"base": base or config.interpolation.base}
+    trainer = Trainer(
+        train, model, loss, make_batch, measure, stage=name, sample=sample, frames=window, architecture=built
+    )
     trainer.run()
     trainer.export("interpolation.safetensors")
 

@@ -23,19 +23,18 @@ from fusionframes_core.models.keyframe import (
     initialise_temporal,
     temporal_parameters,
 )
-from fusionframes_core.models.text_encoder import TextContext, TextEncoder
+from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.models.unet import KeyframeCondition, UNet
-from fusionframes_core.presets import PRESETS
 from fusionframes_core.sampling.schedule import NoiseSchedule
 from fusionframes_core.temporal_file import save_temporal_weights, temporal_path
 
 from .engine import Batch, Trainer, TrainSettings
 from .evaluate_gap import motion_gap
-from .latents import Clips, load_clips
 from .objectives import NoiseLevels, denoising_loss
+from .presets import model_config
 from .samples import keyframe_sampler
 from .settings import run_command
-from .sources import ShapesSource, Source, open_source
+from .sources import ShapesSource, Source, open_held_out, open_source
 from .train_image import image_config, load_text_encoder
 
 # What reads the frames is the same attention, inside the spatial one or beside it.
@@ -51,7 +50,7 @@ def keyframe_model(preset: str, image: Path | None, init: Path | None, temporal:
     """
     if image is None and init is None:
         raise ValueError("image or init must name the weights to start from; got neither")
-    trained = PRESETS[preset].keyframe
+    trained = model_config(preset).keyframe
     config = trained if temporal is None else dataclasses.replace(trained, temporal=temporal)
     model = UNet(config)
     initialise_temporal(model)
@@ -84,27 +83,35 @@ def fitting(source: UNet, model: UNet) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in kept.items()}
 
 
-def validation(
-    clips: Clips,
-    encoder: TextEncoder,
-    schedule: NoiseSchedule,
-    prediction: str,
-    positions: Tensor,
-    loss: Callable[[nn.Module], tuple[Tensor, dict[str, float]]],
+def gap_of(
+    source: ShapesSource, schedule: NoiseSchedule, prediction: str, positions: Tensor
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A function of the model: `loss` on fixed noise, and the motion gap, both on held-out clips."""
+    """A function of the model: how much more the right caption helps than the opposite motion's."""
 
     def predict(model: nn.Module, x: Tensor, t: Tensor, text: TextContext) -> Tensor:
         return model(x, t, KeyframeCondition(text.context, text.mask, positions.expand(len(x), -1)))
 
+    count = min(44, len(source.clips.scenes))
+    latents, scenes = source.clips.latents[:count].float(), source.clips.scenes[:count]
+
+    def gap(model: nn.Module) -> dict[str, float]:
+        noise = torch.Generator().manual_seed(0)
+        return motion_gap(partial(predict, model), latents, scenes, source.encoder, schedule, noise, prediction)
+
+    return gap
+
+
+def validation(
+    loss: Callable[[nn.Module], tuple[Tensor, dict[str, float]]],
+    gap: Callable[[nn.Module], dict[str, float]] | None,
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A function of the model: `loss` on held-out clips and fixed noise, and the motion `gap`, if there is one."""
+
     def validate(model: nn.Module) -> dict[str, float]:
         torch.manual_seed(0)
         value, logs = loss(model)
-        count = min(44, len(clips.scenes))
-        latents, scenes = clips.latents[:count].float(), clips.scenes[:count]
-        noise = torch.Generator().manual_seed(0)
-        gap = motion_gap(partial(predict, model), latents, scenes, encoder, schedule, noise, prediction)
-        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in {**logs, **gap}.items()}
+        found = {**logs, **(gap(model) if gap else {})}
+        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in found.items()}
 
     return validate
 
@@ -123,6 +130,7 @@ def train(
     movq: Path | None = None,
     sample_prompt: str = "a large red circle moving right",
     temporal: str | None = None,
+    validation_data: list[Path] | None = None,
 ) -> None:
     """Train the temporal blocks of `preset` and write `keyframe.safetensors` to the run's folder.
 
@@ -143,13 +151,14 @@ def train(
         movq: the preset's video autoencoder, for sample videos.
         sample_prompt: what they show.
         temporal: a temporal conditioning (section 4.1) instead of the preset's.
+        validation_data: instead of validation_clips, folders made by training.prepare.
     """
     torch.manual_seed(train.seed)  # of the initial weights
-    config = PRESETS[preset]
+    config = model_config(preset)
     model = keyframe_model(preset, image, init, temporal)
     encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
-    source = open_source(data, clips, encoder)
-    held_out = load_clips(validation_clips) if validation_clips else None
+    source = open_source(data, clips, encoder, "keyframes", config.num_frames)
+    held_out = open_held_out(validation_data, validation_clips, encoder, "keyframes", config.num_frames)
     schedule = NoiseSchedule.from_config(config.keyframe_schedule)
     prediction, levels = config.keyframe_schedule.prediction, NoiseLevels(high_share)
     positions = frame_positions(config.frame_positions, config.num_frames)
@@ -167,21 +176,23 @@ def train(
             lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction, least_weight
         )
 
-    validate = None
-    if held_out is not None and encoder is not None:
-        chosen = ShapesSource(held_out, encoder)
-        validate = validation(
-            held_out,
-            encoder,
-            schedule,
-            prediction,
-            positions,
-            lambda m: loss(m, make_batch(np.random.default_rng(1), chosen, 32)),
-        )
-    draws = train.sample_every and encoder is not None
-    sample = keyframe_sampler(config, encoder, positions, sample_prompt, movq) if draws else None
+    def held_out_loss(model: nn.Module) -> tuple[Tensor, dict[str, float]]:
+        return loss(model, make_batch(np.random.default_rng(1), held_out, 32))
+
+    gap = None
+    if isinstance(held_out, ShapesSource):  # whose captions are known, and what is their opposite
+        gap = gap_of(held_out, schedule, prediction, positions)
+    validate = validation(held_out_loss, gap) if held_out is not None else None
+    if train.sample_every and encoder is None:
+        raise ValueError("sample_every needs text_encoder, the folder with text_encoder.safetensors; got none")
+    sample = None
+    if train.sample_every:
+        sample = keyframe_sampler(config, encoder, positions, sample_prompt, movq)
     frames = config.num_frames
-    trainer = Trainer(train, model, loss, make_batch, validate, stage="keyframes", sample=sample, frames=frames)
+    built = {"keyframe": model.config, "keyframe_schedule": config.keyframe_schedule}
+    trainer = Trainer(
+        train, model, loss, make_batch, validate, stage="keyframes", sample=sample, frames=frames, architecture=built
+    )
     trainer.run()
     trainer.export("keyframe.safetensors")
     if model.config.temporal != config.keyframe.temporal and trainer.accelerator.is_main_process:

@@ -13,45 +13,58 @@ import torch
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import ModelParts, load_model_folder
+from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.interpolation import GROUP_BASES, InterpolationCondition, split_groups
 from fusionframes_core.models.keyframe import frame_positions
 from fusionframes_core.models.unet import KeyframeCondition
 from fusionframes_core.sampling.schedule import NoiseSchedule
 
+from .durable import full_disk_says
 from .engine import Batch, Trainer, TrainSettings
-from .latents import Clips, encode_clips, load_clips
+from .latents import WINDOW, encode_clips
 from .lora import LoraModel, save_lora
-from .objectives import NoiseLevels, denoising_loss, encode_captions
+from .objectives import NoiseLevels, denoising_loss
 from .settings import run_command
 from .sharding import whole
+from .sources import ShapesSource, Source, open_source
 
 PARTS = ("keyframe", "interpolation")
 TARGETS = ("to_query", "to_key", "to_value", "output_layer", "projection")
 
 
-def lora_clips(parts: ModelParts, part: str, clips: list[Path], shape: str | None, count: int, seed: int) -> Clips:
-    """Prepared clips, or `count` fresh ones of one shape. Raises ValueError unless one of the two is asked for."""
-    if bool(clips) == bool(shape):
-        raise ValueError(f"either clips or shape must say what to learn; got clips {clips} and shape {shape!r}")
-    if clips:
-        return load_clips(clips)
-    kind = "keyframes" if part == "keyframe" else "windows"
-    return encode_clips(parts.movq, kind, count, seed, None, parts.config.size[0], shape=str(shape))
+def lora_source(
+    parts: ModelParts, part: str, data: list[Path], clips: list[Path], shape: str | None, count: int, seed: int
+) -> Source:
+    """Prepared folders, clips of training.latents, or `count` fresh ones of one shape, with what `part` draws of them.
+
+    Raises ValueError unless exactly one of the three is asked for, and can be drawn from.
+    """
+    if [bool(data), bool(clips), bool(shape)].count(True) != 1:
+        raise ValueError(
+            f"one of data, clips and shape must say what to learn; got data {data}, clips {clips} and shape {shape!r}"
+        )
+    draws, num_frames = drawn_by(parts.config, part)
+    if not shape:
+        return open_source(data, clips, parts.text_encoder, draws, num_frames)
+    fresh = encode_clips(parts.movq, draws, count, seed, None, parts.config.size[0], shape=shape)
+    return ShapesSource(fresh, parts.text_encoder)
 
 
-def keyframe_task(model: LoraModel, parts: ModelParts, clips: Clips, count: int, high_share: float) -> tuple:
+def drawn_by(config: ModelConfig, part: str) -> tuple[str, int]:
+    """What a U-Net trains on, by its name in `Source`, and how many frames of it."""
+    return ("keyframes", config.num_frames) if part == "keyframe" else ("windows", WINDOW)
+
+
+def keyframe_task(parts: ModelParts, source: Source, count: int, high_share: float) -> tuple:
     """Batches and loss as `train_keyframes` has them."""
-    config, encoder = parts.config, parts.text_encoder
+    config = parts.config
     schedule, levels = NoiseSchedule.from_config(config.keyframe_schedule), NoiseLevels(high_share)
-    positions = frame_positions(config.frame_positions, clips.latents.shape[2])
+    positions = frame_positions(config.frame_positions, config.num_frames)
 
     def make_batch(rng: np.random.Generator) -> Batch:
-        index = rng.integers(len(clips.scenes), size=count)
-        return {
-            "latents": clips.latents[index].float(),
-            "t": levels.draw(rng, count, schedule.num_steps),
-            "text": encode_captions(encoder, [clips.scenes[i] for i in index], rng),
-        }
+        drawn = source.keyframes(rng, count, config.num_frames)
+        t = levels.draw(rng, count, schedule.num_steps)
+        return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         x0, text = batch["latents"], batch["text"]
@@ -62,20 +75,17 @@ def keyframe_task(model: LoraModel, parts: ModelParts, clips: Clips, count: int,
     return make_batch, loss
 
 
-def interpolation_task(model: LoraModel, parts: ModelParts, clips: Clips, count: int, high_share: float) -> tuple:
+def interpolation_task(parts: ModelParts, source: Source, count: int, high_share: float) -> tuple:
     """Batches and loss as `train_interp` has them, keyframes unperturbed."""
     config = parts.config
     schedule, levels = NoiseSchedule.from_config(config.interpolation_schedule), NoiseLevels(high_share)
-    null = parts.text_encoder.null_context(1)
+    null = source.null_context()
     subtract = GROUP_BASES[config.interpolation.base]
 
     def make_batch(rng: np.random.Generator) -> Batch:
-        index = rng.integers(len(clips.scenes), size=count)
-        return {
-            "video": clips.latents[index].float(),
-            "skip_frames": clips.skip_frames[index],
-            "t": levels.draw(rng, count, schedule.num_steps),
-        }
+        drawn = source.windows(rng, count, WINDOW)
+        t = levels.draw(rng, count, schedule.num_steps)
+        return {"video": drawn.latents, "skip_frames": drawn.skip_frames, "t": t}
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         keyframes, groups = split_groups(batch["video"])
@@ -102,6 +112,7 @@ def train(
     shape: str | None = None,
     count: int = 200,
     high_share: float = 0.5,
+    data: list[Path] | None = None,
 ) -> None:
     """Train adapters for one U-Net of a model and write `lora.safetensors` to the run's folder.
 
@@ -115,6 +126,7 @@ def train(
         shape: instead, draw clips of this shape of Moving Shapes: ring and hexagon are unknown to the bundled model.
         count: how many of them.
         high_share: share of the noise levels drawn from the upper half.
+        data: instead, folders made by training.prepare with the model, of videos with what is to be learned.
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}; got {part!r}")
@@ -123,14 +135,18 @@ def train(
     parts = load_model_folder(model)
     torch.manual_seed(train.seed)  # of the adapters
     adapted = LoraModel(getattr(parts, part), rank, tuple(targets or TARGETS))
-    data = lora_clips(parts, part, clips or [], shape, count, train.seed)
-    make_batch, loss = TASKS[part](adapted, parts, data, train.batch_size, high_share)
-    trainer = Trainer(train, adapted, loss, make_batch, stage=f"lora {part}", frames=data.latents.shape[2])
+    source = lora_source(parts, part, data or [], clips or [], shape, count, train.seed)
+    make_batch, loss = TASKS[part](parts, source, train.batch_size, high_share)
+    frames = drawn_by(parts.config, part)[1]
+    built = {part: getattr(parts.config, part), "rank": rank, "targets": adapted.names}
+    trainer = Trainer(train, adapted, loss, make_batch, stage=f"lora {part}", frames=frames, architecture=built)
     trainer.run()
     tensors = {name: whole(value) for name, value in adapted.file().items()}
     if trainer.accelerator.is_main_process:
         metadata = {"fusionframes": f"lora {part}", "model": parts.config.name, "rank": str(rank)}
-        save_lora(tensors, train.output / "lora.safetensors", metadata)
+        path = train.output / "lora.safetensors"
+        with full_disk_says(f"no space left for {path}; the last checkpoint is intact"):
+            save_lora(tensors, path, metadata)
 
 
 if __name__ == "__main__":

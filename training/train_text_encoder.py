@@ -8,18 +8,17 @@ readable from both.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fusionframes_core.checkpoints import atomic_path
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder, load_tokenizer
-from fusionframes_core.presets import PRESETS
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, sample_scene
+from .presets import model_config
 from .settings import run_command
 from .tokenizer import build_tokenizer
 
@@ -139,11 +138,11 @@ def train(
         validation_captions: held-out captions that the accuracies are measured on.
     """
     train.output.mkdir(parents=True, exist_ok=True)
-    partial, path = train.output / "tokenizer.json.partial", train.output / "tokenizer.json"
-    build_tokenizer().save(str(partial))
-    os.replace(partial, path)
+    path = train.output / "tokenizer.json"
+    with atomic_path(path) as partial:  # of its own for each process
+        build_tokenizer().save(str(partial))
     torch.manual_seed(train.seed)  # for the weights that are drawn here
-    encoder = TextEncoder(PRESETS[preset].text, load_tokenizer(path))
+    encoder = TextEncoder(model_config(preset).text, load_tokenizer(path))
     encoder.null_embedding.requires_grad_(False)  # the U-Nets learn what it means
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -158,6 +157,7 @@ def train(
         lambda rng: random_captions(rng, train.batch_size, held_out=False, unknown_rate=unknown_rate),
         lambda model: accuracies(model, validation_captions, seed=1),
         stage="text_encoder",
+        architecture={"text": encoder.config},
     )
     trainer.run()
     trainer.export("text_encoder.safetensors", "encoder.")

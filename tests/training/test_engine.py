@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
@@ -16,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import training.checkpointing
+import training.engine
 from tests.training.toy import Toy, toy_trainer, train
 from training.durable import DiskFull
 from training.engine import Trainer, TrainSettings
@@ -113,6 +116,81 @@ def test_a_bad_batch_stops_the_run_and_is_kept(tmp_path: Path, what: str, messag
     with safe_open(str(path), framework="pt") as file:
         assert json.loads(file.metadata()["values"]) == {"0.words": ["one", "two"]}
     assert all(value.isfinite().all() for value in weights(trainer).values())
+
+
+@pytest.mark.parametrize("at", [0, 5, 6])
+def test_a_gradient_that_is_not_finite_takes_no_step(tmp_path: Path, at: int) -> None:
+    """The loss may be finite all the same; the checkpoint before it, and the weights, have no NaN."""
+    trainer = toy_trainer(settings(tmp_path), gradient_nan_at=at)
+    kept = "the checkpoint of step 4 is intact" if at else "no checkpoint yet"
+    with pytest.raises(FloatingPointError, match=f"the gradient at step {at} is not finite; .*{kept}"):
+        trainer.run()
+    assert (tmp_path / f"bad_batch_{at:08d}_0.safetensors").is_file()
+    assert all(value.isfinite().all() for value in weights(trainer).values())
+    if at:
+        stored = load_file(tmp_path / "checkpoints" / "00000004" / "model.safetensors")
+        assert all(value.isfinite().all() for value in stored.values())
+
+
+def test_a_bad_batch_on_a_full_disk_is_still_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.engine, "save_batch", full)
+    with pytest.raises(FloatingPointError, match="at step 6 is not finite; there was no space left to save the batch"):
+        toy_trainer(settings(tmp_path), nan_at=6).run()
+
+
+def test_another_architecture_of_the_same_shape_is_refused(tmp_path: Path) -> None:
+    """Equal names and shapes do not make equal networks: the configs are kept with the checkpoint."""
+    built = {"unet": {"temporal": "blocks", "heads": (2, 4)}, "base": None}
+    toy_trainer(settings(tmp_path, steps=4), built=built).run()
+    other = {**built, "unet": {**built["unet"], "temporal": "layers"}}
+    with pytest.raises(ValueError, match=r"unet.temporal was 'blocks' and is 'layers' now; name another output"):
+        toy_trainer(settings(tmp_path), built=other).run()
+    with pytest.raises(ValueError, match=r"base was None and is 'zero' now"):
+        toy_trainer(settings(tmp_path), built={**built, "base": "zero"}).run()
+    trainer = toy_trainer(settings(tmp_path), built=built)
+    trainer.run()
+    assert trainer.step == 10
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_made_ahead_are_the_same(tmp_path: Path, threads: int) -> None:
+    """Whoever makes them: losses and weights are bit-equal, with several parts a step and after a resume too."""
+    plain = toy_trainer(settings(tmp_path / "0", accumulation=3, loader_threads=0))
+    plain.run()
+    toy_trainer(settings(tmp_path / "1", accumulation=3, loader_threads=threads, steps=5)).run()
+    ahead = toy_trainer(settings(tmp_path / "1", accumulation=3, loader_threads=threads))
+    ahead.run()
+    found, wanted = weights(ahead), weights(plain)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_an_error_in_a_thread_is_the_runs(tmp_path: Path) -> None:
+    trainer = toy_trainer(settings(tmp_path, loader_threads=2))
+
+    def broken(rng: np.random.Generator) -> Any:
+        raise ValueError("clips must be whole")
+
+    trainer.make_batch = broken
+    with pytest.raises(ValueError, match="clips must be whole"):
+        trainer.run()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0; got 0.0"),
+        ({"clip_norm": -1.0}, "clip_norm must be greater than 0; got -1.0"),
+        ({"ema_decay": 2.0}, "ema_decay must be at least 0 and less than 1; got 2.0"),
+        ({"loader_threads": -1}, "loader_threads must be at least 0; got -1"),
+        ({"warmup_steps": -5}, "warmup_steps must be at least 0; got -5"),
+    ],
+)
+def test_settings_out_of_range(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settings(tmp_path, **change)
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])

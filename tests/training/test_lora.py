@@ -97,7 +97,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         train(settings, part="vae")
     with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
         train(replace(settings), rank=0)
-    with pytest.raises(ValueError, match="either clips or shape must say what to learn"):
+    with pytest.raises(ValueError, match="one of data, clips and shape must say what to learn"):
         train(settings)
     with pytest.raises(
         ValueError, match="shape must be one of circle, square, triangle, star, ring, hexagon; got 'cat'"

@@ -28,7 +28,11 @@ class Toy(nn.Module):
 def toy_trainer(
     train: TrainSettings, width: int = 8, stage: str = "toy", pause: float = 0.0, **more: object
 ) -> Trainer:
-    """A trainer whose every batch is new, and whose loss draws noise; `nan_at`: the step whose batch has a NaN."""
+    """A trainer whose every batch is new, and whose loss draws noise.
+
+    `nan_at`, `factor_at`, `gradient_nan_at`: the steps whose batch has a NaN, or is far too large, or whose gradient
+    is not finite though the loss is.
+    """
     torch.manual_seed(train.seed)
     nan_at, factor_at = more.get("nan_at"), more.get("factor_at")
     trainer: Trainer
@@ -36,21 +40,26 @@ def toy_trainer(
     def make_batch(rng: np.random.Generator) -> Batch:
         time.sleep(pause)
         x = torch.from_numpy(rng.normal(size=(train.batch_size, 4))).float()
-        if trainer.step == nan_at:
-            x[0, 0] = torch.nan
-        if trainer.step == factor_at:
-            x = x * 1e4
         return {"x": x, "words": ["one", "two"]}
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         x = batch["x"]
+        if trainer.step == nan_at:
+            x[0, 0] = torch.nan
+        if trainer.step == factor_at:
+            x *= 1e4
         noisy = x + 0.1 * torch.randn_like(x)
-        return (model(noisy) - x[:, :2]).square().mean(), {"largest": x.abs().max().item()}
+        error = (model(noisy) - x[:, :2]).square().mean()
+        if trainer.step == more.get("gradient_nan_at"):
+            error = error + torch.sqrt(0 * error)  # 0, with a slope of 0 · ∞
+        return error, {"largest": x.abs().max().item()}
 
     def sample(model: nn.Module) -> np.ndarray:
         return np.zeros((3, 16, 16, 3), np.uint8)
 
-    trainer = Trainer(train, Toy(width), loss, make_batch, stage=stage, sample=sample, frames=1)
+    trainer = Trainer(
+        train, Toy(width), loss, make_batch, stage=stage, sample=sample, frames=1, architecture=more.get("built")
+    )
     return trainer
 
 
