@@ -49,6 +49,9 @@ def test_runs_are_made_once_each_and_again_for_another_budget(tmp_path: Path) ->
     assert calls == [], "prompts do not matter to this table"
     make_runs(table, dataclasses.replace(budget, clips=3))
     assert len(calls) == 6
+    calls.clear()
+    make_runs(table, budget)
+    assert calls == [], "the runs of another budget are still there"
 
 
 def test_the_page_shows_mean_and_deviation_and_what_is_missing(tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_a_decoder_is_trained_and_measured(tmp_path: Path) -> None:
     out = tmp_path / "R.md"
     assert main([*options, *rows, "--folder", str(tmp_path / "runs"), "--out", str(out)]) == 0
     image, conv1 = (
-        json.loads((tmp_path / "runs" / "decoders" / f"{name}_0.json").read_text())["figures"]
+        json.loads(next((tmp_path / "runs" / "decoders").glob(f"{name}_1_clips*seed_0.json")).read_text())["figures"]
         for name in ("image", "conv1_temporal")
     )
     assert conv1["parameters"] > image["parameters"]

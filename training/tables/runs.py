@@ -61,8 +61,10 @@ def run_settings(table: Table, budget: Budget) -> dict[str, Any]:
 
 
 def run_path(table: Table, budget: Budget, row: str, seed: int) -> Path:
-    """Where a run's figures are."""
-    return budget.folder / table.name / f"{row.replace(' ', '_').replace(',', '')}_{seed}.json"
+    """Where a run's figures are; runs of other budgets have files of their own."""
+    told = [f"{value}_{name}" for name, value in run_settings(table, budget).items()]
+    name = "_".join((row.replace(" ", "_").replace(",", ""), *told, f"seed_{seed}"))
+    return budget.folder / table.name / f"{name}.json"
 
 
 def read_run(table: Table, budget: Budget, row: str, seed: int) -> Figures | None:
@@ -77,18 +79,19 @@ def read_run(table: Table, budget: Budget, row: str, seed: int) -> Figures | Non
 def stored_budget(table: Table, budget: Budget) -> Budget | None:
     """The budget of a table's stored runs, with the seeds that every row of it has; None: no runs.
 
-    It is `budget` where that has whole seeds, and else what most of the runs were made with.
+    It is `budget` where that has whole seeds, and else what the most runs with whole seeds were made with.
     """
     stored = [json.loads(path.read_text("utf-8"))["settings"] for path in (budget.folder / table.name).glob("*.json")]
     if not stored:
         return None
-    common = collections.Counter(json.dumps(settings, sort_keys=True) for settings in stored).most_common(1)[0][0]
-    for found in (budget, dataclasses.replace(budget, **json.loads(common))):
+    counts = collections.Counter(json.dumps(settings, sort_keys=True) for settings in stored)
+    common = [dataclasses.replace(budget, **json.loads(settings)) for settings, _ in counts.most_common()]
+    for found in (budget, *common):
         rows = [row.name for row in table.rows(found) if not row.missing]
         seeds = [seed for seed in SEEDS if all(read_run(table, found, name, seed) is not None for name in rows)]
         if seeds:
             return dataclasses.replace(found, seeds=tuple(seeds))
-    return found
+    return common[0]
 
 
 def make_runs(table: Table, budget: Budget, chosen: Sequence[str] = ()) -> None:
