@@ -78,6 +78,8 @@ pictures: $(DEVELOP)
 
 bench: $(DEVELOP)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.masked
+	$(BIN)/python -m benchmarks.training_step
 
 # Budgets are options (`python -m training.tables --help`): TABLES="--only skip guidance --seeds 0". A stopped run goes on.
 TABLES ?=

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import masked, training_step
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
 from benchmarks.harness import FEWEST_REPEATS, Case, Sides, compare, peak_growth, table
@@ -81,3 +82,18 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "names no case" in capsys.readouterr().err
     assert main(["--repeats", "0"]) == 2
     assert "--repeats must be at least 1" in capsys.readouterr().err
+
+
+def test_masked_interpolation_costs_several_times_as_much() -> None:
+    """61 frames instead of 15 groups of the same trunk: four times the operations, whatever the machine."""
+    row = masked.compare(batch=1, keyframes=16, repeats=1, size=32)
+    assert 3.5 < row["flops_ratio"] < 4.5
+    assert row["time_ratio"] > 1
+
+
+def test_the_steps_that_are_timed_learn_the_same() -> None:
+    """A training step of ours, with checkpointing too, takes away from the loss what the plain one does."""
+    steps = [training_step.build(side, clips=1, frames=4) for side in training_step.SIDES]
+    losses = [[step() for _ in range(2)] for step in steps]
+    assert losses[1] == pytest.approx(losses[2], rel=1e-5), "checkpointing changes no number"
+    assert all(0.5 < loss < 2 for of_side in losses for loss in of_side)
