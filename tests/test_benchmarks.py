@@ -91,8 +91,8 @@ def test_masked_interpolation_costs_several_times_as_much() -> None:
     assert row["time_ratio"] > 1
 
 
-def test_the_steps_that_are_timed_learn_the_same() -> None:
-    """A training step of ours, with checkpointing too, takes away from the loss what the plain one does."""
+def test_the_steps_that_are_timed_are_whole() -> None:
+    """Every side gives a denoising loss of random latents, ours the same one with checkpointing and without."""
     steps = [training_step.build(side, clips=1, frames=4) for side in training_step.SIDES]
     losses = [[step() for _ in range(2)] for step in steps]
     assert losses[1] == pytest.approx(losses[2], rel=1e-5), "checkpointing changes no number"

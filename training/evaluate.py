@@ -21,6 +21,7 @@ from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import contact_sheet, enlarge, write_png
 
 from . import evaluate_report, evaluate_videos
+from .data.devices import check_device
 from .evaluate_common import BadInput, check_output, check_positive, exit_code, write_json
 from .evaluate_decoder import evaluate_decoder, print_decoder
 from .evaluate_interpolation import PASSES, evaluate_interpolation, print_interpolation
@@ -179,6 +180,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if getattr(arguments, "seed", 0) < 0:
         raise BadInput(f"--seed must be at least 0; got {arguments.seed}")
     check_output(getattr(arguments, "json", None) or getattr(arguments, "out", None))
+    check_device(getattr(arguments, "device", "cpu"))
     if getattr(arguments, "threads", None):
         torch.set_num_threads(arguments.threads)
     arguments.run(arguments)

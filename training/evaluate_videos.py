@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fusionframes_core.checkpoints import atomic_path
+from fusionframes_core.residency import read_config
 from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import to_uint8, write_video
 
 from .data.reading import SEQUENCE, PreparedClips
+from .data.resuming import SETTINGS, keep_settings
 from .evaluate_common import BadInput, check_positive, flicker, mse, print_table, psnr, ssim, write_json
 from .metrics.distances import (
     FVD_FRAMES,
@@ -41,7 +44,10 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 
 def generate(arguments: argparse.Namespace) -> None:
-    """Generate a video for every line of --prompts; under `accelerate launch`, every process makes its share."""
+    """Generate a video for every line of --prompts; under `accelerate launch`, every process makes its share.
+
+    Goes on with what is in --videos, which must have been made with the same settings; prompts may be added at the end.
+    """
     from accelerate import PartialState
 
     from .evaluate_models import load_pipeline
@@ -50,8 +56,14 @@ def generate(arguments: argparse.Namespace) -> None:
     prompts = read_lines(arguments.prompts)[: arguments.limit]
     names = [f"{index:05d}.mp4" for index in range(len(prompts))]
     options = {name: getattr(arguments, name) for name in ("guidance", "steps", "sampler", "passes")}
+    resolved = GenerationSettings(seed=arguments.seed, **options).resolve(read_config(arguments.model))
+    settings = {"model": arguments.model, **dataclasses.asdict(resolved), "prompts": prompts}
+    made = [name for name in names if (arguments.videos / name).exists()]
+    if made and not (arguments.videos / SETTINGS).exists():
+        raise BadInput(f"{arguments.videos} holds {made[0]} but no {SETTINGS}: choose another folder")
+    keep_settings(arguments.videos, settings, "generated", {"prompts": "other or more prompts"}, grows="prompts")
+    state.wait_for_everyone()  # every process has compared before the first video is there
     pipeline = load_pipeline(arguments.model, {}, (), str(state.device))
-    GenerationSettings(seed=arguments.seed, **options).resolve(pipeline.config)
     starts = range(0, len(prompts), arguments.batch)
     with state.split_between_processes(list(starts)) as mine:
         for start in tqdm(mine, desc="batches", disable=not state.is_main_process, mininterval=5):
@@ -214,6 +226,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--model", default="tiny")
     command.add_argument("--videos", type=int, help="sequences (default: as many as there are clips)")
     command.add_argument("--frames", type=int, help=f"of a sequence (default {SEQUENCE}; Vimeo-90k has 7)")
+    _add_json(command)
     _add_common(command, reconstruction, batch=1)
     _add_lpips(command)
 
@@ -237,6 +250,7 @@ def _add_measure(commands: Any, name: str, run: Callable[[argparse.Namespace], N
     if name == "clipsim":
         command.add_argument("--clip", type=Path, required=True, metavar="FOLDER")
         command.add_argument("--captions", type=Path, help=f"CSV or JSONL (default: {CAPTIONS} in --fake)")
+    _add_json(command)
     _add_common(command, run, batch=8)
     return command
 
@@ -246,8 +260,11 @@ def _add_lpips(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lpips-net", default="alex", choices=("alex", "vgg"))
 
 
-def _add_common(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], batch: int) -> None:
+def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+
+
+def _add_common(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], batch: int) -> None:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--batch", type=int, default=batch)
     command.add_argument("--device", default="cpu")

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.checkpoints import load_config, model_folder
+from fusionframes_core.residency import read_config
+from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
+from .data.devices import check_device
 from .data.items import DataSet
 from .data.layouts import MSRVTT, SPLITS, UCF101, Folder, Vimeo90k
 from .data.preparing import REPORT, prepare
@@ -60,7 +62,11 @@ def shapes(arguments: argparse.Namespace) -> DataSet:
 
 def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare one data set."""
-    size = tuple(arguments.size) if arguments.size else load_config(model_folder(arguments.model)).size
+    config = read_config(arguments.model)
+    size = tuple(arguments.size or config.size)
+    # Latents go through a U-Net, pixels alone only through the autoencoder.
+    check_size(size, size_multiple(config) if "latents" in arguments.keep else spatial_factor(config.movq))
+    check_device(arguments.device)
     least = arguments.min_frames or (7 if arguments.layout is vimeo90k else 33)
     options = {name: getattr(arguments, name) for name in ("fps", "max_frames", "threshold", "model", "device")}
     recipe = Recipe((size[0], size[1]), tuple(arguments.keep), min_frames=least, **options)

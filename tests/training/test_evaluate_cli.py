@@ -112,6 +112,8 @@ def test_a_video_autoencoder_is_loaded_as_it_is(folder: Path, config: ModelConfi
         (["shapes", "--prompts", "nowhere.txt"], "--prompts must be a readable text file; got nowhere.txt"),
         (["shapes", "--limit", "0"], "--limit must be at least 1; got 0"),
         (["shapes", "--batch", "-1"], "--batch must be at least 1; got -1"),
+        (["decoder", "--device", "gpu"], "--device must be one of cpu"),
+        (["shapes", "--device", "cuda:99"], "--device must be one of cpu"),
         (["shapes", "--seed", "-1"], "--seed must be at least 0; got -1"),
         (["shapes", "--model", "nowhere"], "model must be 'tiny' or a folder with a config.json; got 'nowhere'"),
         (["shapes", "--model", "nowhere", "--movq", "x"], "--model must be one of tiny"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from fusionframes_core.checkpoints import model_folder
 from fusionframes_core.video import read_video
 from tests.training.clips import moving, write
 from training.evaluate import main
@@ -110,7 +113,7 @@ def test_generation_does_not_depend_on_the_number_of_processes(tmp_path: Path) -
     answer = subprocess.run(two, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert answer.returncode == 0, answer.stderr
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["00000.mp4", "00001.mp4", "00002.mp4", "captions.jsonl"]
+    assert names == ["00000.mp4", "00001.mp4", "00002.mp4", "captions.jsonl", "settings.json"]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == names
     for name in names[:3]:
         one, other = (read_video(tmp_path / folder / name)[0] for folder in ("one", "two"))
@@ -118,6 +121,101 @@ def test_generation_does_not_depend_on_the_number_of_processes(tmp_path: Path) -
     before = (tmp_path / "one" / "00001.mp4").stat().st_mtime_ns
     assert main([*command, "--videos", str(tmp_path / "one"), "--batch", "3"]) == 0
     assert (tmp_path / "one" / "00001.mp4").stat().st_mtime_ns == before, "what is there is not made again"
+
+
+PROMPTS = ("a large red circle moving left", "a small blue star, spinning", "a white square")
+
+
+def write_prompts(path: Path, prompts: Sequence[str]) -> Path:
+    path.write_text("\n".join(prompts) + "\n")
+    return path
+
+
+def generating(prompts: Path, videos: Path, *options: str) -> list[str]:
+    """The shortest run of `generate`, with `options` in the place of its own."""
+    chosen = {
+        "--passes": "0",
+        "--steps": "1",
+        "--seed": "3",
+        "--batch": "1",
+        **dict(zip(options[::2], options[1::2], strict=True)),
+    }
+    listed = [word for option in chosen.items() for word in option]
+    return ["generate", "--prompts", str(prompts), "--videos", str(videos), *listed]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos, and their prompts beside the folder."""
+    root = tmp_path_factory.mktemp("generated")
+    assert main(generating(write_prompts(root / "prompts.txt", PROMPTS[:2]), root / "videos")) == 0
+    return root
+
+
+@pytest.mark.parametrize(
+    ("options", "prompts", "words"),
+    [
+        (["--seed", "4"], PROMPTS[:2], "seed 3, not 4"),
+        (["--steps", "2"], PROMPTS[:2], "steps 1, not 2"),
+        (["--sampler", "ddim"], PROMPTS[:2], "sampler None, not 'ddim'"),
+        (["--guidance", "0"], PROMPTS[:2], "guidance "),
+        (["--passes", "1"], PROMPTS[:2], "passes 0, not 1"),
+        (["--model", "{model}"], PROMPTS[:2], "model 'tiny', not "),
+        ([], PROMPTS[1:], "other or more prompts"),
+        ([], [PROMPTS[1], PROMPTS[0], PROMPTS[2]], "other or more prompts"),
+        (["--limit", "1"], PROMPTS[:2], "other or more prompts"),
+    ],
+)
+def test_videos_of_other_settings_are_not_taken_for_these(
+    options: list[str],
+    prompts: Sequence[str],
+    words: str,
+    generated: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = generated / "videos"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    filled = [option.format(model=model_folder("tiny")) for option in options]
+    assert main(generating(write_prompts(tmp_path / "prompts.txt", prompts), folder, *filled)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {folder} was generated with {words}")
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "nothing is touched"
+
+
+def test_generation_goes_on_and_may_get_more_prompts(generated: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(generated / "videos", videos)
+    (videos / "00001.mp4").unlink()
+    stamp = (videos / "00000.mp4").stat().st_mtime_ns
+    prompts = write_prompts(tmp_path / "prompts.txt", PROMPTS)
+    for _ in range(2):
+        assert main(generating(prompts, videos)) == 0
+        assert (videos / "00000.mp4").stat().st_mtime_ns == stamp, "what is there is not made again"
+    one, other = (read_video(folder / "00001.mp4")[0] for folder in (videos, generated / "videos"))
+    assert np.array_equal(one, other)
+    captions = [json.loads(line)["caption"] for line in (videos / "captions.jsonl").read_text().splitlines()]
+    assert captions == json.loads((videos / "settings.json").read_text())["prompts"] == list(PROMPTS)
+    assert main(generating(write_prompts(tmp_path / "fewer.txt", PROMPTS[:2]), videos)) == 2, "captions would be lost"
+
+
+def test_videos_without_settings_are_not_gone_on_with(
+    generated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "00001.mp4", moving(2))
+    assert main(generating(generated / "prompts.txt", tmp_path)) == 2
+    assert "holds 00001.mp4 but no settings.json: choose another folder" in capsys.readouterr().err
+    (tmp_path / "settings.json").write_text('{"half')
+    assert main(generating(generated / "prompts.txt", tmp_path)) == 2
+    assert "settings.json must be a JSON object" in capsys.readouterr().err
+
+
+def test_generate_has_no_report(generated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*generating(generated / "prompts.txt", generated / "videos"), "--json", "a.json"])
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
@@ -17,7 +18,7 @@ from fusionframes_core.models.masked import MaskedInterpolationUNet
 from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.models.unet import UNet
 from fusionframes_core.presets import TINY
-from training import train_decoder, train_interp, train_keyframes
+from training import train_autoencoder, train_decoder, train_image, train_interp, train_keyframes, train_lora
 from training.data.preparing import prepare as prepare_videos
 from training.data.streams import MovingShapes
 from training.data.writing import Recipe
@@ -109,21 +110,126 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_stage_trains_on_prepared_videos(tmp_path: Path, prepared: Path) -> None:
-    """`data:` instead of `clips:`: text and latents come from the folder, the decoder's pixels too."""
-    train_keyframes.train(settings(tmp_path / "k"), data=[prepared], init=BUNDLED / "keyframe.safetensors")
-    train_interp.train(settings(tmp_path / "i"), data=[prepared], init=BUNDLED / "interpolation.safetensors")
+@pytest.fixture(scope="module")
+def image_movq(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image autoencoder inside the bundled one."""
     image, movq = MoVQ(dataclasses.replace(TINY.movq, decoder="image")), load_file(BUNDLED / "movq.safetensors")
-    base = tmp_path / "image.safetensors"
-    save_weights({name: movq[name] for name in image.state_dict()}, base, dtype=torch.float32)
-    train_decoder.train(settings(tmp_path / "d"), base, frames=4, data=[prepared])
-    for name, file in (("k", "keyframe"), ("i", "interpolation"), ("d", "movq")):
-        weights = load_file(tmp_path / name / f"{file}.safetensors")
+    path = tmp_path_factory.mktemp("movq") / "image.safetensors"
+    save_weights({name: movq[name] for name in image.state_dict()}, path, dtype=torch.float32)
+    return path
+
+
+def on_prepared(stage: str, run: TrainSettings, data: list[Path], image_movq: Path) -> None:
+    """Train a stage on folders that training.prepare wrote, measured on them where it measures."""
+    movq, held_out = BUNDLED / "movq.safetensors", {"validation_data": data}
+    if stage == "keyframe":
+        init = BUNDLED / "keyframe.safetensors"
+        train_keyframes.train(run, data=data, init=init, text_encoder=BUNDLED, movq=movq, **held_out)
+    elif stage == "interpolation":
+        train_interp.train(run, data=data, init=BUNDLED / "interpolation.safetensors", movq=movq, **held_out)
+    elif stage == "movq":
+        train_decoder.train(run, image_movq, frames=4, data=data)
+    elif stage == "image":
+        train_image.train(run, data=data, **held_out)
+    elif stage == "autoencoder":
+        train_autoencoder.train(run, init=image_movq, data=data)
+    else:
+        train_lora.train(run, part=stage.removeprefix("lora "), data=data)
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "held_out", "samples"),
+    [
+        ("keyframe", "keyframe", True, True),
+        ("interpolation", "interpolation", True, True),
+        ("movq", "movq", False, True),
+        ("image", "image", True, False),
+        ("autoencoder", "movq", False, False),
+        ("lora keyframe", "lora", False, False),
+        ("lora interpolation", "lora", False, False),
+    ],
+)
+def test_every_stage_trains_on_prepared_videos(
+    tmp_path: Path, prepared: Path, image_movq: Path, stage: str, file: str, held_out: bool, samples: bool
+) -> None:
+    """`data:` instead of `clips:`: text, latents and pixels come from the folder, with samples and held-out losses."""
+    on_prepared(stage, settings(tmp_path / "run"), [prepared], image_movq)
+    weights = load_file(tmp_path / "run" / f"{file}.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())
+    if stage in ("keyframe", "interpolation", "movq"):
         start = load_file(BUNDLED / f"{file}.safetensors")
         assert weights.keys() == start.keys()
         assert any(not torch.equal(value, start[key].float()) for key, value in weights.items())
-        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
-        assert all(0 < json.loads(line)["loss"] < 1 for line in lines)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(0 < line["loss"] < 10 for line in lines)
+    assert ("val_loss" in lines[-1]) == held_out
+    assert (tmp_path / "run" / "samples" / "00000002.mp4").is_file() == samples
+
+
+def test_what_cannot_be_drawn_is_said_before_anything_is_written(
+    tmp_path: Path, clips: dict[str, Path], prepared: Path
+) -> None:
+    """Clips of the other kind, files that hold no clips, unknown presets and bases, samples without what they need."""
+    run, encoder = settings(tmp_path / "run", sample_every=0), {"text_encoder": BUNDLED}
+    weights = BUNDLED / "keyframe.safetensors"
+    calls = [
+        (train_keyframes.train, {"clips": [clips["windows"]], "init": weights, **encoder}, "clips must have 16 frames"),
+        (
+            train_keyframes.train,
+            {"clips": [weights], "init": weights, **encoder},
+            "clips must name files that training",
+        ),
+        (
+            train_keyframes.train,
+            {"data": [prepared], "init": weights, "preset": "papre"},
+            "preset must be one of .*papre",
+        ),
+        (train_lora.train, {"data": [prepared], "shape": "ring"}, "one of data, clips and shape"),
+    ]
+    interpolation = {"init": BUNDLED / "interpolation.safetensors"}
+    few, foo = "clips must have at least 33 frames", "base must be one of zero, blend; got 'foo'"
+    calls += [
+        (train_interp.train, {"clips": [clips["keyframes"]], **interpolation, **encoder}, few),
+        (train_interp.train, {"data": [prepared], **interpolation, "base": "foo"}, foo),
+    ]
+    for stage, arguments, message in calls:
+        with pytest.raises(ValueError, match=message):
+            stage(run, **arguments)
+    with pytest.raises(ValueError, match="sample_every needs text_encoder"):
+        train_keyframes.train(settings(tmp_path / "run"), data=[prepared], init=weights)
+    with pytest.raises(ValueError, match="sample_every needs movq"):
+        train_interp.train(settings(tmp_path / "run"), data=[prepared], **interpolation)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preset_may_be_a_file(tmp_path: Path, prepared: Path) -> None:
+    """A config.json of any size: here the bundled one's, with a wider trunk."""
+    config = json.loads((BUNDLED / "config.json").read_text())
+    config["keyframe"]["model_channels"] *= 2
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    for number, name in enumerate((tmp_path / "model", tmp_path / "model" / "config.json")):
+        run = settings(tmp_path / str(number), sample_every=0)
+        train_image.train(run, data=[prepared], preset=str(name))
+        wide = load_file(run.output / "image.safetensors")
+        narrow = load_file(BUNDLED / "keyframe.safetensors")
+        assert any(wide[key].shape != narrow[key].shape for key in wide.keys() & narrow.keys())
+
+
+def test_another_conditioning_does_not_go_on_from_a_checkpoint(tmp_path: Path, prepared: Path) -> None:
+    """attn1d and attn3d have the same names and shapes; what they compute is not the same."""
+    common = {"data": [prepared], "init": BUNDLED / "keyframe.safetensors"}
+    train_keyframes.train(settings(tmp_path / "run", sample_every=0), **common)
+    with pytest.raises(ValueError, match=r"keyframe.temporal was 'conv1d_attn1d_blocks' and is 'conv1d_attn3d_blocks'"):
+        train_keyframes.train(settings(tmp_path / "run", sample_every=0), temporal="conv1d_attn3d_blocks", **common)
+
+
+def test_perturbation_levels_reach_both_ends() -> None:
+    """Section 5: 0 to 250 steps, also where every clip is perturbed; sampling uses 0."""
+    levels = train_interp.draw_perturbation(np.random.default_rng(0), 5000, 250, 1.0)
+    assert (int(levels.min()), int(levels.max())) == (0, 250)
+    some = train_interp.draw_perturbation(np.random.default_rng(0), 5000, 250, 0.25)
+    assert 0.7 < float((some == 0).float().mean()) < 0.8
 
 
 def test_decoder_with_every_term(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -37,34 +38,42 @@ def decode(source: Path | BytesIO, size: tuple[int, int], fps: float | None) -> 
     """
     if isinstance(source, Path) and not source.is_file():
         raise VideoError("the file is missing")
-    try:
-        container: Any = av.open(source if isinstance(source, BytesIO) else str(source))
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"broken: {error.strerror}") from error
-    if not container.streams.video:
-        container.close()
-        raise VideoError("no video stream")
-    own = float(container.streams.video[0].average_rate or container.streams.video[0].guessed_rate or DEFAULT_RATE)
+    with _as_video_error():
+        # Titles in other encodings are common in AVI files, and nobody reads them here.
+        opened = source if isinstance(source, BytesIO) else str(source)
+        container: Any = av.open(opened, metadata_errors="replace")
+        if not container.streams.video:
+            container.close()
+            raise VideoError("no video stream")
+        stream = container.streams.video[0]
+        own = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
     rate = own if fps is None else min(fps, own)
     return _pictures(container, size, rate / own), rate
+
+
+@contextlib.contextmanager
+def _as_video_error() -> Iterator[None]:
+    """Whatever a library raises about one file is why that file is skipped, in one line."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, cv2.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VideoError(f"broken: {' '.join(reason.split())}") from error
 
 
 def _pictures(container: Any, size: tuple[int, int], share: float) -> Iterator[Picture]:
     """Every picture where `share` is 1, else that share of them, evenly spread."""
     first: tuple[int, int] | None = None
-    try:
-        with container:
-            for index, frame in enumerate(container.decode(video=0)):
-                shape = (frame.width, frame.height)
-                first = first or shape
-                if shape != first:
-                    raise VideoError(
-                        f"changes size at frame {index}: {first[0]}x{first[1]}, then {shape[0]}x{shape[1]}"
-                    )
-                if int((index + 1) * share + 1e-6) > int(index * share + 1e-6):
-                    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-                    yield fit(np.rot90(frame.to_ndarray(format="rgb24"), turns), size)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"broken: {error.strerror}") from error
+    with _as_video_error(), container:
+        for index, frame in enumerate(container.decode(video=0)):
+            shape = (frame.width, frame.height)
+            first = first or shape
+            if shape != first:
+                raise VideoError(f"changes size at frame {index}: {first[0]}x{first[1]}, then {shape[0]}x{shape[1]}")
+            if int((index + 1) * share + 1e-6) > int(index * share + 1e-6):
+                turns = round(getattr(frame, "rotation", 0) / 90) % 4
+                yield fit(np.rot90(frame.to_ndarray(format="rgb24"), turns), size)
     if first is None:
         raise VideoError("no frames")

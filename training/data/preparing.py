@@ -16,12 +16,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from fusionframes_core.checkpoints import atomic_path, save_weights
+from fusionframes_core.checkpoints import save_weights
 
 from .items import DataError, DataSet, Found
+from .resuming import SETTINGS, keep_settings, write_json
+from .texts import padding_of
 from .writing import CHUNK_NAME, Encoder, Recipe, prepare_chunk
 
-SETTINGS, REPORT, NULL = "settings.json", "report.json", "null.safetensors"
+REPORT, NULL = "report.json", "null.safetensors"
 _process: dict[str, Encoder] = {}  # the encoder of a worker process, built once
 
 
@@ -33,7 +35,9 @@ def prepare(data: DataSet, out: Path, recipe: Recipe, chunk: int = 16, workers: 
     """
     found = data.find(chunk)
     out.mkdir(parents=True, exist_ok=True)
-    _check_settings(out, _settings(data, found, recipe, chunk))
+    if not (out / SETTINGS).exists() and any(out.glob("chunk_*.safetensors")):
+        raise DataError(f"{out} holds chunks but no {SETTINGS}: choose another folder")
+    keep_settings(out, _settings(data, found, recipe, chunk), "prepared", {"videos": "another list of videos"})
     for leftover in out.glob(".chunk_*"):  # of a run that was killed
         leftover.unlink()
     (out / REPORT).unlink(missing_ok=True)
@@ -45,8 +49,8 @@ def prepare(data: DataSet, out: Path, recipe: Recipe, chunk: int = 16, workers: 
         pass
     if not (out / NULL).exists():
         save_weights({"text": (encoder or Encoder(recipe)).text("")}, out / NULL, dtype=None)
-    report = read_report(out, found)
-    _write_json(out / REPORT, report)
+    report = read_report(out, found) | {"text": dataclasses.asdict(padding_of(recipe.model))}
+    write_json(out / REPORT, report)
     return report
 
 
@@ -108,24 +112,4 @@ def _settings(data: DataSet, found: Found, recipe: Recipe, chunk: int) -> dict[s
     for name in ("device", "batch"):  # do not change what is made
         del made[name]
     content = hashlib.sha256(repr(found.chunks).encode()).hexdigest()
-    settings = {"data": {"layout": type(data).__name__, **fields}, **made, "chunk": chunk, "videos": content}
-    return json.loads(json.dumps(settings, default=str))
-
-
-def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    path = out / SETTINGS
-    if not path.exists():
-        if any(out.glob("chunk_*.safetensors")):
-            raise DataError(f"{out} holds chunks but no {SETTINGS}: choose another folder")
-        _write_json(path, settings)
-        return
-    old = json.loads(path.read_text("utf-8"))
-    for name, value in settings.items():
-        if old.get(name) != value:
-            what = "another list of videos" if name == "videos" else f"{name} {old.get(name)!r}, not {value!r}"
-            raise DataError(f"{out} was prepared with {what}: choose another folder")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return {"data": {"layout": type(data).__name__, **fields}, **made, "chunk": chunk, "videos": content}
