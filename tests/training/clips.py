@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionframes_core.video import write_mp4
+from training.data.writing import Recipe
+
+RECIPE = Recipe((16, 16), min_frames=9, max_frames=40)
 
 
 def moving(count: int, size: tuple[int, int] = (32, 40), seed: int = 0) -> NDArray[np.uint8]:

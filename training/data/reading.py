@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fusionframes_core.checkpoints import read_weights
 from fusionframes_core.models.text_encoder import TextContext
@@ -174,29 +173,6 @@ def _frames(file: Any, name: str, frames: np.ndarray) -> Tensor:
     if picked.dtype == torch.uint8:
         return picked.permute(3, 0, 1, 2).float() / 127.5 - 1
     return picked.transpose(0, 1).float()
-
-
-class _Steps(Dataset):
-    """Batch number → the batch; the engine's rule for its generators."""
-
-    def __init__(self, make_batch: Callable[[np.random.Generator], T], seed: int, process: int) -> None:
-        self.make_batch, self.seed, self.process = make_batch, seed, process
-
-    def __getitem__(self, step: int) -> Any:
-        return self.make_batch(np.random.default_rng((self.seed, step, self.process)))
-
-
-def batches_ahead(
-    make_batch: Callable[[np.random.Generator], T], seed: int, process: int, steps: range, workers: int = 2
-) -> Iterator[T]:
-    """`make_batch(rng)` for every step, in order, made by `workers` processes ahead of time.
-
-    The generator is `default_rng((seed, step, process))`: batches are those that would be made without workers, and a
-    resumed run sees the ones of an unbroken run. `make_batch` must be picklable where processes are spawned.
-    """
-    options = {"num_workers": workers, "prefetch_factor": 4, "persistent_workers": True} if workers else {}
-    loader = DataLoader(_Steps(make_batch, seed, process), batch_size=None, sampler=steps, **options)  # type: ignore[arg-type]
-    return iter(loader)
 
 
 def measure_speed(make_batch: Callable[[np.random.Generator], T], count: int, seconds: float) -> dict[str, float]:
