@@ -121,14 +121,22 @@ def known_keys(parser: jsonargparse.ArgumentParser) -> list[str]:
 
 
 UNKNOWN = re.compile(r"(?:Group '(?P<group>[\w.]+)' does not accept option|Option) '(?P<key>[\w.\-]+)'")
+UNKNOWN_OPTION = re.compile(r"unrecognized arguments: --(?P<key>[\w.\-]+)")
+NO_FILE = re.compile(r"\"config\":?\s+File does not exist: (?P<path>.*)")
+NO_YAML = re.compile(r"Problems parsing config: (?P<why>.*)", re.DOTALL)
 WRONG = re.compile(r"Parser key \"(?P<key>[\w.]+)\":?\s+(?P<why>.*)", re.DOTALL)
 
 
 def helpful(message: str, keys: list[str]) -> str:
     """The parser's complaint as one sentence that names the key that was meant."""
-    unknown = UNKNOWN.search(message)
+    no_file, no_yaml = NO_FILE.search(message), NO_YAML.search(message)
+    if no_file:
+        return f"config must name a file; there is none at {no_file['path']}"
+    if no_yaml:
+        return f"config must name a YAML file: {no_yaml['why']}"
+    unknown = UNKNOWN.search(message) or UNKNOWN_OPTION.search(message)
     if unknown:
-        group, key = unknown["group"], unknown["key"]
+        group, key = unknown.groupdict().get("group"), unknown["key"]
         whole = f"{group}.{key}" if group else key
         near = difflib.get_close_matches(whole, keys, n=1, cutoff=0.6)
         near = near or [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]

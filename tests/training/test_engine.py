@@ -278,6 +278,25 @@ def test_bad_config_is_one_sentence(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trian.steps", "3"], "unknown key trian.steps: did you mean train.steps?"),
+        (["--widht=3"], "unknown key widht: did you mean width?"),
+        (["--steps", "3"], "unknown key steps: did you mean train.steps?"),
+        (["--config", "not_there.yaml"], "config must name a file; there is none at "),
+        (["--config", str(Path(__file__))], "config must name a YAML file: "),
+    ],
+)
+def test_bad_options_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_command(train, arguments)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+
+
 def test_missing_argument_and_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("width: 3", "train: {output: x", "train: [1]"):
         (tmp_path / "config.yaml").write_text(text)
