@@ -22,6 +22,7 @@ from fusionframes_core.models.unet import UNet
 from fusionframes_core.stages import interpolate
 
 from .presets import model_config
+from .starting import load_image_part
 from .train_image import image_config
 
 
@@ -79,5 +80,5 @@ def interpolation_model(
     if image is None:
         raise ValueError("image or init must name the weights to start from; got neither")
     start = UNet(image_config(config.keyframe))
-    load_weights(start, image)
+    load_image_part(start, image)
     return kind.inflate(start, config.interpolation, input_copy, output_copy)

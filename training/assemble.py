@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonargparse
 import torch
+from safetensors import safe_open
 
 from fusionframes_core.checkpoints import (
     TOKENIZER_FILE,
@@ -18,6 +18,7 @@ from fusionframes_core.checkpoints import (
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 
 from .presets import model_config
+from .settings import run_command
 
 
 def assemble(
@@ -41,6 +42,7 @@ def assemble(
         preset: configuration that all of them have.
     """
     config = model_config(preset)
+    check_conditioning(keyframe, config.keyframe.temporal)
     tokenizer = load_tokenizer(Path(text_encoder).parent / TOKENIZER_FILE)
     parts = ModelParts(
         config=config,
@@ -60,5 +62,16 @@ def assemble(
             partial.write_bytes(file.read_bytes())
 
 
+def check_conditioning(keyframe: Path, temporal: str) -> None:
+    """Raise ValueError for weights of another temporal conditioning: their names and shapes may be the same."""
+    with safe_open(str(keyframe), framework="pt") as file:
+        found = (file.metadata() or {}).get("temporal", temporal)
+    if found != temporal:
+        raise ValueError(
+            f"keyframe must be of the preset's conditioning, {temporal}; {keyframe} is of {found}: give its "
+            f"temporal_{found}.safetensors as --temporal instead"
+        )
+
+
 if __name__ == "__main__":
-    jsonargparse.CLI(assemble, as_positional=False)
+    run_command(assemble)

@@ -7,14 +7,15 @@ are drawn from (seed, step, part) alone, and the learning rate is a function of 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -70,13 +71,14 @@ class Checkpoints:
 
     def check(self, path: Path, shapes: Mapping[str, Mapping[str, Iterable[int]]]) -> dict[str, Any]:
         """Its progress, if it is of this stage and its `model` and `average` have these shapes; else ValueError."""
-        progress = json.loads((path / "progress.json").read_text())
+        with _whole(path):
+            progress = json.loads((path / "progress.json").read_text())
         if progress["stage"] != self.stage:
             raise ValueError(
                 f"{path} is a checkpoint of stage {progress['stage']!r}, this is {self.stage!r}: name another output"
             )
         for part, wanted in shapes.items():
-            with safe_open(str(path / f"{part}.safetensors"), framework="pt") as file:
+            with _whole(path), safe_open(str(path / f"{part}.safetensors"), framework="pt") as file:
                 found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             wrong = describe_difference(found, {name: tuple(shape) for name, shape in wanted.items()})
             if wrong:
@@ -94,7 +96,17 @@ class Checkpoints:
 
     def load(self, path: Path, part: str) -> dict[str, Tensor]:
         """Tensors of one of FILES."""
-        return load_file(path / f"{part}.safetensors")
+        with _whole(path):
+            return load_file(path / f"{part}.safetensors")
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Damage that a checkpoint took after it was written, as one sentence."""
+    try:
+        yield
+    except (json.JSONDecodeError, SafetensorError, FileNotFoundError) as error:
+        raise ValueError(f"the checkpoint {path} is damaged ({error}); delete it, or name another output") from error
 
 
 def plain(value: Any, name: str = "") -> dict[str, Any]:

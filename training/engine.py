@@ -141,6 +141,7 @@ class Trainer:
                 self.save()
                 saved = self.step
             if self._stopping:
+                reporter.say(f"stopped: step {self.step} is saved, and the same command goes on from there")
                 raise SystemExit(STOPPED)
         if saved != self.step:
             self.save()
@@ -319,8 +320,11 @@ class Trainer:
                     f"checkpoint to be {told}"
                 )
 
-    def export(self, name: str, prefix: str = "", dtype: torch.dtype = torch.float32) -> None:
-        """Write the model's weights under `prefix` (less it) to the run's folder. Every process has to call it."""
+    def export(self, name: str, prefix: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        """Write the model's weights under `prefix` (less it) to the run's folder, in float32, with the file's metadata.
+
+        Every process has to call it.
+        """
         weights = {
             key.removeprefix(prefix): whole(value)
             for key, value in self.module.state_dict().items()
@@ -328,7 +332,7 @@ class Trainer:
         }
         if self.accelerator.is_main_process:
             with full_disk_says(f"no space left for {self.settings.output / name}; the last checkpoint is intact"):
-                save_weights(weights, self.settings.output / name, dtype=dtype)
+                save_weights(weights, self.settings.output / name, dtype=torch.float32, metadata=metadata)
         self.accelerator.wait_for_everyone()
 
 

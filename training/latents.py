@@ -10,7 +10,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +31,8 @@ from .moving_shapes import (
     sample_scene,
 )
 from .presets import model_config
+from .settings import run_command
+from .starting import load_image_part
 from .train_autoencoder import to_pixels
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
@@ -146,7 +147,7 @@ def prepare(
     """
     config = model_config(preset)
     model = MoVQ(dataclasses.replace(config.movq, decoder=decoder))
-    load_weights(model, movq)
+    load_image_part(model, movq) if decoder == "image" else load_weights(model, movq)
     clips = encode_clips(model.eval(), kind, count, seed, held_out, config.size[0])
     settings = {"kind": kind, "count": count, "seed": seed, "held_out": held_out}
     Path(output).parent.mkdir(parents=True, exist_ok=True)
@@ -154,4 +155,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    jsonargparse.CLI(prepare, as_positional=False)
+    run_command(prepare)

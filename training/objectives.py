@@ -15,11 +15,20 @@ from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise, predic
 from .moving_shapes import Scene, caption
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless a share is one."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1; got {value}")
+
+
 @dataclass
 class NoiseLevels:
     """Share `high_share` of the samples is drawn from the upper half of the times, where motion is decided."""
 
     high_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share("high_share", self.high_share)
 
     def draw(self, rng: np.random.Generator, count: int, num_steps: int) -> Tensor:
         """Times (count,) long, stratified so that every batch covers the range."""

@@ -59,6 +59,11 @@ class Reporter:
             more = {"frames_per_second": self.frames / seconds, "memory_mb": memory_mb(self.accelerator.device)}
             self.accelerator.log({**figures, **more}, step=step)
 
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        if self.main:
+            tqdm.write(sentence)
+
     def video(self, step: int, frames: np.ndarray) -> None:
         """Write a sample, uint8 (T, H, W, 3), as `samples/<step>.mp4`."""
         if self.main:

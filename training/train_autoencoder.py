@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ
 
 from .engine import Batch, Trainer, TrainSettings
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
 from .presets import model_config
 from .settings import run_command
+from .starting import load_image_part
 
 
 class NoisyAutoencoder(nn.Module):
@@ -97,7 +97,7 @@ def train(
     Args:
         train: the run: output folder, steps, batch size, rates.
         preset: model whose MoVQ configuration is trained (with its image decoder).
-        init: weights to start from.
+        init: weights to start from, of a video autoencoder their image part.
         decoder_only: freeze the encoder.
         latent_noise: standard deviation of the noise on the latents.
         shape_weight: weight of the shape's pixels against the background's.
@@ -110,7 +110,7 @@ def train(
     config = model_config(preset)
     movq = MoVQ(dataclasses.replace(config.movq, decoder="image"))
     if init is not None:
-        load_weights(movq, init)
+        load_image_part(movq, init)
     if decoder_only:
         movq.encoder.requires_grad_(False)
         movq.quant_conv.requires_grad_(False)

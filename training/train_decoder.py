@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights
 from fusionframes_core.models.movq import MoVQ, inflate_movq, temporal_parameters
 from fusionframes_core.video import to_uint8
 
@@ -22,6 +21,7 @@ from .moving_shapes import CLIP_LENGTH, render, sample_scene
 from .perceptual import Discriminator, adversarial_losses, feature_distance
 from .presets import model_config
 from .settings import run_command
+from .starting import load_image_part
 from .train_autoencoder import psnr, reconstruction_loss, to_pixels
 
 PARTS = ("temporal", "decoder")
@@ -57,7 +57,7 @@ def decoder_model(preset: str, image_movq: Path, parts: str, decoder: str | None
     config = model_config(preset).movq
     config = config if decoder is None else dataclasses.replace(config, decoder=decoder)
     base = MoVQ(dataclasses.replace(config, decoder="image"))
-    load_weights(base, image_movq)
+    load_image_part(base, image_movq)
     movq = inflate_movq(base, config)
     movq.requires_grad_(False)
     trained = temporal_parameters(movq) if parts == "temporal" else movq.decoder.named_parameters()
@@ -111,7 +111,7 @@ def train(
 
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
-        movq: image autoencoder weights to start from.
+        movq: autoencoder weights to start from, of which the image part counts.
         preset: model whose decoder (Table 3) is trained.
         parts: "temporal" trains the temporal layers only, "decoder" the whole decoder.
         frames: frames of a sequence.
@@ -125,6 +125,8 @@ def train(
         adversarial_weight: weight of a judge of single frames that trains along; 0: none.
         data: folders made by training.prepare, instead of Moving Shapes drawn on the fly.
     """
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1; got {frames}")
     torch.manual_seed(train.seed)  # of the initial weights
     config = model_config(preset)
     model = VideoDecoder(decoder_model(preset, movq, parts, decoder), adversarial_weight > 0)

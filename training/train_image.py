@@ -23,6 +23,7 @@ from .objectives import NoiseLevels, denoising_loss
 from .presets import model_config
 from .settings import run_command
 from .sources import Source, open_held_out, open_source
+from .starting import load_image_part
 
 
 def image_config(config: UNetConfig) -> UNetConfig:
@@ -56,7 +57,7 @@ def train(
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
         validation_clips: latents of held-out combinations.
         preset: model whose keyframe configuration is trained without its temporal blocks.
-        init: weights to start from.
+        init: weights to start from, of a keyframe U-Net their image part.
         high_share: share of the noise levels drawn from the upper half.
         data: instead of clips, folders made by training.prepare.
         validation_data: instead of validation_clips, such folders.
@@ -66,7 +67,7 @@ def train(
     model = UNet(image_config(config.keyframe))
     initialise(model)
     if init is not None:
-        load_weights(model, init)
+        load_image_part(model, init)
     encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
     source = open_source(data, clips, encoder, "images")
     held_out = open_held_out(validation_data, validation_clips, encoder, "images")

@@ -19,7 +19,7 @@ from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 from .architectures import architecture_named, interpolation_model
 from .engine import Batch, Trainer, TrainSettings
 from .latents import WINDOW
-from .objectives import NoiseLevels, denoising_loss
+from .objectives import NoiseLevels, check_share, denoising_loss
 from .presets import model_config
 from .samples import interpolation_sampler
 from .settings import run_command
@@ -69,7 +69,7 @@ def train(
         text_encoder: folder with the text encoder, for its null embedding.
         validation_clips: window latents of held-out combinations.
         data: instead of clips, folders made by training.prepare.
-        image: text-to-image weights to start from.
+        image: text-to-image weights to start from: a file of train_image, or of a keyframe U-Net.
         init: interpolation weights to start from instead.
         preset: model whose interpolation configuration is trained.
         input_copy: where the image's input kernel goes (appendix 9: `first`).
@@ -84,6 +84,8 @@ def train(
         movq: the preset's video autoencoder, for sample videos.
         validation_data: instead of validation_clips, folders made by training.prepare.
     """
+    check_share("perturbed_share", perturbed_share)
+    check_share("unconditional_share", unconditional_share)
     torch.manual_seed(train.seed)  # of the initial weights
     config, kind = model_config(preset), architecture_named(architecture)
     model = interpolation_model(preset, image, init, input_copy, output_copy, architecture)

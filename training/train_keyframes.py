@@ -35,6 +35,7 @@ from .presets import model_config
 from .samples import keyframe_sampler
 from .settings import run_command
 from .sources import ShapesSource, Source, open_held_out, open_source
+from .starting import load_image_part
 from .train_image import image_config, load_text_encoder
 
 # What reads the frames is the same attention, inside the spatial one or beside it.
@@ -56,7 +57,7 @@ def keyframe_model(preset: str, image: Path | None, init: Path | None, temporal:
     initialise_temporal(model)
     if image is not None:
         base = UNet(image_config(config))
-        load_weights(base, image)
+        load_image_part(base, image)
         model = inflate_keyframe(base, config)
     if init is not None:
         same = read_weights(init).keys() == model.state_dict().keys()
@@ -142,7 +143,7 @@ def train(
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
         validation_clips: latents of held-out combinations, to measure the averaged weights on.
         data: instead of clips, folders made by training.prepare.
-        image: text-to-image weights, which stay frozen.
+        image: text-to-image weights, which stay frozen: a file of train_image, or of a keyframe U-Net.
         init: keyframe weights to start from, of `temporal` or of the preset's: what fits; with `image`, their temporal
             parts only.
         preset: model whose keyframe configuration is trained.
@@ -194,7 +195,7 @@ def train(
         train, model, loss, make_batch, validate, stage="keyframes", sample=sample, frames=frames, architecture=built
     )
     trainer.run()
-    trainer.export("keyframe.safetensors")
+    trainer.export("keyframe.safetensors", metadata={"temporal": model.config.temporal})
     if model.config.temporal != config.keyframe.temporal and trainer.accelerator.is_main_process:
         export_temporal(model.config, train.output)
 

@@ -237,6 +237,17 @@ def test_a_foreign_checkpoint_is_refused_before_the_first_step(tmp_path: Path) -
         toy_trainer(settings(tmp_path / "old")).run()
 
 
+@pytest.mark.parametrize("name", ["progress.json", "model.safetensors", "optimizer.safetensors"])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, name: str) -> None:
+    toy_trainer(settings(tmp_path, steps=4)).run()
+    path = tmp_path / "checkpoints" / "00000004" / name
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(
+        ValueError, match=r"the checkpoint .*00000004 is damaged \(.*\); delete it, or name another output"
+    ):
+        toy_trainer(settings(tmp_path)).run()
+
+
 def test_a_half_written_checkpoint_is_ignored_and_removed(tmp_path: Path) -> None:
     toy_trainer(settings(tmp_path, steps=4)).run()
     (tmp_path / "checkpoints" / "00000009.partial").mkdir()

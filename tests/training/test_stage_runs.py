@@ -19,6 +19,7 @@ from fusionframes_core.models.movq import MoVQ
 from fusionframes_core.models.unet import UNet
 from fusionframes_core.presets import TINY
 from training import train_autoencoder, train_decoder, train_image, train_interp, train_keyframes, train_lora
+from training.assemble import check_conditioning
 from training.data.preparing import prepare as prepare_videos
 from training.data.streams import MovingShapes
 from training.data.writing import Recipe
@@ -185,12 +186,23 @@ def test_what_cannot_be_drawn_is_said_before_anything_is_written(
             "preset must be one of .*papre",
         ),
         (train_lora.train, {"data": [prepared], "shape": "ring"}, "one of data, clips and shape"),
+        (
+            train_keyframes.train,
+            {"data": [prepared], "init": weights, "high_share": 3},
+            "high_share must be from 0 to 1",
+        ),
+        (train_decoder.train, {"movq": BUNDLED / "movq.safetensors", "frames": 0}, "frames must be at least 1; got 0"),
     ]
     interpolation = {"init": BUNDLED / "interpolation.safetensors"}
     few, foo = "clips must have at least 33 frames", "base must be one of zero, blend; got 'foo'"
     calls += [
         (train_interp.train, {"clips": [clips["keyframes"]], **interpolation, **encoder}, few),
         (train_interp.train, {"data": [prepared], **interpolation, "base": "foo"}, foo),
+        (
+            train_interp.train,
+            {"data": [prepared], **interpolation, "perturbed_share": 7},
+            "perturbed_share must be from",
+        ),
     ]
     for stage, arguments, message in calls:
         with pytest.raises(ValueError, match=message):
@@ -222,6 +234,25 @@ def test_another_conditioning_does_not_go_on_from_a_checkpoint(tmp_path: Path, p
     train_keyframes.train(settings(tmp_path / "run", sample_every=0), **common)
     with pytest.raises(ValueError, match=r"keyframe.temporal was 'conv1d_attn1d_blocks' and is 'conv1d_attn3d_blocks'"):
         train_keyframes.train(settings(tmp_path / "run", sample_every=0), temporal="conv1d_attn3d_blocks", **common)
+
+
+def test_finished_models_start_the_stages_that_begin_from_images(tmp_path: Path, prepared: Path) -> None:
+    """Their image parts: of the keyframe U-Net for both interpolations, of MoVQ for any decoder."""
+    start = {"image": BUNDLED / "keyframe.safetensors"}
+    for architecture in ("groups", "masked"):
+        run = settings(tmp_path / architecture, sample_every=0)
+        train_interp.train(run, data=[prepared], architecture=architecture, **start)
+    run = settings(tmp_path / "keyframes", sample_every=0)
+    train_keyframes.train(run, data=[prepared], temporal="conv3d_attn1d_blocks", **start)
+    kept, found = load_file(start["image"]), load_file(tmp_path / "keyframes" / "keyframe.safetensors")
+    assert torch.equal(found["in_layer.weight"], kept["in_layer.weight"].float())
+    run = settings(tmp_path / "decoder", sample_every=0)
+    train_decoder.train(run, BUNDLED / "movq.safetensors", decoder="conv3", frames=4, data=[prepared])
+    with pytest.raises(ValueError, match="keyframe must be of the preset's conditioning, conv1d_attn1d_blocks"):
+        check_conditioning(tmp_path / "keyframes" / "keyframe.safetensors", TINY.keyframe.temporal)
+    check_conditioning(tmp_path / "keyframes" / "keyframe.safetensors", "conv3d_attn1d_blocks")
+    with pytest.raises(ValueError, match="missing"):
+        train_keyframes.train(run, data=[prepared], image=BUNDLED / "movq.safetensors")
 
 
 def test_perturbation_levels_reach_both_ends() -> None:

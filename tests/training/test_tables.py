@@ -15,7 +15,18 @@ from training.tables.__main__ import TABLES, main
 from training.tables.render import ONE_SEED, render, render_table
 from training.tables.runs import Budget, Figures, Row, Table, make_runs, run_path, stored_budget, summary
 from training.tables.sweeps import GUIDANCE, SKIP, from_keyframes, skip_clips
-from training.tables.trained import MASKED, OURS, TIMED, interpolation_verdict, order_verdict
+from training.tables.trained import (
+    CONDITIONING,
+    DECODER,
+    INTERPOLATION,
+    MASKED,
+    OURS,
+    TIMED,
+    interpolation_verdict,
+    order_verdict,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def counting(calls: list[tuple[str, int]]) -> Table:
@@ -162,6 +173,16 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert page == render(list(TABLES.values()), Budget(seeds=(4,), folder=tmp_path / "runs"))
     assert main([*command, "--clips", "0"]) == 2
     assert capsys.readouterr().err == "error: --clips must be at least 1; got 0\n"
+
+
+def test_the_committed_runs_are_what_results_md_says() -> None:
+    """`results/` is where the page's tables of trained rows come from, to the last digit."""
+    page = (ROOT / "RESULTS.md").read_text("utf-8")
+    assert page == render(list(TABLES.values()), Budget(folder=ROOT / "results"), page)
+    for table in (CONDITIONING, INTERPOLATION, DECODER):
+        found = stored_budget(table, Budget(folder=ROOT / "results"))
+        assert found is not None
+        assert render_table(table, found) in page
 
 
 @pytest.mark.slow
