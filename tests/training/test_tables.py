@@ -204,7 +204,7 @@ def test_a_decoder_is_trained_and_measured(tmp_path: Path) -> None:
     out = tmp_path / "R.md"
     assert main([*options, *rows, "--folder", str(tmp_path / "runs"), "--out", str(out)]) == 0
     image, conv1 = (
-        json.loads(next((tmp_path / "runs" / "decoders").glob(f"{name}_1_clips*seed_0.json")).read_text())["figures"]
+        json.loads(next((tmp_path / "runs" / "decoders").glob(f"{name}_2_decoder_steps*.json")).read_text())["figures"]
         for name in ("image", "conv1_temporal")
     )
     assert conv1["parameters"] > image["parameters"]
