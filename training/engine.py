@@ -82,7 +82,10 @@ class Trainer:
         self._prepare(model)
         self.average = Average(self.trainable, settings.ema_decay)
         self.checkpoints = Checkpoints(settings.output, stage, plain(architecture))
-        self.batches = Ahead(self._make, settings.loader_threads)
+        self.threads = settings.loader_threads
+        if self.threads is None:  # on a CPU they would take from the step
+            self.threads = int(self.accelerator.device.type != "cpu")
+        self.batches = Ahead(self._make, self.threads)
         self.step, self._recent, self._waited = 0, 0.0, 0.0
         self._logs: list[dict[str, float]] = []  # of the steps since the last line
         self._asked, self._stopping = False, False  # by a signal; by all processes together
@@ -188,7 +191,7 @@ class Trainer:
         """This process's part of the step's batch, on its device; torch's stream then gives the noise of this part."""
         parts = self.settings.accumulation
         here = self.step * parts + part
-        last = min(here + 1 + self.settings.loader_threads, self.settings.steps * parts)
+        last = min(here + 1 + self.threads, self.settings.steps * parts)
         start = time.perf_counter()
         stream, batch = self.batches.take(divmod(here, parts), [divmod(i, parts) for i in range(here + 1, last)])
         self._waited += time.perf_counter() - start

@@ -19,7 +19,7 @@ OPTIMIZERS = ("adamw", "adamw8bit")
 SHARDS = ("none", "optimizer", "full")
 PRECISIONS = ("no", "bf16", "fp16")
 AT_LEAST_ONE = ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
-NOT_NEGATIVE = ("warmup_steps", "decay_steps", "weight_decay", "seed", "sample_every", "explosion", "loader_threads")
+NOT_NEGATIVE = ("warmup_steps", "decay_steps", "weight_decay", "seed", "sample_every", "explosion")
 POSITIVE = ("learning_rate", "clip_norm")
 
 
@@ -51,7 +51,7 @@ class TrainSettings:
     checkpoint_every: int = 500
     sample_every: int = 0  # steps between sample videos, where the stage has one; 0: none
     explosion: float = 100.0  # stop at a loss so many times the mean of the last log_every steps; 0: never
-    loader_threads: int = 1  # that make the coming batches while a step computes; 0: none
+    loader_threads: int | None = None  # that make coming batches during a step; None: one for a GPU, none on a CPU
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     resume: bool = True
 
@@ -66,6 +66,8 @@ class TrainSettings:
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0; got {getattr(self, name)}")
+        if self.loader_threads is not None and self.loader_threads < 0:
+            raise ValueError(f"loader_threads must be at least 0; got {self.loader_threads}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and less than 1; got {self.ema_decay}")
         for name, allowed in (("optimizer", OPTIMIZERS), ("shard", SHARDS), ("mixed_precision", PRECISIONS)):
