@@ -14,7 +14,7 @@ class Ahead:
     """
 
     def __init__(self, make: Callable[[Any], Any], threads: int) -> None:
-        self.make = make
+        self.make, self.threads = make, threads
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="batches") if threads else None
         self._coming: dict[Hashable, Future] = {}
 

@@ -70,7 +70,8 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def check(self, path: Path, shapes: Mapping[str, Mapping[str, Iterable[int]]]) -> dict[str, Any]:
-        """Its progress, if it is of this stage and its `model` and `average` have these shapes; else ValueError."""
+        """Its progress. Raises ValueError unless it is of this stage and architecture, and `model` and `average` have
+        these shapes."""
         with _whole(path):
             progress = json.loads((path / "progress.json").read_text())
         if progress["stage"] != self.stage:

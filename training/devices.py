@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,3 +42,16 @@ def on_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, list | tuple) and any(isinstance(entry, Tensor) for entry in value):
         return type(value)(on_device(entry, device) for entry in value)
     return value
+
+
+def check_same_step(accelerator: Accelerator, step: int | None, output: Path) -> None:
+    """Raise ValueError unless every process goes on from the same step: machines may see different folders."""
+    if accelerator.num_processes == 1:
+        return
+    mine = torch.tensor([-1 if step is None else step], device=accelerator.device)
+    found = sorted(set(accelerator.gather(mine).tolist()))
+    if len(found) > 1:
+        told = " and ".join("none" if number < 0 else f"that of step {number}" for number in found)
+        raise ValueError(
+            f"output must be a folder that every process sees; in {output} they found the last checkpoint to be {told}"
+        )

@@ -15,7 +15,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,9 @@ from fusionframes_core.checkpoints import save_weights
 
 from .ahead import Ahead
 from .checkpointing import Checkpoints, plain
-from .devices import make_accelerator, on_device
-from .durable import DiskFull, full_disk_says, no_space
-from .reporting import Reporter, save_batch
+from .devices import check_same_step, make_accelerator, on_device
+from .durable import DiskFull, full_disk_says
+from .reporting import Reporter, keep_bad_batch, mean_figures
 from .settings import TrainSettings as TrainSettings
 from .sharding import (
     Average,
@@ -82,10 +81,9 @@ class Trainer:
         self._prepare(model)
         self.average = Average(self.trainable, settings.ema_decay)
         self.checkpoints = Checkpoints(settings.output, stage, plain(architecture))
-        self.threads = settings.loader_threads
-        if self.threads is None:  # on a CPU they would take from the step
-            self.threads = int(self.accelerator.device.type != "cpu")
-        self.batches = Ahead(self._make, self.threads)
+        # On a CPU a thread would take from the step.
+        fitting = int(self.accelerator.device.type != "cpu")
+        self.batches = Ahead(self._make, fitting if settings.loader_threads is None else settings.loader_threads)
         self.step, self._recent, self._waited = 0, 0.0, 0.0
         self._logs: list[dict[str, float]] = []  # of the steps since the last line
         self._asked, self._stopping = False, False  # by a signal; by all processes together
@@ -191,7 +189,7 @@ class Trainer:
         """This process's part of the step's batch, on its device; torch's stream then gives the noise of this part."""
         parts = self.settings.accumulation
         here = self.step * parts + part
-        last = min(here + 1 + self.threads, self.settings.steps * parts)
+        last = min(here + 1 + self.batches.threads, self.settings.steps * parts)
         start = time.perf_counter()
         stream, batch = self.batches.take(divmod(here, parts), [divmod(i, parts) for i in range(here + 1, last)])
         self._waited += time.perf_counter() - start
@@ -225,13 +223,7 @@ class Trainer:
             said = "another process saved the batch"
         else:
             path = self.settings.output / f"bad_batch_{self.step:08d}_{self.accelerator.process_index}.safetensors"
-            said = f"the batch that caused it is in {path}"
-            try:
-                save_batch({str(part): batch for part, batch in enumerate(batches)}, path)
-            except Exception as error:
-                if not no_space(error):
-                    raise
-                said = "there was no space left to save the batch that caused it"
+            said = keep_bad_batch({str(part): batch for part, batch in enumerate(batches)}, path)
         last = self.checkpoints.last()
         kept = f"the checkpoint of step {int(last.name)} is intact" if last else "no checkpoint yet"
         return FloatingPointError(f"{what}; {said}; {kept}")
@@ -290,7 +282,7 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.checkpoints.last() if self.settings.resume else None
-        self._check_same(path)
+        check_same_step(self.accelerator, None if path is None else int(path.name), self.settings.output)
         if path is None:
             return
         state = self.module.state_dict()
@@ -311,18 +303,6 @@ class Trainer:
         self.step, self.average.count, self._recent = progress["step"], progress["averaged"], progress["recent"]
         self._logs = progress.get("logs", [])
 
-    def _check_same(self, path: Path | None) -> None:
-        """Raises ValueError unless every process goes on from the same step: machines may see different folders."""
-        step = torch.tensor([-1 if path is None else int(path.name)], device=self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            found = sorted(set(self.accelerator.gather(step).tolist()))
-            if len(found) > 1:
-                told = " and ".join("none" if number < 0 else f"that of step {number}" for number in found)
-                raise ValueError(
-                    f"output must be a folder that every process sees; in {self.settings.output} they found the last "
-                    f"checkpoint to be {told}"
-                )
-
     def export(self, name: str, prefix: str = "", metadata: Mapping[str, str] | None = None) -> None:
         """Write the model's weights under `prefix` (less it) to the run's folder, in float32, with the file's metadata.
 
@@ -337,9 +317,3 @@ class Trainer:
             with full_disk_says(f"no space left for {self.settings.output / name}; the last checkpoint is intact"):
                 save_weights(weights, self.settings.output / name, dtype=torch.float32, metadata=metadata)
         self.accelerator.wait_for_everyone()
-
-
-def mean_figures(logs: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every figure over the entries that have it."""
-    keys = sorted({key for entry in logs for key in entry})
-    return {key: float(np.mean([entry[key] for entry in logs if key in entry])) for key in keys}

@@ -21,8 +21,8 @@ from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import contact_sheet, enlarge, write_png
 
 from . import evaluate_report, evaluate_videos
-from .data.devices import check_device
-from .evaluate_common import BadInput, check_output, check_positive, exit_code, write_json
+from .command_line import BadInput, check_device, check_output, check_positive, exit_code
+from .durable import write_json
 from .evaluate_decoder import evaluate_decoder, print_decoder
 from .evaluate_interpolation import PASSES, evaluate_interpolation, print_interpolation
 from .evaluate_models import generator_of, load_image_decoder, load_pipeline, tools_of

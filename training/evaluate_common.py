@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,27 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
-from fusionframes_core.checkpoints import atomic_path
-from fusionframes_core.video import check_writable
-
-
-class BadInput(ValueError):
-    """What the user has to change, in one sentence."""
-
-
-def exit_code(work: Callable[[], None], interrupted: str) -> int:
-    """Do a command's work: 0, or 2 with one sentence on the error output, or 130 and `interrupted` after Ctrl-C."""
-    try:
-        work()
-        return 0
-    except (ValueError, OSError) as error:
-        code, problem = 2, " ".join(str(error).split())
-    except KeyboardInterrupt:
-        code, problem = 130, f"interrupted; {interrupted}"
-    # The exception has gone, and the progress bars that it held open with it.
-    print("error:", problem, file=sys.stderr)
-    return code
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:
@@ -73,30 +49,6 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def check_output(path: Path | None, name: str = "--json") -> None:
-    """Raise BadInput unless a file can be written at `path`. For before long work; leaves nothing behind."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise BadInput(f"{name} must name a file; {path} is a folder")
-    try:
-        check_writable(path)
-    except ValueError as error:
-        raise BadInput(f"{name}: {error}") from error
-
-
-def check_positive(value: int | None, name: str) -> None:
-    """Raise BadInput for a count below 1; None passes."""
-    if value is not None and value < 1:
-        raise BadInput(f"{name} must be at least 1; got {value}")
-
-
-def write_json(path: Path, report: dict[str, Any]) -> None:
-    """Write `report` whole or not at all."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:

@@ -33,7 +33,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 from fusionframes_core.video import to_uint8
 
-from .evaluate_common import BadInput
+from .command_line import BadInput
 from .evaluate_interpolation import VideoTools
 from .evaluate_shapes import Generate
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fusionframes_core.checkpoints import atomic_path
 
-from .evaluate_common import BadInput
+from .command_line import BadInput
 
 LEFT_OUT = {"settings", "seed", "clips", "wanted", "rows", "by_motion", "skip_frames", "frames_apart", "noise"}
 

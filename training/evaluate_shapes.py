@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .evaluate_common import BadInput, print_table, wilson
+from .command_line import BadInput
+from .evaluate_common import print_table, wilson
 from .measure import measure
 from .prompts_file import ATTRIBUTES, Prompt
 

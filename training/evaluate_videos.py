@@ -20,9 +20,11 @@ from fusionframes_core.residency import read_config
 from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import to_uint8, write_video
 
+from .command_line import BadInput, check_positive
 from .data.reading import SEQUENCE, PreparedClips
 from .data.resuming import SETTINGS, keep_settings
-from .evaluate_common import BadInput, check_positive, flicker, mse, print_table, psnr, ssim, write_json
+from .durable import write_json
+from .evaluate_common import flicker, mse, print_table, psnr, ssim
 from .metrics.distances import (
     FVD_FRAMES,
     FVD_VIDEOS,

@@ -18,14 +18,13 @@ import torch
 from fusionframes_core.residency import read_config
 from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
-from .data.devices import check_device
+from .command_line import check_device, exit_code
 from .data.items import DataSet
 from .data.layouts import MSRVTT, SPLITS, UCF101, Folder, Vimeo90k
 from .data.preparing import REPORT, prepare
 from .data.reading import PreparedClips, measure_speed
 from .data.streams import MovingShapes, WebDataset
 from .data.writing import KEEP, Recipe
-from .evaluate_common import exit_code
 
 SHOWN = 10
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .evaluate_common import BadInput
+from .command_line import BadInput
 from .moving_shapes import COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, caption, is_held_out, is_visible, sample_scene
 
 VOCABULARY: dict[str, tuple[str, ...]] = {

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fusionframes_core.video import write_video
 
-from .durable import full_disk_says
+from .durable import full_disk_says, no_space
 from .settings import TrainSettings
 
 SAMPLE_FPS = 8.0
@@ -113,3 +113,20 @@ def save_batch(batch: Any, path: Path) -> None:
     tensors, others = flat_tensors(batch)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.clone() for k, v in tensors.items()}, path, metadata={"values": json.dumps(others, default=str)})
+
+
+def keep_bad_batch(batch: Any, path: Path) -> str:
+    """Save the batch that ends a run; a sentence's part that says where it is, or that the disk is full."""
+    try:
+        save_batch(batch, path)
+    except Exception as error:
+        if not no_space(error):
+            raise
+        return "there was no space left to save the batch that caused it"
+    return f"the batch that caused it is in {path}"
+
+
+def mean_figures(logs: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every figure over the entries that have it."""
+    keys = sorted({key for entry in logs for key in entry})
+    return {key: float(np.mean([entry[key] for entry in logs if key in entry])) for key in keys}

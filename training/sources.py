@@ -121,7 +121,7 @@ def open_source(
     data: list[Path] | None,
     clips: list[Path] | None,
     encoder: TextEncoder | None,
-    draws: str = "keyframes",
+    draws: str,
     num_frames: int = 1,
 ) -> Source:
     """The folders of `data`, or else `clips`; what a stage `draws` of them, with so many frames, is tried once.
@@ -139,7 +139,7 @@ def open_held_out(
     data: list[Path] | None,
     clips: list[Path] | None,
     encoder: TextEncoder | None,
-    draws: str = "keyframes",
+    draws: str,
     num_frames: int = 1,
 ) -> Source | None:
     """What the averaged weights are measured on, as for `open_source`; None where neither is named."""

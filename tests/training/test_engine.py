@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import training.checkpointing
-import training.engine
-from tests.training.toy import Toy, toy_trainer, train
+import training.reporting
+from tests.training.toy import Toy, toy_trainer
+from training.devices import check_same_step
 from training.durable import DiskFull
 from training.engine import Trainer, TrainSettings
-from training.settings import run_command
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +135,7 @@ def test_a_bad_batch_on_a_full_disk_is_still_one_sentence(tmp_path: Path, monkey
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(training.engine, "save_batch", full)
+    monkeypatch.setattr(training.reporting, "save_batch", full)
     with pytest.raises(FloatingPointError, match="at step 6 is not finite; there was no space left to save the batch"):
         toy_trainer(settings(tmp_path), nan_at=6).run()
 
@@ -176,21 +175,6 @@ def test_an_error_in_a_thread_is_the_runs(tmp_path: Path) -> None:
     trainer.make_batch = broken
     with pytest.raises(ValueError, match="clips must be whole"):
         trainer.run()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"learning_rate": 0.0}, "learning_rate must be greater than 0; got 0.0"),
-        ({"clip_norm": -1.0}, "clip_norm must be greater than 0; got -1.0"),
-        ({"ema_decay": 2.0}, "ema_decay must be at least 0 and less than 1; got 2.0"),
-        ({"loader_threads": -1}, "loader_threads must be at least 0; got -1"),
-        ({"warmup_steps": -5}, "warmup_steps must be at least 0; got -5"),
-    ],
-)
-def test_settings_out_of_range(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        settings(tmp_path, **change)
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
@@ -256,66 +240,6 @@ def test_a_half_written_checkpoint_is_ignored_and_removed(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000008"]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"train.stps": 3}, "unknown key train.stps: did you mean train.steps?"),
-        ({"widht": 3}, "unknown key widht: did you mean width?"),
-        ({"steps": 3}, "unknown key steps: did you mean train.steps?"),
-        ({"train.steps": "many"}, "train.steps has the wrong type"),
-        ({"train.steps": 0}, "steps must be at least 1; got 0"),
-        ({"train.shard": "half"}, "shard must be one of none, optimizer, full; got 'half'"),
-        ({"train.trackers": ["no_such_tracker"]}, "trackers names no_such_tracker, which is not installed"),
-    ],
-)
-def test_bad_config_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
-) -> None:
-    """A misspelt key names the nearest, a wrong value says what is allowed; nothing is written."""
-    config: dict[str, Any] = {
-        "train": {"output": str(tmp_path / "run"), "steps": 2, "batch_size": 2, "learning_rate": 0.1}
-    }
-    for key, value in change.items():
-        group, _, name = key.rpartition(".")
-        (config[group] if group else config)[name] = value
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    with pytest.raises(SystemExit) as caught:
-        run_command(train, ["--config", str(tmp_path / "config.yaml")])
-    error = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert message in error
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--trian.steps", "3"], "unknown key trian.steps: did you mean train.steps?"),
-        (["--widht=3"], "unknown key widht: did you mean width?"),
-        (["--steps", "3"], "unknown key steps: did you mean train.steps?"),
-        (["--config", "not_there.yaml"], "config must name a file; there is none at "),
-        (["--config", str(Path(__file__))], "config must name a YAML file: "),
-    ],
-)
-def test_bad_options_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run_command(train, arguments)
-    error = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert error.startswith(f"error: {message}")
-    assert error.count("\n") == 1
-
-
-def test_missing_argument_and_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for text in ("width: 3", "train: {output: x", "train: [1]"):
-        (tmp_path / "config.yaml").write_text(text)
-        with pytest.raises(SystemExit):
-            run_command(train, ["--config", str(tmp_path / "config.yaml")])
-        assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_what_a_run_writes(tmp_path: Path) -> None:
     """log.jsonl, TensorBoard's events and a sample video every five steps."""
     toy_trainer(settings(tmp_path, trackers=["tensorboard"], sample_every=5)).run()
@@ -342,3 +266,20 @@ def test_other_number_formats_train(tmp_path: Path, change: dict[str, str]) -> N
         load_file(tmp_path / name / "checkpoints/00000060/model.safetensors") for name in ("parts", "whole")
     )
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_machines_that_see_other_folders_are_refused(tmp_path: Path) -> None:
+    """One process found the checkpoint of step 4, another none."""
+
+    class Several:
+        num_processes, device = 2, torch.device("cpu")
+
+        def gather(self, mine: torch.Tensor) -> torch.Tensor:
+            return torch.cat((mine, torch.tensor([self.other])))
+
+    several: Any = Several()
+    several.other = 4
+    check_same_step(several, 4, tmp_path)
+    several.other = -1
+    with pytest.raises(ValueError, match=r"output must be a folder .*; .* to be none and that of step 4"):
+        check_same_step(several, 4, tmp_path)

@@ -15,7 +15,8 @@ from torch.nn import functional
 from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.schedule import NoiseSchedule
-from training.evaluate_common import BadInput, flicker, psnr, ssim, wilson
+from training.command_line import BadInput
+from training.evaluate_common import flicker, psnr, ssim, wilson
 from training.evaluate_decoder import evaluate_decoder
 from training.evaluate_gap import OPPOSITE, motion_gap, plain_caption
 from training.evaluate_interpolation import MAX_PSNR, VideoTools, between, blend, draw_scenes, evaluate_interpolation

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from fusionframes_core.checkpoints import save_weights
 
+from ..durable import write_json
 from .items import DataError, DataSet, Found
-from .resuming import SETTINGS, keep_settings, write_json
+from .resuming import SETTINGS, keep_settings
 from .texts import padding_of
 from .writing import CHUNK_NAME, Encoder, Recipe, prepare_chunk
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusionframes_core.checkpoints import atomic_path
-
+from ..durable import write_json
 from .items import DataError
 
 SETTINGS = "settings.json"
@@ -45,9 +44,3 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path} must be a JSON object with the settings of its folder: choose another folder")
     return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` whole or not at all; making the folder."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..evaluate_common import BadInput, check_output, exit_code, print_table, write_json
+from ..command_line import BadInput, check_output, exit_code
+from ..durable import write_json
+from ..evaluate_common import print_table
 from .page import build
 from .server import serve
 from .votes import read_votes, summarise, summary_table

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..command_line import BadInput
 from ..data.items import DataError
-from ..evaluate_common import BadInput, write_json
+from ..durable import write_json
 from ..metrics.folders import pairs_of, prompts_of
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fusionframes_core.video import check_writable
 
-from ..evaluate_common import BadInput
+from ..command_line import BadInput
 from .votes import check_vote
 
 LARGEST = 100_000  # bytes of one request

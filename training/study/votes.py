@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..evaluate_common import BadInput, wilson
+from ..command_line import BadInput
+from ..evaluate_common import wilson
 from .page import ANSWERS, QUESTIONS
 
 Vote = dict[str, Any]

@@ -16,7 +16,7 @@ import torch
 
 from fusionframes_core.checkpoints import atomic_path
 
-from ..evaluate_common import BadInput, check_output, check_positive, exit_code
+from ..command_line import BadInput, check_output, check_positive, exit_code
 from .render import render
 from .runs import Budget, Table, make_runs
 from .sweeps import GUIDANCE, SKIP

@@ -24,7 +24,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 
 from ..architectures import architecture_named
-from ..evaluate_common import BadInput
+from ..command_line import BadInput
 from ..latents import prepare
 from .runs import Budget
 from .sweeps import pipeline_of

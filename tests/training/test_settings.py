@@ -1,0 +1,99 @@
+"""Wrong config files, options and values: one sentence each, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.state import AcceleratorState, PartialState
+
+from tests.training.toy import train
+from training.engine import TrainSettings
+from training.settings import run_command
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps its state for the process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0; got 0.0"),
+        ({"clip_norm": -1.0}, "clip_norm must be greater than 0; got -1.0"),
+        ({"ema_decay": 2.0}, "ema_decay must be at least 0 and less than 1; got 2.0"),
+        ({"loader_threads": -1}, "loader_threads must be at least 0; got -1"),
+        ({"warmup_steps": -5}, "warmup_steps must be at least 0; got -5"),
+    ],
+)
+def test_settings_out_of_range(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TrainSettings(**{"output": tmp_path, "steps": 10, "batch_size": 4, "learning_rate": 0.01, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train.stps": 3}, "unknown key train.stps: did you mean train.steps?"),
+        ({"widht": 3}, "unknown key widht: did you mean width?"),
+        ({"steps": 3}, "unknown key steps: did you mean train.steps?"),
+        ({"train.steps": "many"}, "train.steps has the wrong type"),
+        ({"train.steps": 0}, "steps must be at least 1; got 0"),
+        ({"train.shard": "half"}, "shard must be one of none, optimizer, full; got 'half'"),
+        ({"train.trackers": ["no_such_tracker"]}, "trackers names no_such_tracker, which is not installed"),
+    ],
+)
+def test_bad_config_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    """A misspelt key names the nearest, a wrong value says what is allowed; nothing is written."""
+    config: dict[str, Any] = {
+        "train": {"output": str(tmp_path / "run"), "steps": 2, "batch_size": 2, "learning_rate": 0.1}
+    }
+    for key, value in change.items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    with pytest.raises(SystemExit) as caught:
+        run_command(train, ["--config", str(tmp_path / "config.yaml")])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trian.steps", "3"], "unknown key trian.steps: did you mean train.steps?"),
+        (["--widht=3"], "unknown key widht: did you mean width?"),
+        (["--steps", "3"], "unknown key steps: did you mean train.steps?"),
+        (["--config", "not_there.yaml"], "config must name a file; there is none at "),
+        (["--config", str(Path(__file__))], "config must name a YAML file: "),
+    ],
+)
+def test_bad_options_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_command(train, arguments)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+
+
+def test_missing_argument_and_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("width: 3", "train: {output: x", "train: [1]"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(SystemExit):
+            run_command(train, ["--config", str(tmp_path / "config.yaml")])
+        assert capsys.readouterr().err.count("\n") == 1
