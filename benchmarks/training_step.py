@@ -26,6 +26,7 @@ from fusionframes_core.models.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.schedule import NoiseSchedule
 from training.engine import Batch, Trainer, TrainSettings
+from training.figures import Figures
 from training.objectives import denoising_loss
 
 Step = Callable[[], float]
@@ -82,14 +83,14 @@ def ours(clips: int, frames: int, checkpointing: bool) -> Step:
     torch.manual_seed(0)
     schedule = NoiseSchedule.from_config(TINY.keyframe_schedule)
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         seen = condition(batch)
         return denoising_loss(lambda x, t: model(x, t, seen), batch["latents"], batch["t"], schedule, "v")
 
     folder = Path(tempfile.gettempdir()) / "training_step"
     settings = TrainSettings(folder, 10**6, clips, 1e-4, activation_checkpointing=checkpointing, trackers=[])
     trainer = Trainer(settings, UNet(TINY.keyframe), loss, lambda rng: make_batch(clips, frames, rng))
-    return lambda: trainer._train_step()["loss"]
+    return trainer._train_step
 
 
 def build(side: str, clips: int, frames: int) -> Step:

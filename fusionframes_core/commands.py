@@ -16,10 +16,11 @@ from . import video
 from .config import ModelConfig
 from .exporting import convert_file
 from .inspection import inspect_path
+from .opening import open_model
 from .options import DTYPES, given_settings
 from .pipeline import FPS_FACTOR, FusionFramesPipeline
-from .residency import read_config
 from .settings import GenerationSettings, check_range, size_multiple
+from .temporal_file import AUTO
 
 MAX_SCALE = 64
 SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
@@ -29,7 +30,7 @@ def generate(arguments: argparse.Namespace) -> None:
     """Prompt → video file."""
     out = _check_output(arguments)
     sheet = _check_sheet(arguments.contact_sheet)
-    config = read_config(arguments.model, arguments.text_encoder)
+    config = open_model(**_model(arguments)).config
     settings = GenerationSettings(**given_settings(arguments)).resolve(config)
     image = _read_image(arguments.image, config)
     pipeline = _load(arguments)
@@ -45,7 +46,7 @@ def generate(arguments: argparse.Namespace) -> None:
 def interpolate(arguments: argparse.Namespace) -> None:
     """Video file → video file with three new frames between every two, for each pass."""
     out = _check_output(arguments)
-    config = read_config(arguments.model, arguments.text_encoder)
+    config = open_model(**_model(arguments)).config
     given = given_settings(arguments)
     passes = given.get("passes", 1)
     check_range("passes", passes, 1, 2)
@@ -140,13 +141,19 @@ def _load(arguments: argparse.Namespace) -> FusionFramesPipeline:
     device = _device(arguments.device)
     dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
     return FusionFramesPipeline.from_pretrained(
-        arguments.model,
-        dtype=dtype,
-        device=device,
-        offload=arguments.offload,
-        text_encoder=arguments.text_encoder,
-        text_mode=arguments.text_mode,
+        **_model(arguments), dtype=dtype, device=device, offload=arguments.offload
     )
+
+
+def _model(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which model is meant."""
+    return {
+        "name_or_folder": arguments.model,
+        "text_encoder": arguments.text_encoder,
+        "text_mode": arguments.text_mode,
+        "temporal_blocks": getattr(arguments, "temporal_blocks", AUTO),
+        "loras": dict(arguments.lora),
+    }
 
 
 def _device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from .checkpoints import CONFIG_FILE, build, load_config, part_names
 from .conversion import Identity, identify, interpolation_config, movq_config, unet_config
 from .loading import some
 from .official import OFFICIAL_FILES, find_file, official_version
+from .text_loading import one_sentence
 from .weights_file import CheckpointError, Entry, WeightsFile, open_weights
 
 _TYPES = {
@@ -73,7 +75,20 @@ def inspect_file(path: str | Path) -> FileSummary:
         dtypes[_type_name(entry)] += entry.num_elements
     details, missing, unexpected = _compare(file, identity)
     title = identity.title if identity.version is None or not identity.official else f"official {identity.title}"
+    title = _title_of_addition(file) or title
     return FileSummary(file.path, title, sum(dtypes.values()), dict(dtypes), details, missing, unexpected)
+
+
+def _title_of_addition(file: WeightsFile) -> str:
+    """What a file says that holds no whole model, but what goes into one; "" for any other."""
+    kind, _, unet = file.metadata.get("fusionframes", "").partition(" ")
+    if kind == "temporal":
+        with one_sentence(f"{file.path} does not say whose temporal parts it holds"):
+            return f"temporal parts {json.loads(file.metadata['config'])['temporal']} of a keyframe U-Net"
+    if kind == "lora":
+        known = file.metadata.get
+        return f"LoRA of rank {known('rank', '?')} for the {unet} U-Net of {known('model', 'an unknown model')}"
+    return ""
 
 
 def _type_name(entry: Entry) -> str:

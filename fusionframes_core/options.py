@@ -12,6 +12,7 @@ import torch
 from .exporting import LAYOUTS
 from .residency import OFFLOADS
 from .settings import GenerationSettings
+from .temporal_file import AUTO, TEMPORAL_CHOICES
 from .text_loading import MODES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
@@ -42,6 +43,15 @@ def parse_whole_numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"must be whole numbers separated by commas, such as 3,1; got {text!r}")
     return tuple(map(int, parts))
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """ "ring.safetensors=0.5" → ("ring.safetensors", 0.5); without a number the strength is 1."""
+    path, _, strength = text.rpartition("=")
+    try:
+        return (path, float(strength)) if path else (text, 1.0)
+    except ValueError:
+        return text, 1.0  # an equals sign in the file's name
 
 
 PARSERS: dict[str, Any] = {
@@ -87,6 +97,12 @@ def make_parser() -> Parser:
     generate.add_argument("--prompt", required=True, help='what the video shows; "" for anything')
     add_settings(generate)
     generate.add_argument("--image", metavar="FILE", help="the first frame, or a video whose first frame it is (1.1)")
+    generate.add_argument(
+        "--temporal-blocks",
+        choices=TEMPORAL_CHOICES,
+        default=AUTO,
+        help="another temporal conditioning, from temporal_<name>.safetensors in the model folder (default: auto)",
+    )
     generate.add_argument("--contact-sheet", metavar="FILE.png", help="also write all keyframes on one picture")
 
     interpolate = commands.add_parser("interpolate", help="four times the frame rate of a video", allow_abbrev=False)
@@ -99,6 +115,14 @@ def make_parser() -> Parser:
         command.add_argument("--out", required=True, help="FILE.mp4, FILE.gif, or a folder for PNG frames")
         command.add_argument(
             "--model", default="tiny", help='"tiny", a model folder, or a folder of official files (default: tiny)'
+        )
+        command.add_argument(
+            "--lora",
+            metavar="FILE[=STRENGTH]",
+            type=parse_lora,
+            action="append",
+            default=[],
+            help="a LoRA of either U-Net, made by training.train_lora (default strength: 1); may be repeated",
         )
         command.add_argument("--dtype", choices=DTYPES, help="of the weights (default: fp32 on a CPU, bf16 on a GPU)")
         command.add_argument(

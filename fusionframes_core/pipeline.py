@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .checkpoints import ModelParts, part_names
-from .config import ModelConfig
+from .checkpoints import ModelParts
 from .first_image import check_image, decode_images, encode_images, latent_size, make_first_image
 from .models.casting import compute_dtype
 from .models.decode import decode_chunked
 from .models.keyframe import frame_positions
 from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
-from .residency import Residency, open_model
+from .opening import open_model
+from .residency import Models, Residency
 from .sampling.sampler import Callback, Stopped
 from .settings import GenerationSettings
 from .stages import Sampling, interpolate, sample_keyframes, sample_keyframes_from_image, stage_noise
+from .temporal_file import AUTO
 
 FPS_FACTOR = 4  # of one interpolation pass
 
@@ -49,7 +50,7 @@ class GenerationResult:
         return self.frames.shape[2]
 
 
-class FusionFramesPipeline:
+class FusionFramesPipeline(Models):
     """The four models of a ModelParts and the way from a prompt to a video.
 
     Each stage is a method of its own; latents travel between them as float32 (B, 4, T, h, w). The callbacks of stages
@@ -59,8 +60,7 @@ class FusionFramesPipeline:
     interpolator = staticmethod(interpolate)  # how the interpolation is sampled; another architecture brings its own
 
     def __init__(self, models: ModelParts | Residency) -> None:
-        self.residency = models if isinstance(models, Residency) else Residency.of_parts(models)
-        self.config: ModelConfig = self.residency.config
+        super().__init__(models if isinstance(models, Residency) else Residency.of_parts(models))
         self._nulls: dict[str, Tensor] = {}  # so that the text encoder need not come back for them
 
     @classmethod
@@ -72,61 +72,20 @@ class FusionFramesPipeline:
         offload: str = "none",
         text_encoder: str | Path | None = None,
         text_mode: str = "full",
+        temporal_blocks: str = AUTO,
+        loras: Mapping[str | Path, float] | None = None,
     ) -> FusionFramesPipeline:
         """Load "tiny", a model folder or a folder of official files.
 
         `dtype` may be float8_e4m3fn: the U-Nets' matrices in 8 bits, everything else and all arithmetic in bf16.
         `offload` is where models are while another stage runs: "none" (on the device), "cpu" or "disk".
         `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` "full", "8bit", "4bit" or "layers".
+        `temporal_blocks` is another temporal conditioning (paper section 4.1) whose weights lie in the folder, or
+        "none", the image U-Net; `loras` are LoRA files of either U-Net and their strengths.
         Raises checkpoints.CheckpointError (a ValueError) when a file cannot be loaded.
         """
-        source = open_model(name_or_folder, dtype, device, text_encoder, text_mode)
+        source = open_model(name_or_folder, dtype, device, text_encoder, text_mode, temporal_blocks, loras)
         return cls(Residency(source.config, source.loaders, device, offload))
-
-    @property
-    def parts(self) -> ModelParts:
-        """All models, each loaded if it is not."""
-        return ModelParts(self.config, **{name: self.residency.model(name) for name in part_names(self.config)})
-
-    @property
-    def text_encoder(self) -> TextEncoder:
-        """The text encoder, loaded if it is not."""
-        return self.residency.model("text_encoder")
-
-    @property
-    def keyframe(self) -> Any:
-        """The keyframe U-Net, loaded if it is not."""
-        return self.residency.model("keyframe")
-
-    @property
-    def interpolation(self) -> Any:
-        """The interpolation U-Net, loaded if it is not."""
-        return self.residency.model("interpolation")
-
-    @property
-    def movq(self) -> Any:
-        """The autoencoder of videos, loaded if it is not."""
-        return self.residency.model("movq")
-
-    @property
-    def models(self) -> tuple[nn.Module, ...]:
-        """The models that are in memory."""
-        return self.residency.loaded()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the models work."""
-        return self.residency.device
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of all weights that are loaded."""
-        return sum(tensor.nbytes for model in self.models for tensor in model.state_dict().values())
-
-    def to(self, device: torch.device | str) -> FusionFramesPipeline:
-        """Move every model; returns self."""
-        self.residency.move(device)
-        return self
 
     @torch.no_grad()
     def __call__(

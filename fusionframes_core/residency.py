@@ -5,102 +5,20 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from .checkpoints import (
-    BUNDLED,
-    CONFIG_FILE,
-    TOKENIZER_FILE,
-    CheckpointError,
-    ModelParts,
-    load_config,
-    load_part,
-    part_dtype,
-    part_names,
-    read_tokenizer,
-)
+from .checkpoints import ModelParts, part_names
 from .config import ModelConfig
-from .loading import names_for
 from .models.text_encoder import TextEncoder
-from .official import OFFICIAL_FILES, official_version, open_official
-from .text_loading import TextOptions, load_text_encoder
-from .weights_file import open_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 OFFLOADS = ("none", "cpu", "disk")
 Loader = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model on the disk: its configuration and a loader of each part; nothing is loaded yet."""
-
-    config: ModelConfig
-    loaders: Mapping[str, Loader]
-
-
-def read_config(name_or_folder: str | Path, text_encoder: str | Path | None = None) -> ModelConfig:
-    """The configuration of "tiny", a model folder or a folder of official files, without loading weights."""
-    folder = _folder(name_or_folder)
-    return load_config(folder) if (folder / CONFIG_FILE).is_file() else open_official(folder, text_encoder).config
-
-
-def open_model(
-    name_or_folder: str | Path,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-    text_encoder: str | Path | None = None,
-    text_mode: str = "full",
-) -> ModelSource:
-    """Look at "tiny", a model folder, or a folder of official files. Raises CheckpointError as their readers do.
-
-    `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` one of `text_loading.MODES`.
-    """
-    folder, options = _folder(name_or_folder), TextOptions(text_mode)
-    if not (folder / CONFIG_FILE).is_file():
-        official = open_official(folder, text_encoder)
-        config = official.config
-
-        def load(name: str) -> nn.Module:
-            return official.load(name, dtype, device, options)
-    else:
-        config = load_config(folder)
-
-        def load(name: str) -> nn.Module:
-            if name == "text_encoder" and options.mode != "full":
-                return _own_text_encoder(folder, config, part_dtype(name, dtype), device, options)
-            return load_part(folder, config, name, dtype, device)
-
-    return ModelSource(config, {name: _loader(load, name) for name in part_names(config)})
-
-
-def _loader(load: Callable[[str], nn.Module], name: str) -> Loader:
-    return lambda: load(name)
-
-
-def _folder(name_or_folder: str | Path) -> Path:
-    folder = BUNDLED.get(str(name_or_folder), Path(name_or_folder))
-    if (folder / CONFIG_FILE).is_file() or official_version(folder) is not None:
-        return folder
-    names = " or ".join(repr(name) for name in BUNDLED)
-    official = " or ".join(files["keyframe"] + ".pt" for files in OFFICIAL_FILES.values())
-    raise CheckpointError(
-        f"model must be {names} or a folder with a {CONFIG_FILE}; got {str(name_or_folder)!r} "
-        f"(a folder of official files has {official})"
-    )
-
-
-def _own_text_encoder(
-    folder: Path, config: ModelConfig, dtype: torch.dtype, device: torch.device | str, options: TextOptions
-) -> nn.Module:
-    file = open_weights(folder / "text_encoder.safetensors")
-    tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
-    names = names_for(TextEncoder(config.text, None, device="meta"), file)
-    return load_text_encoder(config.text, tokenizer, [(file, names)], device, dtype, options)
 
 
 class Residency:
@@ -181,3 +99,56 @@ def _moved(model: nn.Module, device: torch.device) -> nn.Module:
 
 def _constant(model: nn.Module) -> Loader:
     return lambda: model
+
+
+class Models:
+    """The models of a `residency` by their names, for whoever works with them."""
+
+    def __init__(self, residency: Residency) -> None:
+        self.residency = residency
+        self.config: ModelConfig = residency.config
+
+    @property
+    def parts(self) -> ModelParts:
+        """All models, each loaded if it is not."""
+        return ModelParts(self.config, **{name: self.residency.model(name) for name in part_names(self.config)})
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The text encoder, loaded if it is not."""
+        return self.residency.model("text_encoder")
+
+    @property
+    def keyframe(self) -> Any:
+        """The keyframe U-Net, loaded if it is not."""
+        return self.residency.model("keyframe")
+
+    @property
+    def interpolation(self) -> Any:
+        """The interpolation U-Net, loaded if it is not."""
+        return self.residency.model("interpolation")
+
+    @property
+    def movq(self) -> Any:
+        """The autoencoder of videos, loaded if it is not."""
+        return self.residency.model("movq")
+
+    @property
+    def models(self) -> tuple[nn.Module, ...]:
+        """The models that are in memory."""
+        return self.residency.loaded()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models work."""
+        return self.residency.device
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all weights that are loaded."""
+        return sum(tensor.nbytes for model in self.models for tensor in model.state_dict().values())
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move every model; returns self."""
+        self.residency.move(device)
+        return self

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .settings import TrainSettings
@@ -42,6 +44,33 @@ def on_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, list | tuple) and any(isinstance(entry, Tensor) for entry in value):
         return type(value)(on_device(entry, device) for entry in value)
     return value
+
+
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` holds in some process. Every one of them has to call it."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum").item())
+
+
+@contextlib.contextmanager
+def only_run_in(accelerator: Accelerator, output: Path) -> Iterator[None]:
+    """Hold `output` for this run; the system lets go of it when the process ends, however it ends.
+
+    Raises ValueError, on every process, while another run holds it.
+    """
+    lock, held = FileLock(output / ".lock"), True
+    if accelerator.is_main_process:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            held = False
+    try:
+        if any_process(accelerator, not held):
+            raise ValueError(f"output must not be another run's at work: one is under way in {output}")
+        yield
+    finally:
+        lock.release()
 
 
 def check_same_step(accelerator: Accelerator, step: int | None, output: Path) -> None:

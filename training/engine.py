@@ -8,7 +8,6 @@ never from torch's own stream, and so may run in another thread (`loader_threads
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import signal
@@ -26,23 +25,25 @@ from fusionframes_core.checkpoints import save_weights
 
 from .ahead import Ahead
 from .checkpointing import Checkpoints, plain
-from .devices import check_same_step, make_accelerator, on_device
+from .devices import any_process, check_same_step, make_accelerator, on_device, only_run_in
 from .durable import DiskFull, full_disk_says
-from .reporting import Reporter, keep_bad_batch, mean_figures
+from .figures import Figures, Means
+from .reporting import Reporter, keep_bad_batch
 from .settings import TrainSettings as TrainSettings
 from .sharding import (
     Average,
     checkpoint_activations,
+    clip,
     load_optimizer_state,
-    make_optimizer,
     optimizer_state,
+    place,
     put,
-    shard_fully,
+    synchronised,
     whole,
 )
 
 Batch = Mapping[str, Any]
-Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, float]]]
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, Figures]]
 STOPPED = 143  # exit status after SIGTERM, as shells say it
 
 
@@ -78,28 +79,15 @@ class Trainer:
             raise ValueError("model must have at least one trainable parameter; every one is frozen")
         if settings.activation_checkpointing:
             checkpoint_activations(model)
-        self._prepare(model)
+        self.model, self.optimizer, self.trainable = place(self.accelerator, model, settings)
         self.average = Average(self.trainable, settings.ema_decay)
         self.checkpoints = Checkpoints(settings.output, stage, plain(architecture))
         # On a CPU a thread would take from the step.
         fitting = int(self.accelerator.device.type != "cpu")
         self.batches = Ahead(self._make, fitting if settings.loader_threads is None else settings.loader_threads)
         self.step, self._recent, self._waited = 0, 0.0, 0.0
-        self._logs: list[dict[str, float]] = []  # of the steps since the last line
+        self._means = Means()  # of the steps since the last line, over all processes
         self._asked, self._stopping = False, False  # by a signal; by all processes together
-
-    def _prepare(self, model: nn.Module) -> None:
-        several = self.accelerator.num_processes > 1
-        if self.settings.shard == "full" and several:
-            self.model = shard_fully(model, self.accelerator.device, self.settings.mixed_precision)
-            self.trainable = [p for p in self.model.parameters() if p.requires_grad]
-            self.optimizer = make_optimizer(self.trainable, self.settings)
-            return
-        self.trainable = [p for p in model.parameters() if p.requires_grad]
-        optimizer = make_optimizer(self.trainable, self.settings)
-        placed = [True, self.settings.shard == "none"]  # ZeRO gathers its states when asked to move them
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer, device_placement=placed)
-        self.trainable = [p for p in self.module.parameters() if p.requires_grad]
 
     @property
     def module(self) -> nn.Module:
@@ -109,11 +97,18 @@ class Trainer:
     def run(self) -> nn.Module:
         """Train to `settings.steps`; the model, with its averaged weights.
 
-        SIGTERM or SIGINT saves a checkpoint and exits with 143. Raises ValueError for a checkpoint that does not fit,
-        FloatingPointError when the loss is not finite or explodes, DiskFull; the last checkpoint is intact then.
+        SIGTERM or SIGINT saves a checkpoint and exits with 143. Raises ValueError for a checkpoint that does not fit or
+        a folder where another run is at work, FloatingPointError when the loss is not finite or explodes, DiskFull; the
+        last checkpoint is intact then.
         """
         with full_disk_says(f"no space left in {self.settings.output}"):
             self.settings.output.mkdir(parents=True, exist_ok=True)
+        with only_run_in(self.accelerator, self.settings.output):
+            self._run()
+        self.average.apply()
+        return self.module
+
+    def _run(self) -> None:
         self._resume()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,21 +120,23 @@ class Trainer:
         finally:
             reporter.close()
             self.batches.close()
-        self.average.apply()
-        return self.module
 
     def _loop(self, reporter: Reporter) -> None:
         settings, saved = self.settings, self.step
         while self.step < settings.steps:
-            self._logs.append(self._train_step())
-            reporter.step(self.step, self._logs[-1]["loss"])
+            loss = self._train_step()
+            reporter.step(self.step, loss)
             due = self.step % settings.checkpoint_every == 0
             if due or self.step % settings.log_every == 0:
-                reporter.line(self.step, self._figures(measure=due))
+                with reporter.aside():
+                    figures = self._figures(measure=due)
+                reporter.line(self.step, figures)
             if settings.sample_every and self.sample is not None and self.step % settings.sample_every == 0:
-                reporter.video(self.step, self._evaluate(self.sample))
+                with reporter.aside():
+                    reporter.video(self.step, self._evaluate(self.sample))
             if self._stopping or due:
-                self.save()
+                with reporter.aside():
+                    self.save()
                 saved = self.step
             if self._stopping:
                 reporter.say(f"stopped: step {self.step} is saved, and the same command goes on from there")
@@ -147,23 +144,23 @@ class Trainer:
         if saved != self.step:
             self.save()
 
-    def _train_step(self) -> dict[str, float]:
+    def _train_step(self) -> float:
+        """One step; its loss, over all processes."""
         settings, parts = self.settings, self.settings.accumulation
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.rate(self.step)
-        total, figures, batches = 0.0, [], []
+        total, figures, batches = 0.0, Means(), []
         for part in range(parts):
             batch = self._batch(part)
-            last = part == parts - 1
-            with contextlib.nullcontext() if last else self._unsynchronised():
-                loss, logs = self.loss(self.model, batch)
+            with synchronised(self.accelerator, self.model, settings, last=part == parts - 1):
+                loss, told = self.loss(self.model, batch)
                 self.accelerator.backward(loss / parts)
             total += loss.item() / parts
-            figures.append(logs)
+            figures.add(told)
             batches.append(batch)
-        mean = self._agree(total, batches)
-        norm = self._clip()
+        mean = self._agree(total, figures, batches)
+        norm = clip(self.accelerator, self.trainable, settings)
         # With a scaler (fp16) such gradients are a matter of course: it leaves the step out.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise self._failure(f"the gradient at step {self.step} is not finite", batches)
@@ -171,19 +168,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update()
         self.step += 1
-        return {"loss": mean, "grad_norm": norm, **mean_figures(figures)}
-
-    def _unsynchronised(self) -> contextlib.AbstractContextManager:
-        """Gradients of all but the last part stay in each process."""
-        if self.settings.shard == "full":
-            return contextlib.nullcontext()  # summed each time: the same sum
-        return self.accelerator.no_sync(self.model)
-
-    def _clip(self) -> float:
-        if self.settings.shard == "full" and self.accelerator.num_processes > 1:
-            norm: Any = torch.nn.utils.clip_grad_norm_(self.trainable, self.settings.clip_norm)
-            return float(whole(norm))
-        return float(self.accelerator.clip_grad_norm_(self.trainable, self.settings.clip_norm))
+        figures.add({"loss": mean, "grad_norm": norm})
+        self._means.merge(figures)
+        return mean
 
     def _batch(self, part: int) -> Batch:
         """This process's part of the step's batch, on its device; torch's stream then gives the noise of this part."""
@@ -204,17 +191,18 @@ class Trainer:
         stream = int(rng.integers(2**31))
         return stream, self.make_batch(rng)
 
-    def _agree(self, loss: float, batches: list[Batch]) -> float:
-        """The loss over all processes; every one of them stops when one has to."""
+    def _agree(self, loss: float, figures: Means, batches: list[Batch]) -> float:
+        """The loss over all processes, as are `figures` then; every one of them stops when one has to."""
         # Until there is a mean of log_every steps to compare with, no loss is too large.
         wrong = not math.isfinite(loss) or 0 < self.settings.explosion * self._recent < loss
-        summed = torch.tensor([loss, float(wrong), float(self._asked)], dtype=torch.float64)
+        summed = torch.tensor([loss, float(wrong), float(self._asked), *figures.flat()], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             summed = whole(self.accelerator.reduce(summed.to(self.accelerator.device), "sum"))
         if summed[1]:
             why = "not finite" if not math.isfinite(summed[0]) else f"over {self.settings.explosion:g} times its mean"
             raise self._failure(f"loss {loss:g} at step {self.step} is {why}", batches if wrong else None)
         self._stopping = bool(summed[2])
+        figures.put(summed[3:].tolist())
         return summed[0].item() / self.accelerator.num_processes
 
     def _failure(self, what: str, batches: list[Batch] | None) -> FloatingPointError:
@@ -230,9 +218,9 @@ class Trainer:
 
     def _figures(self, measure: bool) -> dict[str, float]:
         """Means since the last line, and the validation's figures where it is to `measure`."""
-        line = mean_figures(self._logs)
-        line["seconds_waiting"] = self._waited / len(self._logs)  # for data, a step
-        self._recent, self._logs, self._waited = line["loss"], [], 0.0
+        line = self._means.means()
+        line["seconds_waiting"] = self._waited / self._means.sums["loss"][1]  # for data, a step
+        self._recent, self._means, self._waited = line["loss"], Means(), 0.0
         if self.validate is not None and measure:
             line |= self._evaluate(self._validate_on_cpu)
         return line
@@ -261,20 +249,16 @@ class Trainer:
         }
         scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         more = {"seed": self.settings.seed, "averaged": self.average.count, "recent": self._recent, "scaler": scaler}
-        more["logs"] = self._logs
+        more["sums"] = self._means.sums
         problem: Exception | None = None
         if self.accelerator.is_main_process:
             try:
                 self.checkpoints.save(self.step, states, more)
             except Exception as error:
                 problem = error
-        failed = torch.tensor([float(problem is not None)], device=self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            failed = self.accelerator.reduce(failed, "sum")
-        if problem is not None:
-            raise problem
-        if failed.item():
-            raise DiskFull(f"the checkpoint of step {self.step} could not be written: see the first process")
+        if any_process(self.accelerator, problem is not None):
+            elsewhere = f"the checkpoint of step {self.step} could not be written: see the first process"
+            raise problem or DiskFull(elsewhere)
 
     @property
     def _raw_optimizer(self) -> torch.optim.Optimizer:
@@ -291,17 +275,14 @@ class Trainer:
         progress = self.checkpoints.check(path, {"model": shapes, "average": trained})
         for name, value in self.checkpoints.load(path, "model").items():
             put(state[name], value)
-        for (_, value), target in zip(
-            sorted(self.checkpoints.load(path, "average").items(), key=lambda item: self.names.index(item[0])),
-            self.average.values,
-            strict=True,
-        ):
-            put(target, value)
+        averages = self.checkpoints.load(path, "average")
+        for name, target in zip(self.names, self.average.values, strict=True):
+            put(target, averages[name])
         load_optimizer_state(self._raw_optimizer, self.names, self.trainable, self.checkpoints.load(path, "optimizer"))
         if self.accelerator.scaler is not None and progress["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(progress["scaler"])
         self.step, self.average.count, self._recent = progress["step"], progress["averaged"], progress["recent"]
-        self._logs = progress.get("logs", [])
+        self._means = Means(progress.get("sums"))
 
     def export(self, name: str, prefix: str = "", metadata: Mapping[str, str] | None = None) -> None:
         """Write the model's weights under `prefix` (less it) to the run's folder, in float32, with the file's metadata.

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fusionframes_core.checkpoints import atomic_path
-from fusionframes_core.residency import read_config
+from fusionframes_core.opening import read_config
 from fusionframes_core.settings import GenerationSettings
 from fusionframes_core.video import to_uint8, write_video
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import save_weights
+from fusionframes_core.lora import PREFIX
 from fusionframes_core.models.layers import FastConv3d
 
-PREFIX = "diffusion_model."  # what ComfyUI calls the U-Net of a MODEL
 LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
 CONVOLUTIONS: dict[type, Any] = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 
@@ -84,20 +84,6 @@ def chosen_layers(unet: nn.Module, targets: Sequence[str]) -> dict[str, nn.Modul
 def ends(name: str, ending: list[str]) -> bool:
     """Whether a dotted name has these last parts."""
     return name.split(".")[-len(ending) :] == ending
-
-
-@torch.no_grad()
-def apply_lora(unet: nn.Module, tensors: dict[str, Tensor], strength: float) -> None:
-    """W + strength · B·A in place, as ComfyUI's loader patches. Raises ValueError for names that `unet` lacks."""
-    layers = dict(unet.named_modules())
-    names = {key.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for key in tensors}
-    unknown = sorted(name for name in names if name not in layers)
-    if unknown:
-        raise ValueError(f"the U-Net has no layer {unknown[0]}: the LoRA is of another model")
-    for name in names if strength else ():
-        up, down = (tensors[f"{PREFIX}{name}.lora_{letter}.weight"] for letter in "BA")
-        weight: Any = layers[name].weight
-        weight += strength * (up.float().flatten(1) @ down.float().flatten(1)).reshape(weight.shape).to(weight.dtype)
 
 
 def save_lora(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

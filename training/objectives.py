@@ -12,6 +12,7 @@ from torch import Tensor
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise, prediction_target
 
+from .figures import Figures
 from .moving_shapes import Scene, caption
 
 
@@ -44,23 +45,20 @@ def denoising_loss(
     schedule: NoiseSchedule,
     prediction: str,
     least_weight: float = 1.0,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, Figures]:
     """Mean squared error of `predict(x_t, t)` against the target of `prediction` (paper section 3; v: section 4.2).
 
     Below a `least_weight` of 1, samples are weighted by σ² but not below it: for v-prediction that is the error of x0,
-    and attention goes to the noisy levels, where layout and motion are decided. Also reports the unweighted error of
-    the lower and the upper 20 % of the times.
+    and attention goes to the noisy levels, where layout and motion are decided. Also tells the unweighted error of each
+    sample in the lower and in the upper 20 % of the times.
     """
     noise = torch.randn_like(x0)
     alpha, sigma = schedule.alpha_sigma(t)
     output = predict(add_noise(x0, noise, alpha, sigma), t)
     error = (output - prediction_target(prediction, x0, noise, alpha, sigma)).square().flatten(1).mean(dim=1)
-    logs = {}
-    with torch.no_grad():
-        for name, chosen in (("low", t < 0.2 * schedule.num_steps), ("high", t >= 0.8 * schedule.num_steps)):
-            if bool(chosen.any()):
-                logs[f"loss_{name}"] = error[chosen].mean().item()
-    return (error * sigma.square().clamp(min=least_weight)).mean(), logs
+    parts = {"loss_low": t < 0.2 * schedule.num_steps, "loss_high": t >= 0.8 * schedule.num_steps}
+    figures: Figures = {name: error.detach()[chosen] for name, chosen in parts.items()}
+    return (error * sigma.square().clamp(min=least_weight)).mean(), figures
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.residency import read_config
+from fusionframes_core.opening import read_config
 from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
 from .command_line import check_device, exit_code

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from fusionframes_core.checkpoints import atomic_path
 from fusionframes_core.video import write_video
 
 from .durable import full_disk_says, no_space
@@ -31,28 +33,43 @@ class Reporter:
         """`frames`: how many a step trains on, over all processes; `first`: the step that the run goes on from."""
         self.settings, self.accelerator, self.main = settings, accelerator, accelerator.is_main_process
         self.first, self.frames, self.started = first, frames, time.perf_counter()
+        self.log = settings.output / "log.jsonl"
+        if self.main:
+            drop_lines_after(self.log, first)
         self.bar = tqdm(total=settings.steps, initial=first, disable=not self.main, mininterval=2, desc=stage)
         if settings.trackers:
             accelerator.init_trackers(stage, config={k: str(v) for k, v in vars(settings).items()})
 
     def step(self, step: int, loss: float) -> None:
         """One more step is done."""
-        rate = self.frames * (step - self.first) / (time.perf_counter() - self.started)
+        rate = self.frames / self._seconds_per_step(step)
         self.bar.set_postfix_str(
             f"loss={loss:.4g}, {rate:.3g} frames/s, {memory_mb(self.accelerator.device):.0f} MB", False
         )
         self.bar.update()
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What happens meanwhile (measuring, samples, checkpoints) does not count as time of the steps."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - start
+
+    def _seconds_per_step(self, step: int) -> float:
+        return (time.perf_counter() - self.started) / max(1, step - self.first)
+
     def line(self, step: int, figures: Mapping[str, float]) -> None:
         """Print figures, append them to log.jsonl and send them to the trackers."""
-        seconds = (time.perf_counter() - self.started) / max(1, step - self.first)
         if not self.main:
             return
+        seconds = self._seconds_per_step(step)
         entry = {"step": step, "seconds_per_step": seconds, **figures}
         tqdm.write("  ".join(f"{key}={value:.5g}" for key, value in entry.items()))
         with (
-            full_disk_says(f"no space left for {self.settings.output / 'log.jsonl'}; the last checkpoint is intact"),
-            open(self.settings.output / "log.jsonl", "a") as file,
+            full_disk_says(f"no space left for {self.log}; the last checkpoint is intact"),
+            open(self.log, "a") as file,
         ):
             file.write(json.dumps(entry) + "\n")
         if self.settings.trackers:
@@ -77,6 +94,17 @@ class Reporter:
         self.bar.close()
         for tracker in self.accelerator.trackers:  # not end_training(): the weights' export still needs the processes
             tracker.finish()
+
+
+def drop_lines_after(log: Path, step: int) -> None:
+    """Remove the lines of later steps, which a run that goes on from `step` writes again, and one cut off."""
+    if not log.is_file():
+        return
+    lines = log.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if kept != lines:
+        with atomic_path(log) as partial:
+            partial.write_text("".join(kept))
 
 
 def memory_mb(device: torch.device) -> float:
@@ -124,9 +152,3 @@ def keep_bad_batch(batch: Any, path: Path) -> str:
             raise
         return "there was no space left to save the batch that caused it"
     return f"the batch that caused it is in {path}"
-
-
-def mean_figures(logs: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every figure over the entries that have it."""
-    keys = sorted({key for entry in logs for key in entry})
-    return {key: float(np.mean([entry[key] for entry in logs if key in entry])) for key in keys}

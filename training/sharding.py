@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -65,6 +66,41 @@ def shard_fully(model: nn.Module, device: torch.device, precision: str) -> nn.Mo
         if isinstance(module, SHARDED):
             fully_shard(module, mesh=mesh, mp_policy=policy)
     return fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def place(
+    accelerator: Accelerator, model: nn.Module, settings: TrainSettings
+) -> tuple[nn.Module, Any, list[nn.Parameter]]:
+    """The model and its optimizer as this run's processes share them, and the parameters that train."""
+    if settings.shard == "full" and accelerator.num_processes > 1:
+        model = shard_fully(model, accelerator.device, settings.mixed_precision)
+        trainable = trainable_of(model)
+        return model, make_optimizer(trainable, settings), trainable
+    optimizer = make_optimizer(trainable_of(model), settings)
+    placed = [True, settings.shard == "none"]  # ZeRO gathers its states when asked to move them
+    model, optimizer = accelerator.prepare(model, optimizer, device_placement=placed)
+    return model, optimizer, trainable_of(accelerator.unwrap_model(model))
+
+
+def trainable_of(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def synchronised(
+    accelerator: Accelerator, model: nn.Module, settings: TrainSettings, last: bool
+) -> AbstractContextManager:
+    """Around a backward pass: only after the `last` part of a step do the processes add up their gradients."""
+    if last or settings.shard == "full":  # which adds them up each time: the same sum
+        return nullcontext()
+    return accelerator.no_sync(model)
+
+
+def clip(accelerator: Accelerator, trainable: list[nn.Parameter], settings: TrainSettings) -> float:
+    """Bound the gradients' norm over all processes; what it was."""
+    if settings.shard == "full" and accelerator.num_processes > 1:
+        return float(whole(nn.utils.clip_grad_norm_(trainable, settings.clip_norm)))
+    return float(accelerator.clip_grad_norm_(trainable, settings.clip_norm))
 
 
 def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fusionframes_core.models.movq import MoVQ
 
 from .engine import Batch, Trainer, TrainSettings
+from .figures import Figures
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
 from .presets import model_config
 from .settings import run_command
@@ -117,7 +118,7 @@ def train(
     size = config.size[0]
     draw = still_source(data, size)
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         output, latents = model(batch["pixels"], latent_noise)
         mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
         spread = mean.square().mean() + (std - latent_std).square().mean()

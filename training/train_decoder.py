@@ -17,6 +17,7 @@ from fusionframes_core.models.movq import MoVQ, inflate_movq, temporal_parameter
 from fusionframes_core.video import to_uint8
 
 from .engine import Batch, Trainer, TrainSettings
+from .figures import Figures
 from .moving_shapes import CLIP_LENGTH, render, sample_scene
 from .perceptual import Discriminator, adversarial_losses, feature_distance
 from .presets import model_config
@@ -133,20 +134,20 @@ def train(
     frozen = model.movq  # its encoder; never the wrapped model
     size = config.size[0]
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         pixels = batch["pixels"]
         output, adversarial = model(pixels, batch["noise"])
         flat = reconstruction_loss(output, pixels, shape_weight, l1_weight, l2_weight)
         trembling = flicker(output, pixels)
         total = flat + flicker_weight * trembling
-        logs = {"psnr": psnr(output.detach(), pixels), "flicker": trembling.item()}
+        figures: Figures = {"psnr": psnr(output.detach(), pixels), "flicker": trembling.item()}
         if perceptual_weight:
             distance = feature_distance(frozen, output, pixels)
-            total, logs["perceptual"] = total + perceptual_weight * distance, distance.item()
+            total, figures["perceptual"] = total + perceptual_weight * distance, distance.item()
         if adversarial is not None:
             total = total + adversarial_weight * adversarial[0] + adversarial[1]
-            logs |= {"generator": adversarial[0].item(), "judge": adversarial[1].item()}
-        return total, logs
+            figures |= {"generator": adversarial[0].item(), "judge": adversarial[1].item()}
+        return total, figures
 
     draw = pixel_source(data, frames, size)
 

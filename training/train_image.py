@@ -19,6 +19,7 @@ from fusionframes_core.models.unet import KeyframeCondition, UNet, initialise
 from fusionframes_core.sampling.schedule import NoiseSchedule
 
 from .engine import Batch, Trainer, TrainSettings
+from .figures import Figures, held_out_figures
 from .objectives import NoiseLevels, denoising_loss
 from .presets import model_config
 from .settings import run_command
@@ -79,15 +80,13 @@ def train(
         t = levels.draw(rng, count, schedule.num_steps)
         return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions=None)
         return denoising_loss(lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            value, logs = loss(model, make_batch(np.random.default_rng(1), held_out, 256))
-        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
+        torch.manual_seed(0)
+        return held_out_figures(*loss(model, make_batch(np.random.default_rng(1), held_out, 256)))
 
     built = {"image": model.config, "keyframe_schedule": config.keyframe_schedule}
     measure = validate if held_out is not None else None

@@ -18,6 +18,7 @@ from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 
 from .architectures import architecture_named, interpolation_model
 from .engine import Batch, Trainer, TrainSettings
+from .figures import Figures, held_out_figures
 from .latents import WINDOW
 from .objectives import NoiseLevels, check_share, denoising_loss
 from .presets import model_config
@@ -107,7 +108,7 @@ def train(
             "conditional": torch.from_numpy(rng.random(count) >= unconditional_share),
         }
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         keyframes, missing = kind.parts(batch["video"])
         count, conditional = len(keyframes), batch["conditional"]
         given = perturb(keyframes, batch["perturbation"], schedule) * conditional.reshape(-1, 1, 1, 1, 1)
@@ -132,8 +133,7 @@ def train(
         torch.manual_seed(0)
         batch = make_batch(np.random.default_rng(1), held_out, 32)
         clean = {"perturbation": torch.zeros(32, dtype=torch.long), "conditional": torch.ones(32, dtype=torch.bool)}
-        value, logs = loss(model, {**batch, **clean})
-        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in logs.items()}
+        return held_out_figures(*loss(model, {**batch, **clean}))
 
     sample = None
     if train.sample_every:

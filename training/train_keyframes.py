@@ -30,6 +30,7 @@ from fusionframes_core.temporal_file import save_temporal_weights, temporal_path
 
 from .engine import Batch, Trainer, TrainSettings
 from .evaluate_gap import motion_gap
+from .figures import Figures, held_out_figures
 from .objectives import NoiseLevels, denoising_loss
 from .presets import model_config
 from .samples import keyframe_sampler
@@ -103,16 +104,15 @@ def gap_of(
 
 
 def validation(
-    loss: Callable[[nn.Module], tuple[Tensor, dict[str, float]]],
+    loss: Callable[[nn.Module], tuple[Tensor, Figures]],
     gap: Callable[[nn.Module], dict[str, float]] | None,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function of the model: `loss` on held-out clips and fixed noise, and the motion `gap`, if there is one."""
 
     def validate(model: nn.Module) -> dict[str, float]:
         torch.manual_seed(0)
-        value, logs = loss(model)
-        found = {**logs, **(gap(model) if gap else {})}
-        return {"val_loss": value.item()} | {f"val_{key}": entry for key, entry in found.items()}
+        value, figures = loss(model)
+        return held_out_figures(value, {**figures, **(gap(model) if gap else {})})
 
     return validate
 
@@ -169,7 +169,7 @@ def train(
         t = levels.draw(rng, count, schedule.num_steps)
         return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         count = len(batch["latents"])
         places = positions.to(batch["latents"].device).expand(count, -1)
         condition = KeyframeCondition(batch["text"].context, batch["text"].mask, places)
@@ -177,7 +177,7 @@ def train(
             lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction, least_weight
         )
 
-    def held_out_loss(model: nn.Module) -> tuple[Tensor, dict[str, float]]:
+    def held_out_loss(model: nn.Module) -> tuple[Tensor, Figures]:
         return loss(model, make_batch(np.random.default_rng(1), held_out, 32))
 
     gap = None

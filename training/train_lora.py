@@ -21,6 +21,7 @@ from fusionframes_core.sampling.schedule import NoiseSchedule
 
 from .durable import full_disk_says
 from .engine import Batch, Trainer, TrainSettings
+from .figures import Figures
 from .latents import WINDOW, encode_clips
 from .lora import LoraModel, save_lora
 from .objectives import NoiseLevels, denoising_loss
@@ -66,7 +67,7 @@ def keyframe_task(parts: ModelParts, source: Source, count: int, high_share: flo
         t = levels.draw(rng, count, schedule.num_steps)
         return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         x0, text = batch["latents"], batch["text"]
         condition = KeyframeCondition(text.context, text.mask, positions.to(x0.device).expand(len(x0), -1))
         kind = config.keyframe_schedule.prediction
@@ -87,7 +88,7 @@ def interpolation_task(parts: ModelParts, source: Source, count: int, high_share
         t = levels.draw(rng, count, schedule.num_steps)
         return {"video": drawn.latents, "skip_frames": drawn.skip_frames, "t": t}
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         keyframes, groups = split_groups(batch["video"])
         context = null.context.to(groups.device).expand(count, -1, -1)
         mask = null.mask.to(groups.device).expand(count, -1)

@@ -17,6 +17,7 @@ from fusionframes_core.checkpoints import atomic_path
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder, load_tokenizer
 
 from .engine import Batch, Trainer, TrainSettings
+from .figures import Figures
 from .moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, sample_scene
 from .presets import model_config
 from .settings import run_command
@@ -145,7 +146,7 @@ def train(
     encoder = TextEncoder(model_config(preset).text, load_tokenizer(path))
     encoder.null_embedding.requires_grad_(False)  # the U-Nets learn what it means
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         from_mean, from_tokens = model(batch["prompts"], mean_noise)
         mean, tokens = attribute_loss(from_mean, batch["classes"]), attribute_loss(from_tokens, batch["classes"])
         return mean + tokens, {"mean_loss": mean.item(), "tokens_loss": tokens.item()}

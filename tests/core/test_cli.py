@@ -14,7 +14,9 @@ import torch
 
 from fusionframes_core import video
 from fusionframes_core.__main__ import main
+from fusionframes_core.options import parse_lora
 from fusionframes_core.pipeline import FusionFramesPipeline
+from tests.core.test_lora import RING, write_lora
 
 PROMPT = "a large red circle moving left"
 
@@ -236,3 +238,30 @@ def test_it_runs_as_a_program(root: Path, tmp_path: Path) -> None:
         assert answer.returncode == code
         assert "Traceback" not in answer.stderr
         assert ("error: " in answer.stderr) == bool(code)
+
+
+def test_generate_takes_loras_and_temporal_blocks(
+    generate: list[str], micro_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the options say is what from_pretrained does with it; without temporal blocks there is no motion model."""
+    lora = tmp_path / "lora.safetensors"
+    write_lora(micro_folder, lora, "keyframe")
+    frames = tmp_path / "frames"
+    options = ["--lora", f"{lora}=0.1", "--temporal-blocks", "none", "--seed", "3", "--out", str(frames)]
+    assert main([*generate, *options]) == 0
+    pipeline = FusionFramesPipeline.from_pretrained(micro_folder, temporal_blocks="none", loras={lora: 0.1})
+    assert pipeline.config.keyframe.temporal == "none"
+    wanted = video.to_uint8(pipeline(PROMPT, seed=3).frames[0])
+    found = np.concatenate([video.read_video(path)[0] for path in sorted(frames.iterdir())])
+    assert np.array_equal(found, wanted)
+    capsys.readouterr()
+    assert f"no LoRA of {pipeline.config.name}" in refusal([*generate, "--lora", str(RING)], tmp_path, capsys)
+    assert "got 1000" in refusal([*generate, "--lora", f"{lora}=1000"], tmp_path, capsys)
+    missing = refusal([*generate, "--temporal-blocks", "conv1d_attn3d_blocks"], tmp_path, capsys)
+    assert "temporal_conv1d_attn3d_blocks.safetensors" in missing
+
+
+def test_a_name_with_an_equals_sign_is_a_name() -> None:
+    assert parse_lora("a=b.safetensors") == ("a=b.safetensors", 1.0)
+    assert parse_lora("a=b.safetensors=-0.5") == ("a=b.safetensors", -0.5)
+    assert parse_lora("ring.safetensors") == ("ring.safetensors", 1.0)

@@ -16,8 +16,8 @@ from fusionframes_core.checkpoints import load_model_folder, load_weights, save_
 from fusionframes_core.exporting import convert_file, save_official_folder
 from fusionframes_core.inspection import inspect_file, inspect_path
 from fusionframes_core.official import OFFICIAL_FILES, official_version, open_official
+from fusionframes_core.opening import read_config
 from fusionframes_core.pipeline import FusionFramesPipeline
-from fusionframes_core.residency import read_config
 from fusionframes_core.weights_file import CheckpointError, open_weights
 from tests.core.official_cases import VERSIONS, same_weights, small_official
 

@@ -12,8 +12,9 @@ from fusionframes_core.checkpoints import load_model_folder, load_part, save_wei
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.casting import FP8, CastingOperations, compute_dtype, stored_type
 from fusionframes_core.models.layers import TorchOperations
+from fusionframes_core.opening import open_model
 from fusionframes_core.pipeline import FusionFramesPipeline
-from fusionframes_core.residency import OFFLOADS, open_model
+from fusionframes_core.residency import OFFLOADS
 
 PROMPT = "a large red circle moving left"
 

@@ -71,5 +71,9 @@ def read_lines(log: Path) -> list[str]:
 
 def losses(folder: Path) -> dict[int, float]:
     """The loss of every step as the log has it last."""
-    entries = [json.loads(line) for line in read_lines(folder / "log.jsonl")]
-    return {entry["step"]: entry["loss"] for entry in entries}
+    return {entry["step"]: entry["loss"] for entry in entries(folder)}
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """What the lines of a run's log say."""
+    return [json.loads(line) for line in read_lines(folder / "log.jsonl")]

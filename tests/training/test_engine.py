@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from safetensors.torch import load_file
 
 import training.checkpointing
 import training.reporting
+from tests.training.runs import entries
 from tests.training.toy import Toy, toy_trainer
-from training.devices import check_same_step
+from training.devices import check_same_step, only_run_in
 from training.durable import DiskFull
 from training.engine import Trainer, TrainSettings
+from training.sharding import clip
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +90,8 @@ def test_accumulated_parts_are_the_gradient_of_the_whole(tmp_path: Path) -> None
         loss, _ = trainer.loss(trainer.module, trainer._batch(part))
         grads.append(torch.autograd.grad(loss, trainer.trainable))
     norm = torch.cat([(a + b).flatten() / 2 for a, b in zip(*grads)]).norm().item()
-    assert trainer._train_step()["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    trainer._train_step()
+    assert trainer._means.means()["grad_norm"] == pytest.approx(norm, rel=1e-5)
 
 
 def test_clipping_bounds_the_step(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     trainer._batch(0)
     loss, _ = trainer.loss(trainer.model, trainer._batch(0))
     trainer.accelerator.backward(loss)
-    assert trainer._clip() > 1e-3
+    assert clip(trainer.accelerator, trainer.trainable, trainer.settings) > 1e-3
     assert torch.cat([p.grad.flatten() for p in trainer.trainable]).norm() <= 1.001e-3
 
 
@@ -283,3 +287,40 @@ def test_machines_that_see_other_folders_are_refused(tmp_path: Path) -> None:
     several.other = -1
     with pytest.raises(ValueError, match=r"output must be a folder .*; .* to be none and that of step 4"):
         check_same_step(several, 4, tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """The second is refused before it touches anything; a run that has ended, well or not, holds nothing."""
+    first, second = toy_trainer(settings(tmp_path), nan_at=6), toy_trainer(settings(tmp_path))
+    with only_run_in(first.accelerator, tmp_path):
+        with pytest.raises(ValueError, match=r"output must not be another run's at work: one is under way in .*"):
+            second.run()
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    with pytest.raises(FloatingPointError):
+        first.run()
+    second.run()
+    assert [entry["step"] for entry in entries(tmp_path)] == [2, 4, 6, 8, 10]
+
+
+def test_the_log_goes_on_where_the_run_does(tmp_path: Path) -> None:
+    """Lines of steps that are done again, and one that a kill cut off, go; the others stay to the byte."""
+    toy_trainer(settings(tmp_path, steps=4)).run()
+    log = tmp_path / "log.jsonl"
+    before = log.read_text()
+    log.write_text(before + '{"step": 6, "loss": 1.0}\n{"step": 8, "lo')
+    toy_trainer(settings(tmp_path)).run()
+    assert log.read_text().startswith(before)
+    assert [entry["step"] for entry in entries(tmp_path)] == [2, 4, 6, 8, 10]
+
+
+def test_time_of_a_step_is_without_measuring(tmp_path: Path) -> None:
+    """Validation, samples and checkpoints take half a second here, ten steps next to nothing."""
+    trainer = toy_trainer(settings(tmp_path, sample_every=5))
+
+    def slow(model: torch.nn.Module) -> Any:
+        time.sleep(0.25)
+        return np.zeros((3, 16, 16, 3), np.uint8)
+
+    trainer.sample = slow
+    trainer.run()
+    assert entries(tmp_path)[-1]["seconds_per_step"] < 0.03

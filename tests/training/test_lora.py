@@ -12,11 +12,12 @@ from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 
 from fusionframes_core.checkpoints import load_model_folder
+from fusionframes_core.lora import add_lora
 from fusionframes_core.models.interpolation import InterpolationUNet
 from fusionframes_core.models.unet import UNet
 from tests.core.unet_cases import condition, group_condition, interpolation_config, randomise, video_config
 from training.engine import TrainSettings
-from training.lora import LoraModel, apply_lora, chosen_layers
+from training.lora import LoraModel, chosen_layers
 from training.train_lora import TARGETS, train
 
 
@@ -52,9 +53,9 @@ def test_the_file_patches_weights_to_what_the_adapters_compute(part: str) -> Non
     assert (wanted - base).abs().max() > 1e-2 * base.abs().max()
     plain = type(unet)(video_config("conv1d_attn1d_blocks") if part == "keyframe" else interpolation_config())
     plain.load_state_dict(state)
-    apply_lora(plain, model.file(), 0.0)
+    add_lora(plain, model.file(), 0.0)
     assert torch.equal(plain(*call), base)
-    apply_lora(plain, model.file(), 1.0)
+    add_lora(plain, model.file(), 1.0)
     torch.testing.assert_close(plain(*call), wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
 
 
@@ -69,8 +70,8 @@ def test_layers_are_chosen_by_whole_parts_of_their_names() -> None:
 
 def test_a_lora_of_another_model_is_refused() -> None:
     unet, _ = unets()["keyframe"]
-    with pytest.raises(ValueError, match="the U-Net has no layer nowhere: the LoRA is of another model"):
-        apply_lora(unet, {"diffusion_model.nowhere.lora_A.weight": torch.zeros(1, 1)}, 1.0)
+    with pytest.raises(ValueError, match="the LoRA is of another model: there is no layer nowhere"):
+        add_lora(unet, {"diffusion_model.nowhere.lora_A.weight": torch.zeros(1, 1)}, 1.0)
 
 
 @pytest.mark.slow
@@ -85,7 +86,7 @@ def test_training_writes_a_file_that_fits_the_bundled_model(tmp_path: Path, part
     assert sum(bool(value.any()) for key, value in tensors.items() if key.endswith("lora_B.weight")) > 10
     unet = getattr(load_model_folder("tiny"), part)
     before = {name: value.clone() for name, value in unet.state_dict().items()}
-    apply_lora(unet, tensors, 1.0)
+    add_lora(unet, tensors, 1.0)
     changed = {name for name, value in unet.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all(name.rsplit(".", 1)[0].rsplit(".", 1)[-1] in TARGETS for name in changed)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.engine import Batch, Trainer, TrainSettings
+from training.figures import Figures
 from training.settings import run_command
 
 
@@ -42,7 +43,7 @@ def toy_trainer(
         x = torch.from_numpy(rng.normal(size=(train.batch_size, 4))).float()
         return {"x": x, "words": ["one", "two"]}
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         x = batch["x"]
         if trainer.step == nan_at:
             x[0, 0] = torch.nan
@@ -52,7 +53,7 @@ def toy_trainer(
         error = (model(noisy) - x[:, :2]).square().mean()
         if trainer.step == more.get("gradient_nan_at"):
             error = error + torch.sqrt(0 * error)  # 0, with a slope of 0 · ∞
-        return error, {"largest": x.abs().max().item()}
+        return error, {"largest": x.abs().max().item(), "positive": x[x[:, 0] > 0, 0]}
 
     def sample(model: nn.Module) -> np.ndarray:
         return np.zeros((3, 16, 16, 3), np.uint8)

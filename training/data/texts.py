@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusionframes_core.models.text_encoder import TextContext, concatenate
-from fusionframes_core.residency import read_config
+from fusionframes_core.opening import read_config
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""Figures of a run, as means over samples, accumulated parts, steps and processes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+# What a loss tells beside its value: a number for the whole batch, or one for each sample it concerns (there may be
+# none). Every batch has the same names.
+Figure = float | Tensor
+Figures = dict[str, Figure]
+
+
+class Means:
+    """Sums of figures and how many numbers are in each; plain numbers, so that checkpoints can keep them."""
+
+    def __init__(self, sums: Mapping[str, Sequence[float]] | None = None) -> None:
+        self.sums: dict[str, tuple[float, float]] = {name: (pair[0], pair[1]) for name, pair in (sums or {}).items()}
+
+    def add(self, figures: Mapping[str, Figure]) -> None:
+        """Take in a batch's figures."""
+        for name, value in figures.items():
+            numbers = value.detach().double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+            self._add(name, numbers.sum().item(), numbers.numel())
+
+    def merge(self, other: Means) -> None:
+        """Take in what `other` has."""
+        for name, (total, count) in other.sums.items():
+            self._add(name, total, count)
+
+    def _add(self, name: str, total: float, count: float) -> None:
+        before, counted = self.sums.get(name, (0.0, 0))
+        self.sums[name] = (before + total, counted + count)
+
+    def flat(self) -> list[float]:
+        """Sums and counts in one list, in an order that the names alone decide; for adding up over processes."""
+        return [number for name in sorted(self.sums) for number in self.sums[name]]
+
+    def put(self, flat: Sequence[float]) -> None:
+        """The inverse of `flat`."""
+        names = sorted(self.sums)
+        self.sums = {name: (flat[2 * i], flat[2 * i + 1]) for i, name in enumerate(names)}
+
+    def means(self) -> dict[str, float]:
+        """The mean of every figure of which there is a number."""
+        return {name: total / count for name, (total, count) in sorted(self.sums.items()) if count}
+
+
+def held_out_figures(loss: Tensor, figures: Mapping[str, Figure]) -> dict[str, float]:
+    """A loss on held-out clips and what it tells, as `val_loss`, `val_...`."""
+    found = Means()
+    found.add({"loss": loss.item(), **figures})
+    return {f"val_{name}": value for name, value in found.means().items()}
