@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jsonargparse
 
@@ -88,6 +89,7 @@ def run_command(train: Callable[..., Any], arguments: list[str] | None = None) -
     """
     try:
         parsed = parse(train, arguments)
+        check_inputs(parsed)
         train(**parsed)
         leave_processes()
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as error:
@@ -95,6 +97,17 @@ def run_command(train: Callable[..., Any], arguments: list[str] | None = None) -
             traceback.print_exc()
         print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, ArithmeticError | OSError) else 2) from None
+
+
+def check_inputs(parsed: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first file or folder of a stage's arguments that is not there.
+
+    All of them are inputs: what a stage writes is under `train`. For before a model is built, which may take minutes.
+    """
+    for name, value in parsed.items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and not path.exists():
+                raise ValueError(f"{name} must name what is there; there is nothing at {path}")
 
 
 def leave_processes() -> None:
@@ -111,10 +124,35 @@ def parse(train: Callable[..., Any], arguments: list[str] | None = None) -> dict
     parser.add_argument("--config", action="config", help="a YAML file with these arguments")
     parser.add_function_arguments(train, as_group=False)
     try:
-        parsed = parser.instantiate(parser.parse_args(arguments))
+        given = sys.argv[1:] if arguments is None else arguments
+        parsed = parser.instantiate(parser.parse_args(with_lists(given, list_options(train))))
     except argparse.ArgumentError as error:
         raise ValueError(helpful(str(error), known_keys(parser))) from None
     return {key: value for key, value in vars(parsed).items() if key != "config"}
+
+
+def list_options(train: Callable[..., Any]) -> set[str]:
+    """The options of a stage that take several values."""
+    hints = get_type_hints(train).items()
+    return {f"--{name}" for name, hint in hints if list in (get_origin(hint), *map(get_origin, get_args(hint)))}
+
+
+def with_lists(arguments: Sequence[str], lists: Collection[str]) -> list[str]:
+    """`--data A B` as the parser wants it, `--data=["A", "B"]`; its own ways, `--data+ A` and `--data [A]`, stay."""
+    found: list[str] = []
+    values: list[str] | None = None  # of the option that is being read
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if values is not None and not argument.startswith("-"):
+            values.append(argument)
+            found[-1] = (
+                f"{found[-1].partition('=')[0]}={values[0] if values[0].startswith('[') else json.dumps(values)}"
+            )
+            continue
+        values = [] if argument in lists else None
+        single = name in lists and equals and not value.startswith("[")
+        found.append(f"{name}={json.dumps([value])}" if single else argument)
+    return found
 
 
 def known_keys(parser: jsonargparse.ArgumentParser) -> list[str]:

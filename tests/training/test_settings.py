@@ -12,8 +12,11 @@ import pytest
 from accelerate.state import AcceleratorState, PartialState
 
 from tests.training.toy import train
+from training import train_keyframes
 from training.engine import TrainSettings
-from training.settings import run_command
+from training.settings import parse, run_command
+
+CONFIGS = Path(train_keyframes.__file__).parent / "configs"
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +100,67 @@ def test_missing_argument_and_broken_file(tmp_path: Path, capsys: pytest.Capture
         with pytest.raises(SystemExit):
             run_command(train, ["--config", str(tmp_path / "config.yaml")])
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def stage(
+    train: TrainSettings, image: Path | None = None, clips: list[Path] | None = None, names: list[str] | None = None
+) -> None:
+    """A stage that may not be reached.
+
+    Args:
+        train: the run.
+        image: a file.
+        clips: files.
+        names: words.
+    """
+    raise ArithmeticError("reached")
+
+
+RUN = ["--train.output=run", "--train.steps=1", "--train.batch_size=1", "--train.learning_rate=0.1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "clips"),
+    [
+        (["--clips", "a"], ["a"]),
+        (["--clips=a"], ["a"]),
+        (["--clips", "a", "b c"], ["a", "b c"]),
+        (["--clips", "a", "--names", "x", "y"], ["a"]),
+        (["--clips", '["a", "b"]'], ["a", "b"]),
+        (['--clips=["a"]'], ["a"]),
+        (["--clips+", "a", "--clips+", "b"], ["a", "b"]),
+        (["--clips+=a"], ["a"]),
+    ],
+)
+def test_several_values_can_be_given_plainly(arguments: list[str], clips: list[str]) -> None:
+    assert parse(stage, [*arguments, *RUN])["clips"] == [Path(name) for name in clips]
+    assert parse(stage, [*RUN, *arguments])["clips"] == [Path(name) for name in clips]
+
+
+def test_an_option_takes_the_place_of_the_config(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("clips: [old]\nnames: [one]\n")
+    found = parse(stage, ["--config", str(config), "--clips", "new", *RUN])
+    assert (found["clips"], found["names"]) == ([Path("new")], ["one"])
+    assert parse(stage, ["--config", str(config), "--clips+", "new", *RUN])["clips"] == [Path("old"), Path("new")]
+
+
+@pytest.mark.parametrize("option", ["--image", "--clips"])
+def test_inputs_are_looked_for_before_anything_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run_command(stage, [option, str(tmp_path / "not_there"), *RUN])
+    name = option.removeprefix("--")
+    told = f"error: {name} must name what is there; there is nothing at {tmp_path / 'not_there'}\n"
+    assert capsys.readouterr().err == told
+    with pytest.raises(SystemExit):
+        run_command(stage, [option, str(tmp_path), *RUN])
+    assert capsys.readouterr().err == "error: reached\n"
+
+
+def test_the_papers_config_without_its_files_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """At once: its U-Net has 4 billion parameters."""
+    with pytest.raises(SystemExit):
+        run_command(train_keyframes.train, ["--config", str(CONFIGS / "paper_keyframes.yaml")])
+    assert re.match(r"error: \w+ must name what is there; there is nothing at ", capsys.readouterr().err)
