@@ -75,6 +75,8 @@ def run_prepare(arguments: argparse.Namespace) -> None:
         kinds = collections.Counter(entry["why"].split(":")[0] for entry in report["skipped"])
         told = ", ".join(f"{count} {why}" for why, count in kinds.most_common(SHOWN))
         print(f"{len(report['skipped'])} videos skipped ({told}): see {arguments.out / REPORT}")
+    if not report["clips"]:
+        raise ValueError(f"{arguments.out} has no clip to train on: every video was skipped")
 
 
 def run_speed(arguments: argparse.Namespace) -> None:

@@ -206,6 +206,18 @@ def test_commands(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "clips/s a core" in capsys.readouterr().out
 
 
+def test_a_data_set_of_nothing_usable_is_an_error(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report says why of every video; the exit status tells a script that there is nothing to train on."""
+    out = tmp_path / "out"
+    assert main(["folder", str(videos), "--out", str(out), "--size", "16", "16", "--min-frames", "700"]) == 2
+    written = capsys.readouterr()
+    assert written.err == f"error: {out} has no clip to train on: every video was skipped\n"
+    assert "0 clips, 0 frames" in written.out
+    assert json.loads((out / "report.json").read_text())["skipped"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
