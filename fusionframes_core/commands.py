@@ -46,7 +46,13 @@ def generate(arguments: argparse.Namespace) -> None:
 def interpolate(arguments: argparse.Namespace) -> None:
     """Video file → video file with three new frames between every two, for each pass."""
     out = _check_output(arguments)
-    config = open_model(**_model(arguments)).config
+    source = open_model(**_model(arguments))
+    config = source.config
+    for lora in source.loras:
+        if lora.part != "interpolation":
+            raise ValueError(
+                f"lora must be of the interpolation U-Net here; {lora.file.path} is of the {lora.part} U-Net"
+            )
     given = given_settings(arguments)
     passes = given.get("passes", 1)
     check_range("passes", passes, 1, 2)
@@ -152,7 +158,7 @@ def _model(arguments: argparse.Namespace) -> dict[str, Any]:
         "text_encoder": arguments.text_encoder,
         "text_mode": arguments.text_mode,
         "temporal_blocks": getattr(arguments, "temporal_blocks", AUTO),
-        "loras": dict(arguments.lora),
+        "loras": {path: sum(much for name, much in arguments.lora if name == path) for path, _ in arguments.lora},
     }
 
 

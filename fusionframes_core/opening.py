@@ -37,10 +37,11 @@ from .weights_file import open_weights
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model on the disk: its configuration and a loader of each part; nothing is loaded yet."""
+    """A model on the disk: its configuration, a loader of each part, what they add; nothing is loaded yet."""
 
     config: ModelConfig
     loaders: Mapping[str, Loader]
+    loras: tuple[Lora, ...] = ()
 
 
 def read_config(name_or_folder: str | Path, text_encoder: str | Path | None = None) -> ModelConfig:
@@ -58,7 +59,7 @@ def open_model(
     temporal_blocks: str = AUTO,
     loras: Mapping[str | Path, float] | None = None,
 ) -> ModelSource:
-    """Look at "tiny", a model folder, or a folder of official files. Raises CheckpointError as their readers do.
+    """Look at "tiny", a model folder, or a folder of official files. Raises ValueError, CheckpointError.
 
     `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` one of `text_loading.MODES`,
     `temporal_blocks` one of `temporal_file.TEMPORAL_CHOICES`; `loras` are files and their strengths.
@@ -72,13 +73,14 @@ def open_model(
         config = load_config(folder)
         load, open_keyframe = partial(_load_own, folder, config, options), partial(own_part, folder, config, "keyframe")
     loaders: dict[str, Loader] = {name: partial(load, name, dtype, device) for name in part_names(config)}
+    chosen = config
     if temporal_blocks != AUTO:
         keyframe = with_temporal(open_keyframe(), temporal_blocks)
-        config, loaders["keyframe"] = keyframe.config, partial(_load_network, keyframe, dtype, device)
-    for path, strength in (loras or {}).items():
-        lora = open_lora(path, config, strength)
+        chosen, loaders["keyframe"] = keyframe.config, partial(_load_network, keyframe, dtype, device)
+    found = tuple(open_lora(path, config, strength, chosen) for path, strength in (loras or {}).items())
+    for lora in found:
         loaders[lora.part] = partial(_load_with, loaders[lora.part], lora)
-    return ModelSource(config, loaders)
+    return ModelSource(chosen, loaders, found)
 
 
 def _load_official(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,20 @@ def any_process(accelerator: Accelerator, flag: bool) -> bool:
 
 @contextlib.contextmanager
 def only_run_in(accelerator: Accelerator, output: Path) -> Iterator[None]:
-    """Hold `output` for this run; the system lets go of it when the process ends, however it ends.
+    """Hold `output` while this run trains; the system lets go of it when the process ends, however it ends.
 
-    Raises ValueError, on every process, while another run holds it.
+    Raises ValueError, on every process, while another run holds it. Where a file system has no locks nothing is held.
     """
-    lock, held = FileLock(output / ".lock"), True
+    lock, taken = FileLock(output / ".lock"), False
     if accelerator.is_main_process:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            held = False
+            taken = True
+        except (OSError, NotImplementedError) as error:
+            warnings.warn(f"{output} is not safe from a second run: it cannot be locked ({error})", stacklevel=2)
     try:
-        if any_process(accelerator, not held):
+        if any_process(accelerator, taken):
             raise ValueError(f"output must not be another run's at work: one is under way in {output}")
         yield
     finally:

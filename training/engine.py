@@ -33,10 +33,10 @@ from .settings import TrainSettings as TrainSettings
 from .sharding import (
     Average,
     checkpoint_activations,
-    clip,
+    clip_gradients,
     load_optimizer_state,
     optimizer_state,
-    place,
+    place_model,
     put,
     synchronised,
     whole,
@@ -79,7 +79,7 @@ class Trainer:
             raise ValueError("model must have at least one trainable parameter; every one is frozen")
         if settings.activation_checkpointing:
             checkpoint_activations(model)
-        self.model, self.optimizer, self.trainable = place(self.accelerator, model, settings)
+        self.model, self.optimizer, self.trainable = place_model(self.accelerator, model, settings)
         self.average = Average(self.trainable, settings.ema_decay)
         self.checkpoints = Checkpoints(settings.output, stage, plain(architecture))
         # On a CPU a thread would take from the step.
@@ -160,7 +160,7 @@ class Trainer:
             figures.add(told)
             batches.append(batch)
         mean = self._agree(total, figures, batches)
-        norm = clip(self.accelerator, self.trainable, settings)
+        norm = clip_gradients(self.accelerator, self.trainable, settings)
         # With a scaler (fp16) such gradients are a matter of course: it leaves the step out.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise self._failure(f"the gradient at step {self.step} is not finite", batches)

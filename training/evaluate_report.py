@@ -51,11 +51,10 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def plot(reports: dict[str, dict[str, float]], path: Path) -> None:
-    """Bars of every figure, one panel each."""
+def plot(reports: dict[str, dict[str, float]], names: Sequence[str], path: Path) -> None:
+    """Bars of the figures `names`, one panel each."""
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for figures in reports.values() for name in figures))
     rows = (len(names) + 2) // 3
     figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
     for panel, name in zip(figure.subplots(rows, 3, squeeze=False).flat, names, strict=False):
@@ -74,6 +73,7 @@ def report(arguments: argparse.Namespace) -> None:
     names = list(dict.fromkeys(name for figures in reports.values() for name in figures))
     if not names:
         raise BadInput(f"reports must hold figures; {', '.join(map(str, arguments.reports))} hold none")
+    names = chosen(names, arguments.only)
     rows = [[name, *(figures.get(name, "") for figures in reports.values())] for name in names]
     table = markdown(["", *reports], rows)
     print(table)
@@ -81,13 +81,31 @@ def report(arguments: argparse.Namespace) -> None:
         with atomic_path(arguments.markdown) as partial:
             partial.write_text(table, "utf-8")
     if arguments.plot is not None:
-        plot(reports, arguments.plot)
+        plot(reports, names, arguments.plot)
+
+
+def chosen(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
+    """Those of `names` that have one of `only` as first or last parts. Raises BadInput for one that no name has."""
+    if only is None:
+        return list(names)
+    for part in only:
+        if not any(has_part(name, part) for name in names):
+            raise BadInput(f"--only must name figures of the reports, such as {', '.join(names[:3])}; got {part!r}")
+    return [name for name in names if any(has_part(name, part) for part in only)]
+
+
+def has_part(name: str, part: str) -> bool:
+    """Whether `part` begins or ends the name, at its slashes: psnr and latents/true do with latents/true/psnr."""
+    return f"{name}/".startswith(f"{part}/") or f"/{name}".endswith(f"/{part}")
 
 
 def add_commands(commands: Any) -> None:
     """`python -m training.evaluate report A.json B.json`."""
     command = commands.add_parser("report", help=report.__doc__, allow_abbrev=False)
     command.add_argument("reports", type=Path, nargs="+", metavar="FILE.json")
+    command.add_argument(
+        "--only", nargs="+", metavar="NAME", help="figures whose names begin or end so, such as psnr or latents/true"
+    )
     command.add_argument("--markdown", type=Path, metavar="FILE.md")
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="or .svg, .pdf")
     command.set_defaults(run=report)

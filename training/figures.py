@@ -22,8 +22,8 @@ class Means:
     def add(self, figures: Mapping[str, Figure]) -> None:
         """Take in a batch's figures."""
         for name, value in figures.items():
-            numbers = value.detach().double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-            self._add(name, numbers.sum().item(), numbers.numel())
+            numbers = value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(value)
+            self._add(name, numbers.double().sum().item(), numbers.numel())  # which not every device has
 
     def merge(self, other: Means) -> None:
         """Take in what `other` has."""

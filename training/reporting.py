@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import resource
 import sys
 import time
@@ -32,13 +33,14 @@ class Reporter:
     def __init__(self, settings: TrainSettings, accelerator: Accelerator, stage: str, first: int, frames: int) -> None:
         """`frames`: how many a step trains on, over all processes; `first`: the step that the run goes on from."""
         self.settings, self.accelerator, self.main = settings, accelerator, accelerator.is_main_process
-        self.first, self.frames, self.started = first, frames, time.perf_counter()
+        self.first, self.frames = first, frames
         self.log = settings.output / "log.jsonl"
         if self.main:
             drop_lines_after(self.log, first)
         self.bar = tqdm(total=settings.steps, initial=first, disable=not self.main, mininterval=2, desc=stage)
         if settings.trackers:
             accelerator.init_trackers(stage, config={k: str(v) for k, v in vars(settings).items()})
+        self.started = time.perf_counter()
 
     def step(self, step: int, loss: float) -> None:
         """One more step is done."""
@@ -97,14 +99,25 @@ class Reporter:
 
 
 def drop_lines_after(log: Path, step: int) -> None:
-    """Remove the lines of later steps, which a run that goes on from `step` writes again, and one cut off."""
+    """Remove the lines of later steps, which a run that goes on from `step` writes again, and any that was cut off.
+
+    A run that begins anew, from step 0, begins its log anew.
+    """
     if not log.is_file():
         return
     lines = log.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    kept = [line for line in lines if line.endswith("\n") and (step_of(line) or math.inf) <= step]
     if kept != lines:
         with atomic_path(log) as partial:
             partial.write_text("".join(kept))
+
+
+def step_of(line: str) -> int | None:
+    """The step that a line of the log is about; None for a line that a full disk has cut off."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def memory_mb(device: torch.device) -> float:

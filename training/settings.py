@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import json
 import os
@@ -22,6 +23,10 @@ PRECISIONS = ("no", "bf16", "fp16")
 AT_LEAST_ONE = ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
 NOT_NEGATIVE = ("warmup_steps", "decay_steps", "weight_decay", "seed", "sample_every", "explosion")
 POSITIVE = ("learning_rate", "clip_norm")
+MADE_BY = {
+    "clips": ": `python -m training.latents` makes such a file",
+    "data": ": `python -m training.prepare` makes such a folder",
+}
 
 
 @dataclass
@@ -100,14 +105,16 @@ def run_command(train: Callable[..., Any], arguments: list[str] | None = None) -
 
 
 def check_inputs(parsed: Mapping[str, Any]) -> None:
-    """Raise ValueError for the first file or folder of a stage's arguments that is not there.
+    """Raise ValueError for the first file or folder of a command's arguments that is not there.
 
-    All of them are inputs: what a stage writes is under `train`. For before a model is built, which may take minutes.
+    All of them but `output` are inputs: what a stage writes is under `train`. For before a model is built, which may
+    take minutes.
     """
     for name, value in parsed.items():
         for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, Path) and not path.exists():
-                raise ValueError(f"{name} must name what is there; there is nothing at {path}")
+            if isinstance(path, Path) and name != "output" and not path.exists():
+                hint = MADE_BY.get(name.removeprefix("validation_"), "")
+                raise ValueError(f"{name} must name what is there; there is nothing at {path}{hint}")
 
 
 def leave_processes() -> None:
@@ -131,28 +138,41 @@ def parse(train: Callable[..., Any], arguments: list[str] | None = None) -> dict
     return {key: value for key, value in vars(parsed).items() if key != "config"}
 
 
-def list_options(train: Callable[..., Any]) -> set[str]:
-    """The options of a stage that take several values."""
-    hints = get_type_hints(train).items()
-    return {f"--{name}" for name, hint in hints if list in (get_origin(hint), *map(get_origin, get_args(hint)))}
+def list_options(train: Callable[..., Any], prefix: str = "--") -> set[str]:
+    """The options of a stage that take several values; those of a group of settings are dotted."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(train).items():
+        if dataclasses.is_dataclass(hint):
+            found |= list_options(hint, f"{prefix}{name}.")
+        elif list in (get_origin(hint), *map(get_origin, get_args(hint))):
+            found.add(prefix + name)
+    return found
 
 
 def with_lists(arguments: Sequence[str], lists: Collection[str]) -> list[str]:
-    """`--data A B` as the parser wants it, `--data=["A", "B"]`; its own ways, `--data+ A` and `--data [A]`, stay."""
-    found: list[str] = []
-    values: list[str] | None = None  # of the option that is being read
-    for argument in arguments:
+    """`--data A B` and `--data A --data B` as the parser wants them, `--data=["A", "B"]`.
+
+    Its own ways, `--data+ A`, `--data [A]` and `--data null`, stay.
+    """
+    gathered: dict[str, list[str]] = {}
+    others: list[str] = []
+    coming = list(arguments)
+    while coming:
+        argument = coming.pop(0)
         name, equals, value = argument.partition("=")
-        if values is not None and not argument.startswith("-"):
-            values.append(argument)
-            found[-1] = (
-                f"{found[-1].partition('=')[0]}={values[0] if values[0].startswith('[') else json.dumps(values)}"
-            )
-            continue
-        values = [] if argument in lists else None
-        single = name in lists and equals and not value.startswith("[")
-        found.append(f"{name}={json.dumps([value])}" if single else argument)
-    return found
+        values = [value] if equals else []
+        while name in lists and not equals and coming and not coming[0].startswith("-"):
+            values.append(coming.pop(0))
+        if name in lists and values and not any(map(own_list, values)):
+            gathered.setdefault(name, []).extend(values)
+        else:
+            others += [argument] if equals else [argument, *values]
+    return others + [f"{name}={json.dumps(values, ensure_ascii=False)}" for name, values in gathered.items()]
+
+
+def own_list(text: str) -> bool:
+    """Whether a value is a list, or none, in the parser's own words."""
+    return text.startswith("[") or text == "null"
 
 
 def known_keys(parser: jsonargparse.ArgumentParser) -> list[str]:

@@ -68,7 +68,7 @@ def shard_fully(model: nn.Module, device: torch.device, precision: str) -> nn.Mo
     return fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def place(
+def place_model(
     accelerator: Accelerator, model: nn.Module, settings: TrainSettings
 ) -> tuple[nn.Module, Any, list[nn.Parameter]]:
     """The model and its optimizer as this run's processes share them, and the parameters that train."""
@@ -96,7 +96,7 @@ def synchronised(
     return accelerator.no_sync(model)
 
 
-def clip(accelerator: Accelerator, trainable: list[nn.Parameter], settings: TrainSettings) -> float:
+def clip_gradients(accelerator: Accelerator, trainable: list[nn.Parameter], settings: TrainSettings) -> float:
     """Bound the gradients' norm over all processes; what it was."""
     if settings.shard == "full" and accelerator.num_processes > 1:
         return float(whole(nn.utils.clip_grad_norm_(trainable, settings.clip_norm)))

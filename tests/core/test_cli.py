@@ -255,6 +255,21 @@ def test_generate_takes_loras_and_temporal_blocks(
     found = np.concatenate([video.read_video(path)[0] for path in sorted(frames.iterdir())])
     assert np.array_equal(found, wanted)
     capsys.readouterr()
+    other = refusal(
+        [
+            "interpolate",
+            str(next(frames.iterdir())),
+            "--out",
+            "x.mp4",
+            "--model",
+            str(micro_folder),
+            "--lora",
+            str(lora),
+        ],
+        tmp_path,
+        capsys,
+    )
+    assert "lora must be of the interpolation U-Net here" in other
     assert f"no LoRA of {pipeline.config.name}" in refusal([*generate, "--lora", str(RING)], tmp_path, capsys)
     assert "got 1000" in refusal([*generate, "--lora", f"{lora}=1000"], tmp_path, capsys)
     missing = refusal([*generate, "--temporal-blocks", "conv1d_attn3d_blocks"], tmp_path, capsys)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from fusionframes_core.checkpoints import CheckpointError, load_config, load_model_folder
 from fusionframes_core.inspection import inspect_file
-from fusionframes_core.lora import add_lora, misfit, open_lora
+from fusionframes_core.lora import add_lora, misfit, open_lora, shapes_in
 from fusionframes_core.opening import open_model
 from fusionframes_core.pipeline import FusionFramesPipeline
 
@@ -92,6 +92,30 @@ def test_the_bundled_lora_fits_the_bundled_model() -> None:
     assert inspect_file(RING).kind == "LoRA of rank 8 for the keyframe U-Net of tiny"
 
 
+def test_layers_that_other_temporal_blocks_lack_are_left_out() -> None:
+    """With a warning, as in ComfyUI; the bundled LoRA has adapters of the bundled temporal blocks."""
+    with pytest.warns(UserWarning, match=r"made for other temporal blocks: \d+ of its \d+ layers are left out"):
+        source = open_model("tiny", temporal_blocks="none", loras={RING: 1.0})
+    (lora,) = source.loras
+    assert 0 < len(lora.names) < len(lora.file.entries)
+    assert not any("temporal" in name for name in lora.names)
+    with_it, without = (
+        open_model("tiny", temporal_blocks="none", loras=x).loaders["keyframe"]() for x in ({RING: 1.0}, {})
+    )
+    changed = sum(not torch.equal(value, without.state_dict()[key]) for key, value in with_it.state_dict().items())
+    assert changed == len(lora.names) / 2
+
+
+def test_a_sum_beyond_eight_bits_is_the_largest_number(micro_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    tensors = write_lora(micro_folder, path, "keyframe")
+    unet = open_model(micro_folder, torch.float8_e4m3fn, loras={path: 100.0}).loaders["keyframe"]()
+    name = next(iter(tensors)).removeprefix("diffusion_model.").split(".lora_")[0]
+    weight = unet.get_submodule(name).weight.float()
+    assert weight.isfinite().all()
+    assert weight.abs().max() == torch.finfo(torch.float8_e4m3fn).max
+
+
 def test_what_does_not_fit_is_said(micro_folder: Path, tmp_path: Path) -> None:
     """Before any model is loaded, and the model that it was meant for is unchanged."""
     config = load_config(micro_folder)
@@ -115,14 +139,11 @@ def test_what_does_not_fit_is_said(micro_folder: Path, tmp_path: Path) -> None:
         {**tensors, first: tensors[first][:1]},
         {**tensors, first: tensors[first][:, :-1]},
         {**tensors, "alpha": torch.ones(1)},
+        *({**tensors, name: torch.ones(())} for name in tensors),
+        *({**tensors, name: torch.ones(2)} for name in tensors),
+        *({**tensors, name: value.unsqueeze(-1).repeat_interleave(3, -1)} for name, value in tensors.items()),
     ):
-        assert misfit(unet, {name: tuple(value.shape) for name, value in wrong.items()})
+        assert misfit(shapes_in(unet), {name: tuple(value.shape) for name, value in wrong.items()})
         with pytest.raises(ValueError, match="the LoRA is of another model"):
             add_lora(unet, wrong, 1.0)
     assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
-
-
-def test_the_whole_file_is_used(micro_folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "lora.safetensors"
-    write_lora(micro_folder, path, "keyframe")
-    assert set(load_file(path)) == set(open_lora(path, load_config(micro_folder)).file.entries)

@@ -13,6 +13,7 @@ import torch
 from fusionframes_core.checkpoints import build, load_config, save_weights
 from fusionframes_core.config import to_dict
 from fusionframes_core.exporting import convert_file
+from fusionframes_core.inspection import inspect_file
 from fusionframes_core.loading import load_sources
 from fusionframes_core.models.keyframe import initialise_temporal
 from fusionframes_core.models.temporal import TEMPORAL_BLOCKS
@@ -113,6 +114,7 @@ def test_temporal_parts_of_another_kind(folder: Path, name: str) -> None:
     new, old = other.state_dict(), loaded(whole).state_dict()
     for key, value in found.state_dict().items():
         assert torch.equal(value, new[key] if key in temporal else old[key]), key
+    assert inspect_file(temporal_path(folder, name)).kind == f"temporal parts {name} of a keyframe U-Net"
     image = loaded(with_temporal(whole, NONE))
     assert not temporal_names(image.config)
     assert set(image.state_dict()) == set(found.state_dict()) - temporal

@@ -18,13 +18,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import training.checkpointing
+import training.devices
 import training.reporting
 from tests.training.runs import entries
 from tests.training.toy import Toy, toy_trainer
 from training.devices import check_same_step, only_run_in
 from training.durable import DiskFull
 from training.engine import Trainer, TrainSettings
-from training.sharding import clip
+from training.sharding import clip_gradients
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +100,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     trainer._batch(0)
     loss, _ = trainer.loss(trainer.model, trainer._batch(0))
     trainer.accelerator.backward(loss)
-    assert clip(trainer.accelerator, trainer.trainable, trainer.settings) > 1e-3
+    assert clip_gradients(trainer.accelerator, trainer.trainable, trainer.settings) > 1e-3
     assert torch.cat([p.grad.flatten() for p in trainer.trainable]).norm() <= 1.001e-3
 
 
@@ -307,20 +308,43 @@ def test_the_log_goes_on_where_the_run_does(tmp_path: Path) -> None:
     toy_trainer(settings(tmp_path, steps=4)).run()
     log = tmp_path / "log.jsonl"
     before = log.read_text()
-    log.write_text(before + '{"step": 6, "loss": 1.0}\n{"step": 8, "lo')
+    log.write_text(before + '{"step": 4, "lo{"step": 6, "loss": 1.0}\n{}\n{"step": 6, "loss": 1.0}\n{"step": 8, "lo')
     toy_trainer(settings(tmp_path)).run()
     assert log.read_text().startswith(before)
     assert [entry["step"] for entry in entries(tmp_path)] == [2, 4, 6, 8, 10]
 
 
 def test_time_of_a_step_is_without_measuring(tmp_path: Path) -> None:
-    """Validation, samples and checkpoints take half a second here, ten steps next to nothing."""
-    trainer = toy_trainer(settings(tmp_path, sample_every=5))
+    """Each takes a second before the last line here, and would be a tenth of one in the time of ten steps."""
+    trainer = toy_trainer(settings(tmp_path, **{f"{what}_every": 5 for what in ("sample", "checkpoint")}))
+    save = trainer.save
 
-    def slow(model: torch.nn.Module) -> Any:
-        time.sleep(0.25)
-        return np.zeros((3, 16, 16, 3), np.uint8)
+    def slow(answer: Any) -> Any:
+        return lambda *_: (time.sleep(1.0), answer)[1]
 
-    trainer.sample = slow
+    trainer.sample, trainer.validate = slow(np.zeros((3, 16, 16, 3), np.uint8)), slow({"val_loss": 1.0})
+    trainer.save = lambda: (time.sleep(1.0), save())[1]  # type: ignore[method-assign]
     trainer.run()
-    assert entries(tmp_path)[-1]["seconds_per_step"] < 0.03
+    assert entries(tmp_path)[-1]["val_loss"] == 1.0
+    assert entries(tmp_path)[-1]["seconds_per_step"] < 0.09
+
+
+def test_a_checkpoint_without_running_sums_goes_on(tmp_path: Path) -> None:
+    """As the engine wrote them before it had any."""
+    toy_trainer(settings(tmp_path, steps=4)).run()
+    path = tmp_path / "checkpoints" / "00000004" / "progress.json"
+    progress = json.loads(path.read_text())
+    del progress["sums"]
+    path.write_text(json.dumps({**progress, "logs": []}))
+    toy_trainer(settings(tmp_path)).run()
+    assert [entry["step"] for entry in entries(tmp_path)] == [2, 4, 6, 8, 10]
+
+
+def test_a_folder_that_cannot_be_locked_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(training.devices.FileLock, "acquire", no_locks)
+    with pytest.warns(UserWarning, match="is not safe from a second run: it cannot be locked"):
+        toy_trainer(settings(tmp_path)).run()
+    assert entries(tmp_path)[-1]["step"] == 10

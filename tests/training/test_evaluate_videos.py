@@ -19,7 +19,7 @@ from fusionframes_core.checkpoints import model_folder
 from fusionframes_core.video import read_video
 from tests.training.clips import moving, write
 from training.evaluate import main
-from training.evaluate_report import figures_of
+from training.evaluate_report import chosen, figures_of
 
 
 class Channels(nn.Module):
@@ -86,11 +86,16 @@ def test_reports_side_by_side(folders: Path, tmp_path: Path, capsys: pytest.Capt
     assert len(table.splitlines()) == 2 + 4
     assert table in capsys.readouterr().out
     assert read_png(tmp_path / "plot.png").std() > 10, "something is drawn"
+    assert main(["report", *files, "--only", "change"]) == 0
+    assert [line.split(" | ")[0] for line in capsys.readouterr().out.strip().splitlines()[2:]] == ["| change"]
+    assert main(["report", *files, "--only", "chang"]) == 2
+    assert "--only must name figures of the reports" in capsys.readouterr().err
     (tmp_path / "bad.json").write_text("[]")
     assert main(["report", str(tmp_path / "bad.json")]) == 2
     assert "must be a report of training.evaluate" in capsys.readouterr().err
     nested = {"pass 1": {"fast": {"psnr": {"a": 1}, "by_motion": {"x": 2}}}, "clips": 3, "reached": {"yes": True}}
     assert figures_of(nested) == {"pass 1/fast/psnr/a": 1.0}
+    assert chosen(["a/b/c", "a/c", "ab/c/d"], ["a", "b/c"]) == ["a/b/c", "a/c"]
 
 
 def read_png(path: Path) -> np.ndarray:

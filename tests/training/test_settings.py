@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState, PartialState
 
+from fusionframes_core.checkpoints import BUNDLED
 from tests.training.toy import train
-from training import train_keyframes
+from training import assemble, latents, train_keyframes
 from training.engine import TrainSettings
 from training.settings import parse, run_command
 
 CONFIGS = Path(train_keyframes.__file__).parent / "configs"
+TINY = BUNDLED["tiny"]
 
 
 @pytest.fixture(autouse=True)
@@ -130,11 +132,30 @@ RUN = ["--train.output=run", "--train.steps=1", "--train.batch_size=1", "--train
         (['--clips=["a"]'], ["a"]),
         (["--clips+", "a", "--clips+", "b"], ["a", "b"]),
         (["--clips+=a"], ["a"]),
+        (["--clips", "a", "--clips", "b", "--clips=c"], ["a", "b", "c"]),
+        (["--clips", "ünï", "🎬/x"], ["ünï", "🎬/x"]),
+        (["--train.trackers", "x", "y", "--clips", "a"], ["a"]),
     ],
 )
 def test_several_values_can_be_given_plainly(arguments: list[str], clips: list[str]) -> None:
     assert parse(stage, [*arguments, *RUN])["clips"] == [Path(name) for name in clips]
     assert parse(stage, [*RUN, *arguments])["clips"] == [Path(name) for name in clips]
+
+
+def test_options_of_the_run_may_be_lists_too() -> None:
+    assert parse(stage, ["--train.trackers", "x", "y", *RUN])["train"].trackers == ["x", "y"]
+
+
+def test_a_list_of_the_configs_can_be_switched_off(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("clips: [old]\n")
+    assert parse(stage, ["--config", str(config), "--clips", "null", *RUN])["clips"] is None
+    assert parse(stage, ["--config", str(config), "--clips=null", *RUN])["clips"] is None
+
+
+def test_a_list_and_a_word_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"nrecognized|unknown key"):
+        parse(stage, ["--clips", "[a]", "b", *RUN])
 
 
 def test_an_option_takes_the_place_of_the_config(tmp_path: Path) -> None:
@@ -152,8 +173,11 @@ def test_inputs_are_looked_for_before_anything_is_built(
     with pytest.raises(SystemExit):
         run_command(stage, [option, str(tmp_path / "not_there"), *RUN])
     name = option.removeprefix("--")
-    told = f"error: {name} must name what is there; there is nothing at {tmp_path / 'not_there'}\n"
-    assert capsys.readouterr().err == told
+    told = f"error: {name} must name what is there; there is nothing at {tmp_path / 'not_there'}"
+    error = capsys.readouterr().err
+    assert error.startswith(told)
+    assert error.count("\n") == 1
+    assert ("training.latents" in error) == (name == "clips")
     with pytest.raises(SystemExit):
         run_command(stage, [option, str(tmp_path), *RUN])
     assert capsys.readouterr().err == "error: reached\n"
@@ -164,3 +188,14 @@ def test_the_papers_config_without_its_files_is_one_sentence(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         run_command(train_keyframes.train, ["--config", str(CONFIGS / "paper_keyframes.yaml")])
     assert re.match(r"error: \w+ must name what is there; there is nothing at ", capsys.readouterr().err)
+
+
+def test_what_a_command_writes_need_not_be_there(tmp_path: Path) -> None:
+    """Clips are drawn and encoded by the command, to a folder that it makes."""
+    output = tmp_path / "new" / "clips.safetensors"
+    run_command(latents.prepare, ["--movq", str(TINY / "movq.safetensors"), "--count", "1", "--output", str(output)])
+    assert output.is_file()
+    folder = tmp_path / "model"
+    parts = [f"--{name}={TINY / name}.safetensors" for name in ("text_encoder", "keyframe", "interpolation", "movq")]
+    run_command(assemble.assemble, [*parts, "--output", str(folder)])
+    assert (folder / "config.json").is_file()
