@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,11 +14,9 @@ from .checkpoints import ModelParts, part_names
 from .config import ModelConfig
 from .models.text_encoder import TextEncoder
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 OFFLOADS = ("none", "cpu", "disk")
 Loader = Callable[[], nn.Module]
+AnyModels = TypeVar("AnyModels", bound="Models")
 
 
 class Residency:
@@ -148,7 +146,7 @@ class Models:
         """Memory of all weights that are loaded."""
         return sum(tensor.nbytes for model in self.models for tensor in model.state_dict().values())
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: AnyModels, device: torch.device | str) -> AnyModels:
         """Move every model; returns self."""
         self.residency.move(device)
         return self

@@ -1,15 +1,25 @@
-"""Videos and a folder made of them, for the tests of the data and of what reads it."""
+"""Videos and a folder made of them, for the tests of the data and of what reads it; a fresh accelerate for every test."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState, PartialState
 
 from tests.training.clips import RECIPE, moving, write, write_changing_size, write_without_frames
 from training.data.layouts import Folder
 from training.data.preparing import prepare
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps its state for the process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 
 from fusionframes_core.checkpoints import load_model_folder
@@ -19,13 +17,6 @@ from tests.core.unet_cases import condition, group_condition, interpolation_conf
 from training.engine import TrainSettings
 from training.lora import LoraModel, chosen_layers
 from training.train_lora import TARGETS, train
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
 
 
 def unets() -> dict[str, tuple]:

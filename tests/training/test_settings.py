@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState, PartialState
 
 from fusionframes_core.checkpoints import BUNDLED
 from tests.training.toy import train
@@ -19,14 +17,6 @@ from training.settings import parse, run_command
 
 CONFIGS = Path(train_keyframes.__file__).parent / "configs"
 TINY = BUNDLED["tiny"]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps its state for the process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
 
 
 @pytest.mark.parametrize(

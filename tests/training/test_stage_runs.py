@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 
 from fusionframes_core.checkpoints import load_weights, save_weights
@@ -29,13 +27,6 @@ from training.train_image import image_config
 
 pytestmark = pytest.mark.slow
 BUNDLED = Path(__file__).resolve().parents[2] / "fusionframes_core" / "tiny"
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +64,13 @@ def toy_trainer(
         train, Toy(width), loss, make_batch, stage=stage, sample=sample, frames=1, architecture=more.get("built")
     )
     return trainer
+
+
+def settings(folder: Path, **changes: Any) -> TrainSettings:
+    """A run of ten steps."""
+    values = {"output": folder, "steps": 10, "batch_size": 4, "learning_rate": 0.01, "warmup_steps": 2}
+    more = {"decay_steps": 1, "log_every": 2, "checkpoint_every": 4, "trackers": []}
+    return TrainSettings(**{**values, **more, **changes})
 
 
 def train(train: TrainSettings, width: int = 8, stage: str = "toy", pause: float = 0.0) -> None:
