@@ -1,4 +1,4 @@
-"""Videos and a folder made of them, for the tests of the data and of what reads it; a fresh accelerate for every test."""
+"""Videos and a folder made of them, for tests of the data and what reads it; a fresh accelerate for every test."""
 
 from __future__ import annotations
 
