@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import InterpolationConfig, ModelConfig, MoVQConfig, UNetConfig, from_dict, to_dict
+from .loading import Sources, load_file, load_sources
 from .loading import check_weights as check_weights
-from .loading import load_file
 from .models.casting import FP8, operations_for, stored_type
 from .models.interpolation import InterpolationUNet
 from .models.layers import TorchOperations
@@ -168,6 +168,18 @@ def load_part(folder: Path, config: ModelConfig, name: str, dtype: torch.dtype, 
         model = build(getattr(config, name), device="meta", operations=operations_for(kept))
     load_weights(model, folder / f"{name}.safetensors", device, kept)
     return model.eval().requires_grad_(False)
+
+
+def load_network(
+    config: UNetConfig | InterpolationConfig | MoVQConfig,
+    sources: Sources,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Any:
+    """The U-Net or autoencoder of a configuration, from several files' tensors, in evaluation mode."""
+    network = build(config, device="meta", operations=operations_for(dtype))
+    load_sources(network, sources, device, dtype)
+    return network.eval().requires_grad_(False)
 
 
 def read_tokenizer(path: Path) -> Any:

@@ -115,9 +115,8 @@ def misfit(known: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int,
 @torch.no_grad()
 def add_lora(unet: nn.Module, tensors: Mapping[str, Tensor], strength: float) -> None:
     """W + strength · B·A for the layers that `tensors` names. Raises ValueError for those that `unet` lacks."""
-    problem = (
-        misfit(shapes_in(unet), {name: tuple(tensor.shape) for name, tensor in tensors.items()}) if tensors else ""
-    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    problem = misfit(shapes_in(unet), shapes) if shapes else ""  # none: all of them were left out
     if problem:
         raise ValueError(f"the LoRA is of another model: {problem}")
     layers: dict[str, Any] = dict(unet.named_modules())

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoints import build, part_dtype, read_tokenizer
+from .checkpoints import load_network, part_dtype, read_tokenizer
 from .config import ModelConfig, TextEncoderConfig, from_dict
 from .conversion import Hints, Identity, identify, interpolation_config, movq_config, text_config, unet_config
-from .loading import Sources, load_sources, require_kind
-from .models.casting import operations_for
+from .loading import Sources, require_kind
 from .presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 from .text_loading import TextOptions, load_text_encoder, one_sentence
 from .weights_file import PICKLED, SAFETENSORS, CheckpointError, WeightsFile, open_weights
@@ -61,9 +60,7 @@ class OfficialModel:
             tokenizer = read_tokenizer(self.text_folder)
             return load_text_encoder(self.config.text, tokenizer, self.text_sources, device, kept, text)
         file, identity = self.files[name]
-        model = build(getattr(self.config, name), device="meta", operations=operations_for(kept))
-        load_sources(model, [(file, identity.names)], device, kept)
-        return model.eval().requires_grad_(False)
+        return load_network(getattr(self.config, name), [(file, identity.names)], kept, device)
 
 
 def official_version(folder: Path) -> str | None:

@@ -15,20 +15,19 @@ from .checkpoints import (
     CONFIG_FILE,
     TOKENIZER_FILE,
     CheckpointError,
-    build,
     load_config,
+    load_network,
     load_part,
     part_dtype,
     part_names,
     read_tokenizer,
 )
 from .config import ModelConfig
-from .loading import load_sources, names_for
+from .loading import names_for
 from .lora import Lora, open_lora
-from .models.casting import operations_for
 from .models.text_encoder import TextEncoder
-from .official import OFFICIAL_FILES, OfficialModel, official_version, open_official
-from .parts import Part, official_part, own_part
+from .official import OFFICIAL_FILES, official_version, open_official
+from .parts import official_part, own_part
 from .residency import Loader
 from .temporal_file import AUTO, with_temporal
 from .text_loading import TextOptions, load_text_encoder
@@ -67,7 +66,7 @@ def open_model(
     folder, options = _folder(name_or_folder), TextOptions(text_mode)
     if not (folder / CONFIG_FILE).is_file():
         official = open_official(folder, text_encoder)
-        config, load = official.config, partial(_load_official, official, options)
+        config, load = official.config, partial(official.load, text=options)
         open_keyframe = partial(official_part, official, folder, "keyframe")
     else:
         config = load_config(folder)
@@ -76,17 +75,14 @@ def open_model(
     chosen = config
     if temporal_blocks != AUTO:
         keyframe = with_temporal(open_keyframe(), temporal_blocks)
-        chosen, loaders["keyframe"] = keyframe.config, partial(_load_network, keyframe, dtype, device)
+        chosen, loaders["keyframe"] = (
+            keyframe.config,
+            partial(load_network, keyframe.network, keyframe.sources, dtype, device),
+        )
     found = tuple(open_lora(path, config, strength, chosen) for path, strength in (loras or {}).items())
     for lora in found:
         loaders[lora.part] = partial(_load_with, loaders[lora.part], lora)
     return ModelSource(chosen, loaders, found)
-
-
-def _load_official(
-    official: OfficialModel, options: TextOptions, name: str, dtype: torch.dtype, device: torch.device | str
-) -> nn.Module:
-    return official.load(name, dtype, device, options)
 
 
 def _load_own(
@@ -95,12 +91,6 @@ def _load_own(
     if name == "text_encoder" and options.mode != "full":
         return _own_text_encoder(folder, config, part_dtype(name, dtype), device, options)
     return load_part(folder, config, name, dtype, device)
-
-
-def _load_network(part: Part, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
-    network = build(part.network, device="meta", operations=operations_for(dtype))
-    load_sources(network, part.sources, device, dtype)
-    return network.eval().requires_grad_(False)
 
 
 def _load_with(load: Loader, lora: Lora) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints import ModelParts, load_model_folder
 from fusionframes_core.config import ModelConfig
+from fusionframes_core.lora import UNETS
 from fusionframes_core.models.interpolation import GROUP_BASES, InterpolationCondition, split_groups
 from fusionframes_core.models.keyframe import frame_positions
 from fusionframes_core.models.unet import KeyframeCondition
@@ -29,7 +30,6 @@ from .settings import run_command
 from .sharding import whole
 from .sources import ShapesSource, Source, open_source
 
-PARTS = ("keyframe", "interpolation")
 TARGETS = ("to_query", "to_key", "to_value", "output_layer", "projection")
 
 
@@ -129,8 +129,8 @@ def train(
         high_share: share of the noise levels drawn from the upper half.
         data: instead, folders made by training.prepare with the model, of videos with what is to be learned.
     """
-    if part not in PARTS:
-        raise ValueError(f"part must be one of {', '.join(PARTS)}; got {part!r}")
+    if part not in UNETS:
+        raise ValueError(f"part must be one of {', '.join(UNETS)}; got {part!r}")
     if rank < 1:
         raise ValueError(f"rank must be at least 1; got {rank}")
     parts = load_model_folder(model)
