@@ -11,10 +11,11 @@ from torch import Tensor
 
 from benchmarks.harness import Case, Sides, Work
 from benchmarks.official import official_cases
-from fusionframes_core.models.decode import decode_chunked
-from fusionframes_core.models.movq import DECODERS, MoVQ
-from fusionframes_core.models.temporal import TEMPORAL_BLOCKS
-from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.models.movq.chunked_decode import decode_chunked
+from fusionframes_core.models.movq.movq import MoVQ
+from fusionframes_core.models.movq.movq_temporal import DECODERS
+from fusionframes_core.models.unet.temporal_layers import TEMPORAL_BLOCKS
+from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import TINY
 
 

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 
 from benchmarks.harness import CLEAR_REFS, status_mb
-from fusionframes_core.checkpoints import build
-from fusionframes_core.conversion import to_official
-from fusionframes_core.loading import load_file
+from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.names import to_official
+from fusionframes_core.checkpoints.state_dict import load_file
+from fusionframes_core.checkpoints.weights_file import open_weights
+from fusionframes_core.cli.arguments import DTYPES
 from fusionframes_core.models.casting import compute_dtype, operations_for
-from fusionframes_core.models.keyframe import frame_positions
-from fusionframes_core.models.unet import KeyframeCondition
-from fusionframes_core.options import DTYPES
+from fusionframes_core.models.unet.keyframe_unet import frame_positions
+from fusionframes_core.models.unet.unet import KeyframeCondition
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0
-from fusionframes_core.weights_file import open_weights
 
 CONFIG = KANDINSKY_VIDEO_1_0.keyframe
 TOKENS = 128

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionframes_core.models.interpolation import InterpolationCondition, InterpolationUNet
-from fusionframes_core.models.masked import MaskedInterpolationUNet
+from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
+from fusionframes_core.models.unet.masked_unet import MaskedInterpolationUNet
 from fusionframes_core.presets import TINY
 
 KINDS: tuple[type[InterpolationUNet], ...] = (InterpolationUNet, MaskedInterpolationUNet)

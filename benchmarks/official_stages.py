@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import Sides
-from fusionframes_core.conversion import identify, interpolation_config, movq_config, unet_config
-from fusionframes_core.models.interpolation import InterpolationCondition, InterpolationUNet
-from fusionframes_core.models.movq import MoVQ
-from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.checkpoints.architecture import interpolation_config, movq_config, unet_config
+from fusionframes_core.checkpoints.identify import identify
+from fusionframes_core.models.movq.movq import MoVQ
+from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
+from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 
 VARIABLE = "KANDINSKY_VIDEO_PATH"
 PACKAGES = {"1.0": "video_kandinsky3", "1.1": "kandinsky_video"}

@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import CLEAR_REFS, ROOT, STATUS, status_mb
-from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.schedule import NoiseSchedule
-from training.engine import Batch, Trainer, TrainSettings
-from training.figures import Figures
-from training.objectives import denoising_loss
+from training.engine.figures import Figures
+from training.engine.run_settings import TrainSettings
+from training.engine.trainer import Batch, Trainer
+from training.objectives.denoising import denoising_loss
 
 Step = Callable[[], float]
 SIDES = ("plain", "ours", "ours, checkpointing")

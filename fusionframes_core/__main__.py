@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from . import commands
-from .options import make_parser
+from .cli import commands
+from .cli.arguments import make_parser
 
 COMMANDS = {
     "generate": commands.generate,

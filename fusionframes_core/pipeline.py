@@ -12,18 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints import ModelParts
-from .first_image import check_image, decode_images, encode_images, latent_size, make_first_image
+from .checkpoints.model_folder import ModelParts
+from .checkpoints.offload import Models, Residency
+from .checkpoints.open_model import open_model
+from .checkpoints.temporal_blocks import AUTO
+from .image_to_video import check_image, decode_images, encode_images, latent_size, make_first_image
 from .models.casting import compute_dtype
-from .models.decode import decode_chunked
-from .models.keyframe import frame_positions
+from .models.movq.chunked_decode import decode_chunked
 from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
-from .opening import open_model
-from .residency import Models, Residency
+from .models.unet.keyframe_unet import frame_positions
+from .sampling.interpolation_sampling import interpolate
+from .sampling.keyframe_sampling import sample_keyframes, sample_keyframes_from_image
+from .sampling.noise import stage_noise
 from .sampling.sampler import Callback, Stopped
+from .sampling.stage import Sampling
 from .settings import GenerationSettings
-from .stages import Sampling, interpolate, sample_keyframes, sample_keyframes_from_image, stage_noise
-from .temporal_file import AUTO
 
 FPS_FACTOR = 4  # of one interpolation pass
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import ModelConfig, MoVQConfig
-from .models.decode import DECODE_WINDOWS
+from .models.movq.chunked_decode import DECODE_WINDOWS
 from .sampling.sampler import SAMPLERS
 
 MAX_SEED = 2**64 - 1

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fusionframes_core.presets import KANDINSKY_VIDEO_1_1
 from ..fusionframes_core.settings import IMAGE_GUIDANCE, NOISE_AUGMENTATION
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY, latent
 
 _HEIGHT, _WIDTH = KANDINSKY_VIDEO_1_1.size
@@ -18,7 +18,7 @@ _VAE = "The MoVQ of the first frame: image_vae of Load Model, or movq.pt in Load
 _NEGATIVE = "What must not be shown: another encoded prompt. Left open: the empty prompt."
 
 
-class DrawFirstFrame(settings.Sized):
+class DrawFirstFrame(inputs.Sized):
     """A still from the keyframe U-Net, whose temporal parts are skipped."""
 
     @classmethod
@@ -35,17 +35,17 @@ class DrawFirstFrame(settings.Sized):
                 io.Model.Input("model", tooltip=_MODEL),
                 io.Conditioning.Input("text", tooltip="What the picture shows: an encoded prompt."),
                 io.Vae.Input("vae", tooltip=_VAE),
-                settings.side("width", _WIDTH),
-                settings.side("height", _HEIGHT),
-                settings.seed(),
-                settings.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
-                settings.cfg(
+                inputs.side("width", _WIDTH),
+                inputs.side("height", _HEIGHT),
+                inputs.seed(),
+                inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
+                inputs.cfg(
                     default=1.0 + KANDINSKY_VIDEO_1_1.guidance,
                     maximum=30.0,
                     tooltip="How strongly the prompt is followed, in ComfyUI's convention: 1 is no guidance.",
                 ),
-                settings.sampler(),
-                settings.scheduler(),
+                inputs.sampler(),
+                inputs.scheduler(),
                 io.Conditioning.Input("negative", optional=True, tooltip=_NEGATIVE),
             ],
             outputs=[
@@ -58,13 +58,13 @@ class DrawFirstFrame(settings.Sized):
         cls, model: Any, text: Any, vae: Any, width: int, height: int, negative: Any = None, **how: Any
     ) -> io.NodeOutput:
         """Draw one picture."""
-        settings.check_cfg(how["cfg"])
+        inputs.check_cfg(how["cfg"])
         host.require_image_model(model)
         host.require_our_vae(vae)
         return io.NodeOutput(host.draw_first_frame(model, text, vae, negative, (height, width), **how))
 
 
-class PrepareFirstFrame(settings.Sized):
+class PrepareFirstFrame(inputs.Sized):
     """What a stock sampler needs to continue an image."""
 
     @classmethod
@@ -83,7 +83,7 @@ class PrepareFirstFrame(settings.Sized):
                 io.Vae.Input("vae", tooltip=_VAE),
                 io.Image.Input("image", tooltip=_IMAGE),
                 *_video_inputs(),
-                settings.seed(),
+                inputs.seed(),
                 io.Conditioning.Input("negative", optional=True, tooltip=_NEGATIVE),
             ],
             outputs=[
@@ -104,7 +104,7 @@ class PrepareFirstFrame(settings.Sized):
         return io.NodeOutput(*conditions, latent(samples, host.keyframe_rate(model)))
 
 
-class ImageToVideo(settings.Sized):
+class ImageToVideo(inputs.Sized):
     """Keyframes that continue an image, by the three-way guidance of 1.1."""
 
     @classmethod
@@ -123,16 +123,16 @@ class ImageToVideo(settings.Sized):
                 io.Vae.Input("vae", tooltip=_VAE),
                 io.Image.Input("image", tooltip=_IMAGE),
                 *_video_inputs(),
-                settings.seed(),
-                settings.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
+                inputs.seed(),
+                inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
                 _weight(
                     "cfg", KANDINSKY_VIDEO_1_1.guidance, "text", "1 is the prompt as it is, more follows it closer"
                 ),
                 _weight("cfg_image", IMAGE_GUIDANCE, "image", "more keeps closer to the first frame"),
-                settings.sampler(),
-                settings.scheduler(),
+                inputs.sampler(),
+                inputs.scheduler(),
                 io.Conditioning.Input("negative", optional=True, tooltip=_NEGATIVE),
-                settings.temporal_blocks("of the model"),
+                inputs.temporal_blocks("of the model"),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Keyframe latents [1, 4, T, h, w].")],
         )
@@ -151,8 +151,8 @@ class ImageToVideo(settings.Sized):
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
         image = {name: inputs.pop(name) for name in ("vae", "image", "motion", "motion_score", "noise_augmentation")}
-        settings.check_cfg(inputs["cfg"], 0.0)
-        settings.check_cfg(inputs["cfg_image"], 0.0)
+        inputs.check_cfg(inputs["cfg"], 0.0)
+        inputs.check_cfg(inputs["cfg_image"], 0.0)
         host.require_image_model(model)
         model = host.with_blocks(model, temporal_blocks)
         conditions = _conditions(model, text, negative, (height, width), seed=inputs["seed"], **image)
@@ -164,11 +164,11 @@ class ImageToVideo(settings.Sized):
 def _video_inputs() -> list[Any]:
     """Size, length and motion."""
     return [
-        settings.side("width", _WIDTH),
-        settings.side("height", _HEIGHT),
-        settings.num_frames(KANDINSKY_VIDEO_1_1.num_frames),
-        *settings.motion(),
-        settings.noise_augmentation(NOISE_AUGMENTATION),
+        inputs.side("width", _WIDTH),
+        inputs.side("height", _HEIGHT),
+        inputs.num_frames(KANDINSKY_VIDEO_1_1.num_frames),
+        *inputs.motion(),
+        inputs.noise_augmentation(NOISE_AUGMENTATION),
     ]
 
 
@@ -193,4 +193,4 @@ def _conditions(
     host.require_image_model(model)
     host.require_our_vae(vae)
     first = host.encode_first_frame(model, vae, image, size, seed, noise_augmentation)
-    return host.prepare_first_frame(text, negative, first, settings.score_of(motion, motion_score), noise_augmentation)
+    return host.prepare_first_frame(text, negative, first, inputs.score_of(motion, motion_score), noise_augmentation)

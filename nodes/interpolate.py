@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
 _CFG = (
@@ -38,19 +38,19 @@ class Interpolate(io.ComfyNode):
                 io.Int.Input(
                     "passes", default=1, min=1, max=MAX_PASSES, tooltip="How often the frame rate becomes fourfold."
                 ),
-                settings.seed(),
-                settings.steps(default=TINY.interpolation_schedule.steps),
-                settings.cfg(default=1.0 + TINY.interpolation_guidance, maximum=5.0, tooltip=_CFG),
-                settings.sampler(),
-                settings.scheduler(),
-                settings.skip_frames(),
-                settings.perturbation(TINY.max_perturbation),
+                inputs.seed(),
+                inputs.steps(default=TINY.interpolation_schedule.steps),
+                inputs.cfg(default=1.0 + TINY.interpolation_guidance, maximum=5.0, tooltip=_CFG),
+                inputs.sampler(),
+                inputs.scheduler(),
+                inputs.skip_frames(),
+                inputs.perturbation(TINY.max_perturbation),
                 io.Boolean.Input(
                     "loop",
                     default=False,
                     tooltip="On: also makes the frames between the last one and the first, for a video that repeats.",
                 ),
-                settings.text(_TEXT),
+                inputs.text(_TEXT),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Video latents [B, 4, 4T − 3, h, w].")],
         )
@@ -74,7 +74,7 @@ class Interpolate(io.ComfyNode):
         **how: Any,
     ) -> io.NodeOutput:
         """Interpolate once or twice."""
-        settings.check_cfg(how["cfg"])
+        inputs.check_cfg(how["cfg"])
         host.require_interpolation_model(model)
         frames, rate = latents["samples"], rate_of(latents)
         for number in range(passes):
@@ -99,9 +99,9 @@ class PrepareInterpolation(io.ComfyNode):
             search_aliases=["interpolation conditioning", "spread keyframes", "fusionframes interpolation"],
             inputs=[
                 io.Latent.Input("latents", tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
-                settings.skip_frames(),
-                settings.perturbation(TINY.max_perturbation),
-                settings.text(_TEXT),
+                inputs.skip_frames(),
+                inputs.perturbation(TINY.max_perturbation),
+                inputs.text(_TEXT),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="The network sees the frames."),

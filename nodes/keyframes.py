@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY, KEYFRAME_RATE, latent
 
 _CFG = (
@@ -16,7 +16,7 @@ _CFG = (
 )
 
 
-class EmptyVideoLatent(settings.Sized):
+class EmptyVideoLatent(inputs.Sized):
     """Latents to begin with, for stock samplers."""
 
     @classmethod
@@ -29,14 +29,14 @@ class EmptyVideoLatent(settings.Sized):
             description="Empty latents of a number of keyframes, for KSampler and SamplerCustomAdvanced.",
             search_aliases=["empty latent", "empty video latent", "fusionframes latent"],
             inputs=[
-                settings.side("width"),
-                settings.side("height"),
-                settings.num_frames(TINY.num_frames),
+                inputs.side("width"),
+                inputs.side("height"),
+                inputs.num_frames(TINY.num_frames),
                 io.Float.Input(
                     "fps",
                     default=KEYFRAME_RATE,
                     min=0.1,
-                    max=settings.MAX_FPS,
+                    max=inputs.MAX_FPS,
                     step=0.01,
                     tooltip="Keyframes per second of video. Interpolate makes it four times as many.",
                 ),
@@ -51,7 +51,7 @@ class EmptyVideoLatent(settings.Sized):
         return io.NodeOutput(latent(host.empty_latents(batch_size, num_frames, height, width), fps))
 
 
-class SampleKeyframes(settings.Sized):
+class SampleKeyframes(inputs.Sized):
     """The keyframe U-Net's denoising loop (paper section 4.1)."""
 
     @classmethod
@@ -67,14 +67,14 @@ class SampleKeyframes(settings.Sized):
             inputs=[
                 io.Model.Input("model", tooltip="The keyframe model, from FusionFrames Load Model."),
                 io.Conditioning.Input("text", tooltip="What the video shows: an encoded prompt, or a Prompt Schedule."),
-                settings.side("width"),
-                settings.side("height"),
-                settings.num_frames(TINY.num_frames),
-                settings.seed(),
-                settings.steps(default=TINY.keyframe_schedule.steps),
-                settings.cfg(default=1.0 + TINY.guidance, maximum=30.0, tooltip=_CFG),
-                settings.sampler(),
-                settings.scheduler(),
+                inputs.side("width"),
+                inputs.side("height"),
+                inputs.num_frames(TINY.num_frames),
+                inputs.seed(),
+                inputs.steps(default=TINY.keyframe_schedule.steps),
+                inputs.cfg(default=1.0 + TINY.guidance, maximum=30.0, tooltip=_CFG),
+                inputs.sampler(),
+                inputs.scheduler(),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
@@ -84,12 +84,12 @@ class SampleKeyframes(settings.Sized):
                     "fps",
                     default=0.0,
                     min=0.0,
-                    max=settings.MAX_FPS,
+                    max=inputs.MAX_FPS,
                     step=0.01,
                     optional=True,
                     tooltip="Keyframes per second of video. 0: the model's own, which interpolation makes fourfold.",
                 ),
-                settings.temporal_blocks("of the model"),
+                inputs.temporal_blocks("of the model"),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="Keyframe latents [B, 4, T, h, w].")],
         )
@@ -108,7 +108,7 @@ class SampleKeyframes(settings.Sized):
         **how: Any,
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
-        settings.check_cfg(how["cfg"])
+        inputs.check_cfg(how["cfg"])
         host.require_image_model(model, wanted=False)
         model = host.with_blocks(model, temporal_blocks)
         samples = host.empty_latents(1, num_frames, height, width)

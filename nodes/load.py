@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY
 
 
@@ -32,8 +32,8 @@ class LoadModel(io.ComfyNode):
                     "ComfyUI's models/diffusion_models: with config.json, keyframe.safetensors, ..., or with the "
                     "official files of KandinskyVideo 1.0 or 1.1.",
                 ),
-                settings.precision(),
-                settings.temporal_blocks(),
+                inputs.precision(),
+                inputs.temporal_blocks(),
             ],
             outputs=[
                 io.Model.Output(display_name="keyframes", tooltip="The U-Net that makes keyframes, for any sampler."),
@@ -81,8 +81,8 @@ class LoadUNet(io.ComfyNode):
                     "kandinsky_video_interpolation.pt (1.0), t2v.pt or interpolation.pt (1.1), one of these as "
                     ".safetensors, or one of a model folder.",
                 ),
-                settings.precision(),
-                settings.temporal_blocks(),
+                inputs.precision(),
+                inputs.temporal_blocks(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Keyframes or interpolation, as the file holds.")],
         )
@@ -126,7 +126,7 @@ class LoadTextEncoder(io.ComfyNode):
                     "kandinsky_video.pt (1.0) in diffusion_models. 'auto' takes the one that is there; 'tiny' needs "
                     "none.",
                 ),
-                settings.precision(),
+                inputs.precision(),
             ],
             outputs=[io.Clip.Output(display_name="clip", tooltip="For Encode Text or CLIP Text Encode.")],
         )
@@ -161,7 +161,7 @@ class LoadMoVQ(io.ComfyNode):
                     "A MoVQ in ComfyUI's models/vae: movq.pt (1.0, and 1.1's of the first frame), video_movq.pt (1.1), "
                     "or one of these as .safetensors.",
                 ),
-                settings.precision(),
+                inputs.precision(),
             ],
             outputs=[
                 io.Vae.Output(display_name="vae", tooltip="For Decode, VAE Decode, Encode Video, Image to Video.")

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
 from ..fusionframes_core.settings import MAX_KEYFRAMES
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY
 
 
@@ -92,9 +92,9 @@ class PlanSampling(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A keyframe or interpolation model of FusionFrames."),
                 io.Conditioning.Input("positive", tooltip="The prompt; for interpolation, from Prepare Interpolation."),
-                settings.seed(),
-                settings.steps(default=TINY.keyframe_schedule.steps),
-                settings.cfg(
+                inputs.seed(),
+                inputs.steps(default=TINY.keyframe_schedule.steps),
+                inputs.cfg(
                     default=1.0 + TINY.guidance,
                     maximum=30.0,
                     tooltip="Guidance in ComfyUI's convention: 1 is none, the paper's weight w is this minus 1. "
@@ -119,7 +119,7 @@ class PlanSampling(io.ComfyNode):
         cls, model: Any, positive: Any, seed: int, steps: int, cfg: float, negative: Any = None
     ) -> io.NodeOutput:
         """Put the pieces together."""
-        settings.check_cfg(cfg)
+        inputs.check_cfg(cfg)
         host.require_our_model(model)
         plan = host.plan(model, positive, negative, seed, cfg, steps)
         return io.NodeOutput(plan.noise, plan.guider, plan.sampler, plan.sigmas)

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
 
@@ -35,7 +35,7 @@ class Decode(io.ComfyNode):
                     "fps",
                     default=0.0,
                     min=0.0,
-                    max=settings.MAX_FPS,
+                    max=inputs.MAX_FPS,
                     step=0.01,
                     tooltip="Frames per second of the video. 0: as the latents say, so that interpolation makes motion "
                     "smoother and not slower.",
@@ -91,7 +91,7 @@ def check_chunks(chunk: int, overlap: int) -> None:
         raise ValueError(f"overlap must be less than chunk ({chunk}); got {overlap}")
 
 
-class EncodeVideo(settings.Sized):
+class EncodeVideo(inputs.Sized):
     """Frames from anywhere to latents, above all for Interpolate."""
 
     least = 0
@@ -109,8 +109,8 @@ class EncodeVideo(settings.Sized):
             search_aliases=["fusionframes encode", "video to latents", "vae encode", "images to latents"],
             inputs=[
                 io.Vae.Input("vae", tooltip="The MoVQ, from FusionFrames Load Model."),
-                settings.side("width", 0, 0, f"Width in pixels, a multiple of {settings.SIDE_STEP}. {zero}"),
-                settings.side("height", 0, 0, f"Height in pixels, a multiple of {settings.SIDE_STEP}. {zero}"),
+                inputs.side("width", 0, 0, f"Width in pixels, a multiple of {inputs.SIDE_STEP}. {zero}"),
+                inputs.side("height", 0, 0, f"Height in pixels, a multiple of {inputs.SIDE_STEP}. {zero}"),
                 io.Int.Input(
                     "every",
                     default=1,
@@ -122,7 +122,7 @@ class EncodeVideo(settings.Sized):
                     "fps",
                     default=0.0,
                     min=0.0,
-                    max=settings.MAX_FPS,
+                    max=inputs.MAX_FPS,
                     step=0.01,
                     tooltip="Frames per second of what comes in. 0: as the video says (images: 8).",
                 ),

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
-from . import host, settings
+from . import host, inputs
 from .sockets import CATEGORY
 
 _PROMPT = "a large red circle moving right"
@@ -70,7 +70,7 @@ class SchedulePrompts(io.ComfyNode):
                     tooltip="One prompt a line, with its keyframe's number (the first keyframe is 0) and a colon in "
                     "front.",
                 ),
-                settings.num_frames(TINY.num_frames),
+                inputs.num_frames(TINY.num_frames),
                 io.Boolean.Input(
                     "blend",
                     default=True,

@@ -7,18 +7,14 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from fusionframes_core.checkpoints import (
-    TOKENIZER_FILE,
-    ModelParts,
-    atomic_path,
-    build,
-    load_weights,
-    save_model_folder,
-)
+from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE, ModelParts, save_model_folder
+from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.files import atomic_path
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 
-from .presets import model_config
-from .settings import run_command
+from .engine.model_config import model_config
+from .engine.stage_command import run_command
 
 
 def assemble(

@@ -16,18 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusionframes_core.checkpoints import MODEL_FILES, atomic_path
+from fusionframes_core.checkpoints.model_folder import MODEL_FILES
+from fusionframes_core.files import atomic_path
+from fusionframes_core.media.frames import contact_sheet, enlarge
+from fusionframes_core.media.write_video import write_png
 from fusionframes_core.settings import GenerationSettings
-from fusionframes_core.video import contact_sheet, enlarge, write_png
 
-from . import evaluate_report, evaluate_videos
-from .command_line import BadInput, check_device, check_output, check_positive, exit_code
-from .durable import write_json
-from .evaluate_decoder import evaluate_decoder, print_decoder
-from .evaluate_interpolation import PASSES, evaluate_interpolation, print_interpolation
-from .evaluate_models import generator_of, load_image_decoder, load_pipeline, tools_of
-from .evaluate_shapes import ShapesRun, print_shapes, run_shapes
-from .prompts_file import make_prompts, read_prompts, write_prompts
+from .engine.command_line import BadInput, check_device, check_output, check_positive, exit_code
+from .engine.durable_files import write_json
+from .evaluation import reports as evaluate_report
+from .evaluation import video_commands as evaluate_videos
+from .evaluation.decoder_quality import evaluate_decoder, print_decoder
+from .evaluation.evaluated_models import generator_of, load_image_decoder, load_pipeline, tools_of
+from .evaluation.interpolation_quality import PASSES, evaluate_interpolation, print_interpolation
+from .evaluation.shape_accuracy import ShapesRun, print_shapes, run_shapes
+from .moving_shapes.prompts_file import make_prompts, read_prompts, write_prompts
 
 PROMPTS = Path(__file__).parent / "prompts" / "held_out_200.jsonl"
 

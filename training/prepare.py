@@ -15,16 +15,16 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.opening import read_config
+from fusionframes_core.checkpoints.open_model import read_config
 from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
-from .command_line import check_device, exit_code
 from .data.items import DataSet
 from .data.layouts import MSRVTT, SPLITS, UCF101, Folder, Vimeo90k
+from .data.prepared_clips import PreparedClips, measure_speed
 from .data.preparing import REPORT, prepare
-from .data.reading import PreparedClips, measure_speed
 from .data.streams import MovingShapes, WebDataset
 from .data.writing import KEEP, Recipe
+from .engine.command_line import check_device, exit_code
 
 SHOWN = 10
 

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.models.movq import MoVQ
+from fusionframes_core.models.movq.movq import MoVQ
 
-from .engine import Batch, Trainer, TrainSettings
-from .figures import Figures
-from .moving_shapes import CLIP_LENGTH, render, sample_scene
-from .presets import model_config
-from .settings import run_command
-from .starting import load_image_part
+from .engine.figures import Figures
+from .engine.model_config import model_config
+from .engine.run_settings import TrainSettings
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .moving_shapes.scenes import CLIP_LENGTH, render, sample_scene
+from .objectives.initial_weights import load_image_part
 
 
 class NoisyAutoencoder(nn.Module):
@@ -75,7 +76,7 @@ def still_source(data: list[Path] | None, size: int) -> Callable[[np.random.Gene
     """A function (rng, count) → pixels (count, 3, 1, H, W): of prepared folders, or of Moving Shapes."""
     if not data:
         return lambda rng, count: random_frames(rng, count, size)
-    from .data.reading import PreparedClips
+    from .data.prepared_clips import PreparedClips
 
     clips = PreparedClips(data)
     return lambda rng, count: clips.sequences(rng, count, 1).frames

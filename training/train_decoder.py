@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.models.movq import MoVQ, inflate_movq, temporal_parameters
-from fusionframes_core.video import to_uint8
+from fusionframes_core.media.frames import to_uint8
+from fusionframes_core.models.movq.movq import MoVQ, inflate_movq
+from fusionframes_core.models.movq.movq_temporal import temporal_parameters
 
-from .engine import Batch, Trainer, TrainSettings
-from .figures import Figures
-from .moving_shapes import CLIP_LENGTH, render, sample_scene
-from .perceptual import Discriminator, adversarial_losses, feature_distance
-from .presets import model_config
-from .settings import run_command
-from .starting import load_image_part
+from .engine.figures import Figures
+from .engine.model_config import model_config
+from .engine.run_settings import TrainSettings
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .moving_shapes.scenes import CLIP_LENGTH, render, sample_scene
+from .objectives.initial_weights import load_image_part
+from .objectives.perceptual_loss import Discriminator, adversarial_losses, feature_distance
 from .train_autoencoder import psnr, reconstruction_loss, to_pixels
 
 PARTS = ("temporal", "decoder")
@@ -81,7 +83,7 @@ def pixel_source(data: list[Path] | None, frames: int, size: int) -> Callable[[n
     """A function (rng, count) → pixels (count, 3, frames, H, W): of prepared folders, or of Moving Shapes."""
     if not data:
         return lambda rng, count: random_clips(rng, count, frames, size)
-    from .data.reading import PreparedClips
+    from .data.prepared_clips import PreparedClips
 
     clips = PreparedClips(data)
     return lambda rng, count: clips.sequences(rng, count, frames).frames

@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights
+from fusionframes_core.checkpoints.state_dict import load_weights
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
-from fusionframes_core.models.unet import KeyframeCondition, UNet, initialise
+from fusionframes_core.models.unet.unet import KeyframeCondition, UNet, initialise
 from fusionframes_core.sampling.schedule import NoiseSchedule
 
-from .engine import Batch, Trainer, TrainSettings
-from .figures import Figures, held_out_figures
-from .objectives import NoiseLevels, denoising_loss
-from .presets import model_config
-from .settings import run_command
-from .sources import Source, open_held_out, open_source
-from .starting import load_image_part
+from .data.sources import Source, open_held_out, open_source
+from .engine.figures import Figures, held_out_figures
+from .engine.model_config import model_config
+from .engine.run_settings import TrainSettings
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .objectives.denoising import NoiseLevels, denoising_loss
+from .objectives.initial_weights import load_image_part
 
 
 def image_config(config: UNetConfig) -> UNetConfig:

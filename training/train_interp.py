@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.models.interpolation import InterpolationCondition
-from fusionframes_core.models.unet import named
+from fusionframes_core.errors import named
+from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition
 from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
 
-from .architectures import architecture_named, interpolation_model
-from .engine import Batch, Trainer, TrainSettings
-from .figures import Figures, held_out_figures
-from .latents import WINDOW
-from .objectives import NoiseLevels, check_share, denoising_loss
-from .presets import model_config
-from .samples import interpolation_sampler
-from .settings import run_command
-from .sources import Source, open_held_out, open_source
+from .data.sources import Source, open_held_out, open_source
+from .engine.figures import Figures, held_out_figures
+from .engine.model_config import model_config
+from .engine.run_settings import TrainSettings
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .moving_shapes.clips import WINDOW
+from .objectives.denoising import NoiseLevels, check_share, denoising_loss
+from .objectives.interpolation_architectures import architecture_named, interpolation_model
+from .objectives.sample_videos import interpolation_sampler
 from .train_image import load_text_encoder
 
 

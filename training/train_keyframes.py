@@ -14,29 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import load_weights, read_weights
+from fusionframes_core.checkpoints.state_dict import load_weights, read_weights
+from fusionframes_core.checkpoints.temporal_blocks import save_temporal_weights, temporal_path
 from fusionframes_core.config import UNetConfig
-from fusionframes_core.models.keyframe import (
+from fusionframes_core.models.text_encoder import TextContext
+from fusionframes_core.models.unet.keyframe_unet import (
     frame_positions,
     freeze_spatial,
     inflate_keyframe,
     initialise_temporal,
     temporal_parameters,
 )
-from fusionframes_core.models.text_encoder import TextContext
-from fusionframes_core.models.unet import KeyframeCondition, UNet
+from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.sampling.schedule import NoiseSchedule
-from fusionframes_core.temporal_file import save_temporal_weights, temporal_path
 
-from .engine import Batch, Trainer, TrainSettings
-from .evaluate_gap import motion_gap
-from .figures import Figures, held_out_figures
-from .objectives import NoiseLevels, denoising_loss
-from .presets import model_config
-from .samples import keyframe_sampler
-from .settings import run_command
-from .sources import ShapesSource, Source, open_held_out, open_source
-from .starting import load_image_part
+from .data.sources import ShapesSource, Source, open_held_out, open_source
+from .engine.figures import Figures, held_out_figures
+from .engine.model_config import model_config
+from .engine.run_settings import TrainSettings
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .evaluation.motion_gap import motion_gap
+from .objectives.denoising import NoiseLevels, denoising_loss
+from .objectives.initial_weights import load_image_part
+from .objectives.sample_videos import keyframe_sampler
 from .train_image import image_config, load_text_encoder
 
 # What reads the frames is the same attention, inside the spatial one or beside it.

@@ -12,23 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints import ModelParts, load_model_folder
+from fusionframes_core.checkpoints.lora import UNETS
+from fusionframes_core.checkpoints.model_folder import ModelParts, load_model_folder
 from fusionframes_core.config import ModelConfig
-from fusionframes_core.lora import UNETS
-from fusionframes_core.models.interpolation import GROUP_BASES, InterpolationCondition, split_groups
-from fusionframes_core.models.keyframe import frame_positions
-from fusionframes_core.models.unet import KeyframeCondition
+from fusionframes_core.models.unet.interpolation_unet import GROUP_BASES, InterpolationCondition, split_groups
+from fusionframes_core.models.unet.keyframe_unet import frame_positions
+from fusionframes_core.models.unet.unet import KeyframeCondition
 from fusionframes_core.sampling.schedule import NoiseSchedule
 
-from .durable import full_disk_says
-from .engine import Batch, Trainer, TrainSettings
-from .figures import Figures
-from .latents import WINDOW, encode_clips
-from .lora import LoraModel, save_lora
-from .objectives import NoiseLevels, denoising_loss
-from .settings import run_command
-from .sharding import whole
-from .sources import ShapesSource, Source, open_source
+from .data.sources import ShapesSource, Source, open_source
+from .engine.durable_files import full_disk_says
+from .engine.figures import Figures
+from .engine.run_settings import TrainSettings
+from .engine.sharding import whole
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .moving_shapes.clips import WINDOW, encode_clips
+from .objectives.adapters import LoraModel, save_lora
+from .objectives.denoising import NoiseLevels, denoising_loss
 
 TARGETS = ("to_query", "to_key", "to_value", "output_layer", "projection")
 

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusionframes_core.checkpoints import atomic_path
+from fusionframes_core.files import atomic_path
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder, load_tokenizer
 
-from .engine import Batch, Trainer, TrainSettings
-from .figures import Figures
-from .moving_shapes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, sample_scene
-from .presets import model_config
-from .settings import run_command
-from .tokenizer import build_tokenizer
+from .engine.figures import Figures
+from .engine.model_config import model_config
+from .engine.run_settings import TrainSettings
+from .engine.stage_command import run_command
+from .engine.trainer import Batch, Trainer
+from .moving_shapes.scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, sample_scene
+from .moving_shapes.shapes_tokenizer import build_tokenizer
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .noise import NoiseSource
 from .schedule import NoiseSchedule, to_x0
 from .thresholding import threshold_x0
-
-NoiseSource = Callable[[tuple[int, ...]], Tensor]
 
 
 class Stopped(Exception):
@@ -41,15 +40,6 @@ class Step:
 
 
 Sampler = Callable[[Step, NoiseSource], Tensor]
-
-
-def cpu_noise(generator: torch.Generator, device: torch.device | str = "cpu") -> NoiseSource:
-    """A source of Gaussian float32 noise drawn on the CPU, so that a seed means the same on every device."""
-
-    def draw(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
-
-    return draw
 
 
 def ddpm(step: Step, noise: NoiseSource) -> Tensor:

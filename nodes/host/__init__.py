@@ -10,24 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import internals
+from .comfy import internals
 
 internals.check()
 
-from .blocks import with_blocks
-from .checks import (
-    require_image_model,
-    require_interpolation_model,
-    require_keyframe_model,
-    require_latents,
-    require_our_model,
-    require_our_vae,
-)
-from .conditionings import encode, prepare_first_frame, prepare_interpolation
-from .conditionings import load as load_conditioning
-from .conditionings import save as save_conditioning
-from .conditionings import schedule as schedule_conditionings
-from .files import (
+from .comfy.model_files import (
     AUTO,
     BUNDLED,
     check_text_files,
@@ -46,12 +33,35 @@ from .files import (
     unet_file,
     unet_names,
 )
-from .first_frame import draw_first_frame, encode_first_frame, sample_from_image
-from .load import PRECISIONS, load_movq_file, load_parts, load_text_files, load_unet_file
-from .patches import with_loop, with_windows
-from .sampling import RECORD, sampler_names, scheduler_names
-from .vae import CHUNK, OVERLAP
-from .work import decode, empty_latents, encode_frames, frames_of, interpolate, keyframe_rate, plan, sample, to_video
+from .model.loaders import PRECISIONS, load_movq_file, load_parts, load_text_files, load_unet_file
+from .model.temporal_choice import with_blocks
+from .model.vae import CHUNK, OVERLAP
+from .sampling.checks import (
+    require_image_model,
+    require_interpolation_model,
+    require_keyframe_model,
+    require_latents,
+    require_our_model,
+    require_our_vae,
+)
+from .sampling.conditionings import encode, prepare_first_frame, prepare_interpolation
+from .sampling.conditionings import load as load_conditioning
+from .sampling.conditionings import save as save_conditioning
+from .sampling.conditionings import schedule as schedule_conditionings
+from .sampling.first_frame_stage import draw_first_frame, encode_first_frame, sample_from_image
+from .sampling.guiders import RECORD, sampler_names, scheduler_names
+from .sampling.patches import with_loop, with_windows
+from .sampling.stages import (
+    decode,
+    empty_latents,
+    encode_frames,
+    frames_of,
+    interpolate,
+    keyframe_rate,
+    plan,
+    sample,
+    to_video,
+)
 
 __all__ = [
     "AUTO",

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.host.harness import Server
+from tests.helpers.host_server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

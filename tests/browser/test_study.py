@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.clips import moving, write
-from training.study.page import build
-from training.study.server import serve
-from training.study.votes import read_votes, summarise
+from tests.helpers.video_clips import moving, write
+from training.human_study.page import build
+from training.human_study.server import serve
+from training.human_study.votes import read_votes, summarise
 
 SCRIPT = Path(__file__).with_name("study.mjs")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fusionframes_core.presets import TINY
-from tests.host.harness import Server
+from tests.helpers.host_server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fusionframes_core.video import write_video
-from tests.host.harness import Listener, Server, api_prompt
+from fusionframes_core.media.write_video import write_video
+from tests.helpers.host_server import Listener, Server, api_prompt
 
 WORKFLOW = "text_to_video_tiny"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.host.graphs import Graph, TinyGraph
-from tests.host.harness import Listener, Rejected, Server, error_of
+from tests.helpers.host_graphs import Graph, TinyGraph
+from tests.helpers.host_server import Listener, Rejected, Server, error_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

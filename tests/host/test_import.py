@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.harness import PACK_NAME, Server
+from tests.helpers.host_server import PACK_NAME, Server
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.harness import run_inside
+from tests.helpers.host_server import run_inside
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -59,9 +59,11 @@ import dataclasses, json, sys
 import inside
 pack = inside.start(sys.argv.pop(1))
 import torch
-core, models, vaes = pack("fusionframes_core.presets"), pack("nodes.host.models"), pack("nodes.host.vae")
-build, conditions = pack("fusionframes_core.checkpoints").build, pack("fusionframes_core.models.interpolation")
-keyframe = pack("fusionframes_core.models.unet").KeyframeCondition
+core, vaes = pack("fusionframes_core.presets"), pack("nodes.host.model.vae")
+models = pack("nodes.host.model.hosted_models")
+build = pack("fusionframes_core.checkpoints.component").build
+conditions = pack("fusionframes_core.models.unet.interpolation_unet")
+keyframe = pack("fusionframes_core.models.unet.unet").KeyframeCondition
 meta, dtype, batch, frames, side = torch.device("meta"), torch.bfloat16, 2, 17, 32
 torch.set_default_device(meta)
 

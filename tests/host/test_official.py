@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from fusionframes_core.pipeline import FusionFramesPipeline
-from tests.host.graphs import Graph
-from tests.host.harness import Rejected, Server, error_of
-from tests.host.media import read_video
-from tests.host.official import FOLDERS, install
+from tests.helpers.host_graphs import Graph
+from tests.helpers.host_media import read_video
+from tests.helpers.host_official import FOLDERS, install
+from tests.helpers.host_server import Rejected, Server, error_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

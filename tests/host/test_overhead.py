@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.host.harness import run_inside
+from tests.helpers.host_server import run_inside
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
-SCRIPT = Path(__file__).with_name("overhead.py")
+SCRIPT = Path(__file__).resolve().parents[1] / "helpers" / "overhead.py"
 MOST = 1.05
 STAGES = ("keyframes", "interpolation", "interpolation without guidance", "decoding 61 frames", "decoding 241 frames")
 CHUNK_BYTES = 16 * 3 * 64 * 64 * 4  # what a chunk of 16 frames is when it is done

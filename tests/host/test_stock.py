@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fusionframes_core.pipeline import FusionFramesPipeline
-from tests.host.graphs import TinyGraph
-from tests.host.harness import Server
-from tests.host.media import read_images, read_video
+from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_media import read_images, read_video
+from tests.helpers.host_server import Server
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fusionframes_core.checkpoints import build, load_config
-from fusionframes_core.models.keyframe import initialise_temporal
-from fusionframes_core.temporal_file import save_temporal_weights, temporal_path
-from tests.host.graphs import Graph
-from tests.host.harness import Server
+from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.model_folder import load_config
+from fusionframes_core.checkpoints.temporal_blocks import save_temporal_weights, temporal_path
+from fusionframes_core.models.unet.keyframe_unet import initialise_temporal
+from tests.helpers.host_graphs import Graph
+from tests.helpers.host_server import Server
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

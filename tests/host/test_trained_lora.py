@@ -9,11 +9,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
-from tests.host.graphs import TinyGraph
-from tests.host.harness import Server
-from tests.host.media import read_images
+from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_media import read_images
+from tests.helpers.host_server import Server
 from tests.host.test_stock import latents_of
-from training.engine import TrainSettings
+from training.engine.run_settings import TrainSettings
 from training.train_lora import train
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.harness import run_inside
+from tests.helpers.host_server import run_inside
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -18,7 +18,7 @@ import inside
 pack = inside.start(sys.argv.pop(1))
 import torch
 import comfy.model_management as management
-host, free = pack("nodes.host"), pack("nodes.host.memory")
+host, free = pack("nodes.host"), pack("nodes.host.comfy.memory")
 torch.set_grad_enabled(False)
 keyframes, _, clip, vae, _ = host.load_parts("tiny", "fp32", "auto")
 how = {"seed": 1, "steps": 1, "cfg": 1.0}

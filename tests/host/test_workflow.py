@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from fusionframes_core.presets import TINY
-from tests.host.graphs import TinyGraph
-from tests.host.harness import Listener, Rejected, Server, error_of
-from tests.host.media import read_images, read_video
+from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_media import read_images, read_video
+from tests.helpers.host_server import Listener, Rejected, Server, error_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from tests.host.graphs import TinyGraph
-from tests.host.harness import Server
-from tests.host.media import read_images, read_video
+from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_media import read_images, read_video
+from tests.helpers.host_server import Server
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

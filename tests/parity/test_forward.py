@@ -10,12 +10,12 @@ import dataclasses
 import pytest
 import torch
 
+from fusionframes_core.checkpoints.names import TEXT_RULES, ours_from_official
 from fusionframes_core.config import TextEncoderConfig
-from fusionframes_core.conversion import TEXT_RULES, ours_from_official
-from fusionframes_core.models.interpolation import InterpolationCondition
 from fusionframes_core.models.text_encoder import TextEncoder
-from fusionframes_core.models.unet import KeyframeCondition
-from tests.parity.cases import CASES, Case, as_video, assert_agrees, cases, official_model
+from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition
+from fusionframes_core.models.unet.unet import KeyframeCondition
+from tests.helpers.parity_cases import CASES, Case, as_video, assert_agrees, cases, official_model
 
 TOLERANCE = 1e-4
 KINDS = {"keyframe", "interpolation", "movq", "text", "keyframe sampling", "interpolation sampling"}

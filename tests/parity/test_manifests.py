@@ -8,16 +8,12 @@ from typing import Any
 
 import pytest
 
-from fusionframes_core.checkpoints import build
-from fusionframes_core.conversion import (
-    identify,
-    interpolation_config,
-    movq_config,
-    to_official,
-    unet_config,
-)
+from fusionframes_core.checkpoints.architecture import interpolation_config, movq_config, unet_config
+from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.identify import identify
+from fusionframes_core.checkpoints.names import to_official
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
-from tests.parity.cases import FOLDER, MANIFESTS
+from tests.helpers.parity_cases import FOLDER, MANIFESTS
 
 CONFIGS: dict[str, Any] = {"keyframe": unet_config, "interpolation": interpolation_config, "movq": movq_config}
 # the official file -> its kind and version, the preset's configuration, millions of parameters

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from fusionframes_core.config import ModelConfig, ScheduleConfig
-from fusionframes_core.models.interpolation import split_groups
 from fusionframes_core.models.text_encoder import TextContext, null_context
+from fusionframes_core.models.unet.interpolation_unet import split_groups
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
-from fusionframes_core.sampling.sampler import NoiseSource
+from fusionframes_core.sampling.first_frame import FirstImage
+from fusionframes_core.sampling.interpolation_sampling import interpolate
+from fusionframes_core.sampling.keyframe_sampling import sample_keyframes, sample_keyframes_from_image
+from fusionframes_core.sampling.noise import NoiseSource
 from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise
-from fusionframes_core.stages import FirstImage, Sampling, interpolate, sample_keyframes, sample_keyframes_from_image
-from tests.parity.cases import FOLDER, Case, as_video, assert_agrees, cases, official_model, read_case
+from fusionframes_core.sampling.stage import Sampling
+from tests.helpers.parity_cases import FOLDER, Case, as_video, assert_agrees, cases, official_model, read_case
 
 TOLERANCE = 1e-3
 PRESETS = {"1.0": KANDINSKY_VIDEO_1_0, "1.1": KANDINSKY_VIDEO_1_1}

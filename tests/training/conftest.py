@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState, PartialState
 
-from tests.training.clips import RECIPE, moving, write, write_changing_size, write_without_frames
+from tests.helpers.video_clips import RECIPE, moving, write, write_changing_size, write_without_frames
 from training.data.layouts import Folder
 from training.data.preparing import prepare
 

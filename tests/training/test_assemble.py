@@ -11,11 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from fusionframes_core import presets
-from fusionframes_core.checkpoints import CheckpointError, build, load_model_folder, save_weights
+from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.model_folder import load_model_folder
+from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
+from fusionframes_core.errors import CheckpointError
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from training.assemble import assemble
-from training.tokenizer import build_tokenizer
+from training.moving_shapes.shapes_tokenizer import build_tokenizer
 
 SMALL = {"model_channels": 16, "init_channels": 16, "time_embed_dim": 16, "context_dim": 16, "groups": 4, "head_dim": 8}
 

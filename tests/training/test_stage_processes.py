@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusionframes_core.checkpoints import save_weights
-from fusionframes_core.models.movq import MoVQ
+from fusionframes_core.checkpoints.state_dict import save_weights
+from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.presets import TINY
-from tests.training.runs import finish, losses
+from tests.helpers.training_runs import finish, losses
 from training.data.preparing import prepare
 from training.data.streams import MovingShapes
 from training.data.writing import Recipe

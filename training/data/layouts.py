@@ -14,8 +14,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from .decode import decode, fit
 from .items import VIDEO_SUFFIXES, DataError, Found, Item, Picture, VideoError, chunked, missing_sentence
+from .video_frames import decode, fit
 
 SPLITS = ("train", "test", "all")
 VIDEO_COLUMNS, CAPTION_COLUMNS = ("video", "path", "file", "file_name", "name"), ("caption", "text", "prompt")

@@ -16,12 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from fusionframes_core.checkpoints import save_weights
+from fusionframes_core.checkpoints.state_dict import save_weights
 
-from ..durable import write_json
+from ..engine.durable_files import write_json
 from .items import DataError, DataSet, Found
 from .resuming import SETTINGS, keep_settings
-from .texts import padding_of
+from .stored_texts import padding_of
 from .writing import CHUNK_NAME, Encoder, Recipe, prepare_chunk
 
 REPORT, NULL = "report.json", "null.safetensors"

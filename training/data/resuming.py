@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..durable import write_json
+from ..engine.durable_files import write_json
 from .items import DataError
 
 SETTINGS = "settings.json"

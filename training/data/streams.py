@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import webdataset
 
-from ..moving_shapes import CLIP_LENGTH, Scene, caption, render, sample_scene
-from .decode import decode
+from ..moving_shapes.scenes import CLIP_LENGTH, Scene, caption, render, sample_scene
 from .items import VIDEO_SUFFIXES, DataError, Found, Item, Picture, VideoError
+from .video_frames import decode
 
 CAPTION_FIELDS = ("txt", "caption", "text")
 SHAPES_RATE = 24.0  # base frames a second: keyframes are 12 apart and shown at 2 a second

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusionframes_core.checkpoints import save_weights
+from fusionframes_core.checkpoints.state_dict import save_weights
+from fusionframes_core.media.frames import to_pixels
 from fusionframes_core.pipeline import FusionFramesPipeline
-from fusionframes_core.video import to_pixels
 
 from .items import DataSet, Item, VideoError
 from .shots import cut

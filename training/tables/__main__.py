@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.checkpoints import atomic_path
+from fusionframes_core.files import atomic_path
 
-from ..command_line import BadInput, check_output, check_positive, exit_code
+from ..engine.command_line import BadInput, check_output, check_positive, exit_code
 from .render import render
 from .runs import Budget, Table, make_runs
 from .sweeps import GUIDANCE, SKIP

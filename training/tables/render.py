@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..evaluate_report import markdown
+from ..evaluation.reports import markdown
 from .runs import Budget, Table, budget_text, stored_budget, summary
 
 INTRODUCTION = """# Results

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..durable import write_json
+from ..engine.durable_files import write_json
 
 Figures = dict[str, float]
 SEEDS = range(100)  # that are looked for

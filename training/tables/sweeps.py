@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fusionframes_core.pipeline import FusionFramesPipeline
 
-from ..evaluate_common import psnr
-from ..evaluate_interpolation import BETWEEN, KEYFRAMES, PASSES, between, blend, draw_scenes
-from ..latents import MAX_SKIP, WINDOW
-from ..moving_shapes import CLIP_LENGTH, Scene, render, sample_scene
+from ..evaluation.interpolation_quality import BETWEEN, KEYFRAMES, PASSES, between, blend, draw_scenes
+from ..evaluation.video_metrics import psnr
+from ..moving_shapes.clips import MAX_SKIP, WINDOW
+from ..moving_shapes.scenes import CLIP_LENGTH, Scene, render, sample_scene
 from ..train_autoencoder import to_pixels
 from .runs import Budget, Figures, Row, Table
 

@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionframes_core.models.keyframe import temporal_parameters
+from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 
 from .. import train_decoder, train_interp, train_keyframes
-from ..engine import TrainSettings
+from ..engine.run_settings import TrainSettings
 from ..evaluate import PROMPTS
-from ..evaluate_decoder import evaluate_decoder
-from ..evaluate_interpolation import compare, draw_scenes
-from ..evaluate_models import generator_of, tools_of
-from ..evaluate_shapes import ShapesRun, run_shapes
-from ..prompts_file import read_prompts
-from .base import base_of, pipeline_with, train_beside
+from ..evaluation.decoder_quality import evaluate_decoder
+from ..evaluation.evaluated_models import generator_of, tools_of
+from ..evaluation.interpolation_quality import compare, draw_scenes
+from ..evaluation.shape_accuracy import ShapesRun, run_shapes
+from ..moving_shapes.prompts_file import read_prompts
 from .runs import Budget, Figures, Row, Table
 from .sweeps import Summary
+from .table_models import base_of, pipeline_with, train_beside
 
 # The paper's order by FVD, best first (Table 1, 100k steps).
 CONDITIONINGS = ("conv1d_attn1d_blocks", "conv1d_attn3d_blocks", "conv3d_attn1d_blocks", "conv1d_attn1d_layers")

@@ -1,0 +1,171 @@
+"""Weights files from one layout to the other, and whole models in the official layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..config import to_dict
+from ..errors import CheckpointError
+from ..files import atomic_path
+from .architecture import interpolation_config, movq_config, unet_config
+from .identify import TEXT_PREFIX, Identity, identify
+from .model_folder import ModelParts
+from .names import RULES, TEXT_RULES, official_from_ours
+from .official_folder import CONFIGS_FILE, OFFICIAL_FILES, OWN_SECTION, TEXT_FOLDERS
+from .state_dict import converted
+from .weights_file import PICKLED, PORTION, SAFETENSORS, WeightsFile, open_weights
+
+LAYOUTS = ("ours", "official")
+_CONFIGS: dict[str, Any] = {
+    "keyframe": unet_config,
+    "image": unet_config,
+    "interpolation": interpolation_config,
+    "movq": movq_config,
+}
+
+
+def convert_file(
+    source: str | Path, target: str | Path, layout: str = "ours", dtype: torch.dtype | None = None
+) -> tuple[Identity, int]:
+    """Rewrite a weights file in a layout ("ours" or "official") and a type (None: as it is).
+
+    The text's parts of an official file (null embedding, projection) come along, under the prefix `text.`. The
+    target's suffix says its format. Returns what the source is, and the number of tensors written. Raises
+    CheckpointError for a file that cannot be read or is no model of ours, ValueError for a bad target.
+    """
+    target = Path(target)
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
+    if target.suffix.lower() not in (*SAFETENSORS, *PICKLED):
+        raise ValueError(f"the output must be a .safetensors or .pt file; got '{target}'")
+    file = open_weights(source)
+    identity = identify(file.shapes)
+    if identity.kind is None:
+        raise CheckpointError(
+            f"{file.path} is {identity.phrase}, but a U-Net, MoVQ or text projection of KandinskyVideo was expected"
+        )
+    names = {theirs: ours for ours, theirs in identity.names.items()}
+    names |= {theirs: TEXT_PREFIX + ours for ours, theirs in identity.text.items()}
+    version = layout_version(identity, file)
+    if layout == "official":
+        names = {theirs: _official_name(ours, identity, version) for theirs, ours in names.items()}
+    tensors = {names[theirs]: tensor for theirs, tensor in _converted(file, names, dtype)}
+    metadata = _metadata(identity, file, version) if layout == "ours" else {}
+    write_tensors(tensors, target, metadata)
+    return identity, len(tensors)
+
+
+def layout_version(identity: Identity, file: WeightsFile) -> str:
+    """The version whose official names fit: the file's, or the one that has such parts."""
+    recorded = file.metadata.get("version")
+    if identity.version or recorded:
+        return str(identity.version or recorded)
+    marks = ("image_in_layer.", ".temporal_attention_block.", ".temporal")
+    mark = {"keyframe": marks[0], "interpolation": marks[1], "movq": marks[2]}.get(identity.kind or "")
+    return "1.1" if mark is not None and any(mark in f".{name}" for name in identity.names) else "1.0"
+
+
+def _official_name(ours: str, identity: Identity, version: str) -> str:
+    kind = "keyframe" if identity.kind == "image" else str(identity.kind)
+    if ours.startswith(TEXT_PREFIX):
+        return official_from_ours(ours.removeprefix(TEXT_PREFIX), TEXT_RULES.get((kind, version), ()))
+    if (kind, version) not in RULES:
+        raise CheckpointError(f"there is no official layout of {identity.phrase}")
+    prefix = "unet." if kind in ("keyframe", "interpolation") else ""
+    return prefix + official_from_ours(ours, RULES[kind, version])
+
+
+def _converted(file: WeightsFile, names: Mapping[str, str], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """The file's tensors in `dtype`; a type that stays as it is stays mapped."""
+    if dtype is None:
+        yield from ((name, tensor.contiguous()) for name, tensor in file.tensors(names).items())
+        return
+    for portion in file.portions(names, PORTION):
+        for theirs, tensor in portion.items():
+            yield theirs, converted(names[theirs], tensor, dtype)
+
+
+def _metadata(identity: Identity, file: WeightsFile, version: str) -> dict[str, str]:
+    """What the file says of itself: kind, version and, where it has one, its configuration."""
+    metadata = {"format": "pt", "fusionframes": str(identity.kind), "version": version}
+    if identity.kind in _CONFIGS:
+        shapes = {ours: file.entries[theirs].shape for ours, theirs in identity.names.items()}
+        metadata["config"] = json.dumps(to_dict(_CONFIGS[identity.kind](shapes, version)))
+    return metadata
+
+
+def write_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
+    """Write a file whole or not at all: safetensors, or PyTorch's with the nesting of the official files."""
+    with atomic_path(target) as partial:
+        if target.suffix.lower() in SAFETENSORS:
+            save_file(dict(tensors), partial, metadata=dict(metadata) or {"format": "pt"})
+        else:
+            torch.save(_nested(tensors), partial)
+
+
+def _nested(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """`unet.…` and `projections.…` as dictionaries of their own, as the official code reads them."""
+    content: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        head, _, rest = name.partition(".")
+        if head in ("unet", "projections", "projection_base", "projection_interpolation"):
+            content.setdefault(head, {})[rest] = tensor
+        else:
+            content[name] = tensor
+    return content
+
+
+@torch.no_grad()
+def save_official_folder(parts: ModelParts, folder: str | Path) -> None:
+    """Write a model in the official layout, which `official.open_official` reads; values and types are kept.
+
+    What the official files do not say (sampling, sizes, our own choices) is in `configs.json`.
+    """
+    folder = Path(folder)
+    version = "1.1" if parts.config.keyframe.image_input else "1.0"
+    text = {name: value for name, value in parts.text_encoder.state_dict().items() if not name.startswith("t5.")}
+    text.setdefault("interpolation.null_embedding", text["null_embedding"])
+    for name, stem in OFFICIAL_FILES[version].items():
+        tensors: dict[str, Tensor] = {}
+        model = getattr(parts, name, None)
+        if name == "image_movq" and model is None:
+            model = parts.movq
+        if model is not None:
+            kind = "movq" if name == "image_movq" else name
+            prefix = "unet." if kind in ("keyframe", "interpolation") else ""
+            rules = RULES[kind, version]
+            tensors = {prefix + official_from_ours(ours, rules): value for ours, value in model.state_dict().items()}
+        tensors |= _official_text(text, name, version)
+        write_tensors({key: value.contiguous() for key, value in tensors.items()}, folder / f"{stem}.pt", {})
+    _save_t5(parts, folder / TEXT_FOLDERS[0], version)
+    with atomic_path(folder / CONFIGS_FILE) as partial:
+        partial.write_text(json.dumps({OWN_SECTION: to_dict(parts.config)}, indent=2) + "\n", "utf-8")
+
+
+def _official_text(text: Mapping[str, Tensor], name: str, version: str) -> dict[str, Tensor]:
+    """The text's parts that an official file holds."""
+    found = {}
+    for rule in TEXT_RULES.get((name, version), ()):
+        for ours, value in text.items():
+            official = official_from_ours(ours, (rule,))
+            if official != ours or ours == rule[1].strip("^$"):
+                found[official] = value
+    return found
+
+
+def _save_t5(parts: ModelParts, folder: Path, version: str) -> None:
+    state = parts.text_encoder.state_dict()
+    t5 = {official_from_ours(ours, RULES["t5", version]): value for ours, value in state.items() if ours[:3] == "t5."}
+    write_tensors({key: value.contiguous() for key, value in t5.items()}, folder / "model.safetensors", {})
+    encoder: Any = parts.text_encoder
+    with atomic_path(folder / "config.json") as partial:
+        partial.write_text(json.dumps(encoder.t5.config.to_dict(), indent=2) + "\n", "utf-8")
+    with atomic_path(folder / "tokenizer.json") as partial:
+        encoder.tokenizer.backend_tokenizer.save(str(partial))

@@ -1,0 +1,154 @@
+"""What a weights file or a model folder holds, read from names, shapes and types alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, one_sentence
+from .architecture import interpolation_config, movq_config, unet_config
+from .component import build
+from .identify import Identity, identify
+from .model_folder import CONFIG_FILE, load_config, part_names
+from .official_folder import OFFICIAL_FILES, find_file, official_version
+from .state_dict import some
+from .weights_file import Entry, WeightsFile, open_weights
+
+_TYPES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float64: "F64",
+    torch.float8_e4m3fn: "F8_E4M3",
+}
+_READERS: dict[str, Any] = {
+    "keyframe": unet_config,
+    "image": unet_config,
+    "interpolation": interpolation_config,
+    "movq": movq_config,
+}
+_SHOWN = {  # fields of a configuration that tell models apart
+    "keyframe": ("model_channels", "channel_mult", "num_blocks", "context_dim", "in_channels", "temporal"),
+    "image": ("model_channels", "channel_mult", "num_blocks", "context_dim", "in_channels"),
+    "interpolation": ("temporal_attention", "fixed_perturbation", "text_pooling"),
+    "movq": ("channels", "channel_mult", "num_res_blocks", "decoder", "patch_size"),
+}
+
+
+@dataclass(frozen=True)
+class FileSummary:
+    """A weights file: what kind of model, how many parameters, in which types, and what does not fit the kind.
+
+    `missing` and `unexpected` are names of a model of that kind and size; both are empty for kinds that are not known.
+    """
+
+    path: Path
+    kind: str
+    num_parameters: int
+    dtypes: dict[str, int]  # type → parameters
+    details: str = ""
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        types = ", ".join(self.dtypes)
+        size = self.path.stat().st_size / 2**20
+        lines = [f"{self.path.name}: {self.kind}, {self.num_parameters:,} parameters, {types}, {size:.1f} MiB"]
+        if self.details:
+            lines.append(f"  {self.details}")
+        for what, names in (("missing", self.missing), ("extra", self.unexpected)):
+            if names:
+                lines.append(f"  {len(names)} tensors are {what}: {some(names)}")
+        return "\n".join(lines)
+
+
+def inspect_file(path: str | Path) -> FileSummary:
+    """Summarise a weights file. Raises CheckpointError when it is missing, cut short or of another format."""
+    file = open_weights(path)
+    identity = identify(file.shapes)
+    dtypes: Counter[str] = Counter()
+    for entry in file.entries.values():
+        dtypes[_type_name(entry)] += entry.num_elements
+    details, missing, unexpected = _compare(file, identity)
+    title = identity.title if identity.version is None or not identity.official else f"official {identity.title}"
+    title = _title_of_addition(file) or title
+    return FileSummary(file.path, title, sum(dtypes.values()), dict(dtypes), details, missing, unexpected)
+
+
+def _title_of_addition(file: WeightsFile) -> str:
+    """What a file says that holds no whole model, but what goes into one; "" for any other."""
+    kind, _, unet = file.metadata.get("fusionframes", "").partition(" ")
+    if kind == "temporal":
+        with one_sentence(f"{file.path} does not say whose temporal parts it holds"):
+            return f"temporal parts {json.loads(file.metadata['config'])['temporal']} of a keyframe U-Net"
+    if kind == "lora":
+        known = file.metadata.get
+        return f"LoRA of rank {known('rank', '?')} for the {unet} U-Net of {known('model', 'an unknown model')}"
+    return ""
+
+
+def _type_name(entry: Entry) -> str:
+    return _TYPES.get(entry.dtype, str(entry.dtype).removeprefix("torch.").upper())
+
+
+def _compare(file: WeightsFile, identity: Identity) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The configuration that the shapes show, in words, and what is missing from or extra to a model of it."""
+    if identity.kind not in _READERS:
+        return "", (), ()
+    shapes = {ours: file.entries[theirs].shape for ours, theirs in identity.names.items()}
+    try:
+        config = _READERS[identity.kind](shapes, identity.version)
+        own = {name: tuple(value.shape) for name, value in build(config, device="meta").state_dict().items()}
+    except (KeyError, ValueError, IndexError):
+        return "", (), ()
+    details = ", ".join(f"{name} {getattr(config, name)}" for name in _SHOWN[identity.kind])
+    missing, unexpected = _differences(own, shapes)
+    if not identity.official and (missing or unexpected):
+        return "", (), ()  # choices of ours that names and shapes do not tell apart
+    return details, missing, unexpected
+
+
+def _differences(
+    own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    missing = tuple(name for name in own if name not in found)
+    unexpected = tuple(name for name, shape in found.items() if own.get(name) != shape)
+    return missing, unexpected
+
+
+def inspect_path(path: str | Path) -> str:
+    """A few lines on a file, or on every model of a folder of ours or of official files."""
+    path = Path(path)
+    if not path.is_dir():
+        return str(inspect_file(path))
+    if (path / CONFIG_FILE).is_file():
+        return _inspect_own(path)
+    version = official_version(path)
+    if version is None:
+        raise CheckpointError(
+            f"{path} must be a weights file or a model folder; it holds no {CONFIG_FILE} and no official files"
+        )
+    return _inspect_official(path, version)
+
+
+def _inspect_own(path: Path) -> str:
+    config = load_config(path)
+    found = [inspect_file(path / f"{name}.safetensors") for name in part_names(config)]
+    total = sum(summary.num_parameters for summary in found)
+    height, width = config.size
+    head = f"{config.name}: {config.num_frames} keyframes at {config.fps:g} FPS, {height}x{width}, {total:,} parameters"
+    return "\n".join([head, *map(str, found)])
+
+
+def _inspect_official(path: Path, version: str) -> str:
+    lines = [f"official files of KandinskyVideo {version}"]
+    for stem in OFFICIAL_FILES[version].values():
+        found = find_file(path, stem)
+        lines.append(f"{stem}.pt: missing" if found is None else str(inspect_file(found)))
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""Where the models of a pipeline are, and when: all in place, or only the one whose stage is running."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..config import ModelConfig
+from ..models.text_encoder import TextEncoder
+from .model_folder import ModelParts, part_names
+
+OFFLOADS = ("none", "cpu", "disk")
+Loader = Callable[[], nn.Module]
+AnyModels = TypeVar("AnyModels", bound="Models")
+
+
+class Residency:
+    """The models of a pipeline by name.
+
+    `offload`: "none" keeps every model on the device; "cpu" brings each there for its stage and takes it back to main
+    memory; "disk" loads it for its stage and forgets it, so that no more than one is in memory.
+    """
+
+    def __init__(
+        self, config: ModelConfig, loaders: Mapping[str, Loader], device: torch.device | str, offload: str
+    ) -> None:
+        if offload not in OFFLOADS:
+            raise ValueError(f"offload must be one of {', '.join(OFFLOADS)}; got {offload!r}")
+        self.config, self.offload, self._device = config, offload, torch.device(device)
+        self._loaders = dict(loaders)
+        self._models: dict[str, nn.Module] = {}
+        if offload == "none":
+            for name in self._loaders:
+                self.model(name)
+
+    @classmethod
+    def of_parts(cls, parts: ModelParts) -> Residency:
+        """Models that are in memory already and stay where they are."""
+        device = next(parts.keyframe.parameters()).device
+        models = {name: getattr(parts, name) for name in part_names(parts.config)}
+        return cls(parts.config, {name: _constant(model) for name, model in models.items()}, device, "none")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models work."""
+        keyframe = self._models.get("keyframe")
+        return self._device if self.offload != "none" or keyframe is None else next(keyframe.parameters()).device
+
+    def model(self, name: str) -> Any:
+        """A model, loaded if it is not."""
+        if name not in self._models:
+            self._models[name] = self._loaders[name]()
+        return self._models[name]
+
+    def loaded(self) -> tuple[nn.Module, ...]:
+        """The models that are in memory."""
+        return tuple(self._models.values())
+
+    def move(self, device: torch.device | str) -> None:
+        """Make another device the one that models work on."""
+        self._device = torch.device(device)
+        if self.offload == "none":
+            for model in self._models.values():
+                _moved(model, self._device)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Any]:
+        """The model on the device; afterwards it is where `offload` says."""
+        if self.offload == "none":
+            yield self.model(name)
+            return
+        try:
+            yield _moved(self.model(name), self.device)
+        finally:
+            self._put_away(name)
+
+    def _put_away(self, name: str) -> None:
+        if self.offload == "cpu":
+            _moved(self._models[name], torch.device("cpu"))
+        else:
+            self._models.pop(name, None)
+            gc.collect()  # hooks and hosts may hold a model in cycles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _moved(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on the device; one that is streamed from the disk sees to that itself."""
+    streamed = any(parameter.is_meta for parameter in model.parameters())
+    return model if streamed else model.to(device)
+
+
+def _constant(model: nn.Module) -> Loader:
+    return lambda: model
+
+
+class Models:
+    """The models of a `residency` by their names, for whoever works with them."""
+
+    def __init__(self, residency: Residency) -> None:
+        self.residency = residency
+        self.config: ModelConfig = residency.config
+
+    @property
+    def parts(self) -> ModelParts:
+        """All models, each loaded if it is not."""
+        return ModelParts(self.config, **{name: self.residency.model(name) for name in part_names(self.config)})
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The text encoder, loaded if it is not."""
+        return self.residency.model("text_encoder")
+
+    @property
+    def keyframe(self) -> Any:
+        """The keyframe U-Net, loaded if it is not."""
+        return self.residency.model("keyframe")
+
+    @property
+    def interpolation(self) -> Any:
+        """The interpolation U-Net, loaded if it is not."""
+        return self.residency.model("interpolation")
+
+    @property
+    def movq(self) -> Any:
+        """The autoencoder of videos, loaded if it is not."""
+        return self.residency.model("movq")
+
+    @property
+    def models(self) -> tuple[nn.Module, ...]:
+        """The models that are in memory."""
+        return self.residency.loaded()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models work."""
+        return self.residency.device
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all weights that are loaded."""
+        return sum(tensor.nbytes for model in self.models for tensor in model.state_dict().values())
+
+    def to(self: AnyModels, device: torch.device | str) -> AnyModels:
+        """Move every model; returns self."""
+        self.residency.move(device)
+        return self

@@ -1,0 +1,146 @@
+"""The command line's options; those of a generation are made from GenerationSettings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+
+from ..checkpoints.convert import LAYOUTS
+from ..checkpoints.offload import OFFLOADS
+from ..checkpoints.temporal_blocks import AUTO, TEMPORAL_CHOICES
+from ..checkpoints.text_encoder_weights import MODES
+from ..settings import GenerationSettings
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
+INTERPOLATION_SETTINGS = (
+    *("seed", "passes", "skip_frames", "perturbation", "interpolation_guidance", "interpolation_steps"),
+    *("sampler", "size"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but an error is one sentence instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "64x96" → (64, 96), height first."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"size must be HEIGHTxWIDTH, such as 64x96; got {text!r}")
+    return int(height), int(width)
+
+
+def parse_whole_numbers(text: str) -> tuple[int, ...]:
+    """ "3,1" → (3, 1)."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"must be whole numbers separated by commas, such as 3,1; got {text!r}")
+    return tuple(map(int, parts))
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """ "ring.safetensors=0.5" → ("ring.safetensors", 0.5); without a number the strength is 1."""
+    path, _, strength = text.rpartition("=")
+    try:
+        return (path, float(strength)) if path else (text, 1.0)
+    except ValueError:
+        return text, 1.0  # an equals sign in the file's name
+
+
+PARSERS: dict[str, Any] = {
+    "int": int,
+    "int | None": int,
+    "float | None": float,
+    "str": str,
+    "str | None": str,
+    "tuple[int, ...]": parse_whole_numbers,
+    "tuple[int, int] | None": parse_size,
+}
+ALIASES = {"num_frames": ("--frames", "--keyframes")}
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
+    """An option for each of GenerationSettings' fields (or those of `names`); what is not given is left out."""
+    for field in dataclasses.fields(GenerationSettings):
+        if names is not None and field.name not in names:
+            continue
+        flags = (*ALIASES.get(field.name, ()), "--" + field.name.replace("_", "-"))
+        default = "of the model" if field.default is None else repr(field.default)
+        parser.add_argument(
+            *flags,
+            dest=field.name,
+            type=PARSERS[str(field.type)],
+            default=argparse.SUPPRESS,
+            help=f"{field.metadata['help']} (default: {default})",
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The GenerationSettings that were on the command line."""
+    names = {field.name for field in dataclasses.fields(GenerationSettings)}
+    return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog="python -m fusionframes_core", description="FusionFrames text-to-video.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    generate = commands.add_parser("generate", help="make a video from a prompt", allow_abbrev=False)
+    generate.add_argument("--prompt", required=True, help='what the video shows; "" for anything')
+    add_settings(generate)
+    generate.add_argument("--image", metavar="FILE", help="the first frame, or a video whose first frame it is (1.1)")
+    generate.add_argument(
+        "--temporal-blocks",
+        choices=TEMPORAL_CHOICES,
+        default=AUTO,
+        help="another temporal conditioning, from temporal_<name>.safetensors in the model folder (default: auto)",
+    )
+    generate.add_argument("--contact-sheet", metavar="FILE.png", help="also write all keyframes on one picture")
+
+    interpolate = commands.add_parser("interpolate", help="four times the frame rate of a video", allow_abbrev=False)
+    interpolate.add_argument("input", metavar="IN", help="any video file")
+    interpolate.add_argument("--prompt", default="", help="what the video shows (1.1 models)")
+    interpolate.add_argument("--max-frames", type=int, help="read only the first frames of the input")
+    add_settings(interpolate, INTERPOLATION_SETTINGS)
+
+    for command in (generate, interpolate):
+        command.add_argument("--out", required=True, help="FILE.mp4, FILE.gif, or a folder for PNG frames")
+        command.add_argument(
+            "--model", default="tiny", help='"tiny", a model folder, or a folder of official files (default: tiny)'
+        )
+        command.add_argument(
+            "--lora",
+            metavar="FILE[=STRENGTH]",
+            type=parse_lora,
+            action="append",
+            default=[],
+            help="a LoRA of either U-Net, made by training.train_lora (default strength: 1); may be repeated",
+        )
+        command.add_argument("--dtype", choices=DTYPES, help="of the weights (default: fp32 on a CPU, bf16 on a GPU)")
+        command.add_argument(
+            "--offload", choices=OFFLOADS, default="none", help="where a model is while another works (default: none)"
+        )
+        command.add_argument("--text-encoder", metavar="FOLDER", help="of google/flan-ul2, for official files")
+        command.add_argument(
+            "--text-mode", choices=MODES, default="full", help="how the text encoder is held (default: full)"
+        )
+        command.add_argument("--device", default="auto", help="torch device (default: a GPU if there is one)")
+        command.add_argument("--scale", type=int, default=1, help="write every pixel as SCALE x SCALE (default: 1)")
+
+    convert = commands.add_parser("convert", help="rewrite a weights file, official or ours", allow_abbrev=False)
+    convert.add_argument("input", metavar="IN", help="a .pt or .safetensors file")
+    convert.add_argument("output", metavar="OUT", help="a .safetensors or .pt file")
+    convert.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are)")
+    convert.add_argument("--layout", choices=LAYOUTS, default="ours", help="whose names (default: ours)")
+
+    inspect = commands.add_parser("inspect", help="say what a weights file or model folder holds")
+    inspect.add_argument("path", metavar="FILE_OR_FOLDER")
+    return parser

@@ -1,0 +1,206 @@
+"""What the command line's commands do. Everything that can be checked is checked before a model is loaded."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.convert import convert_file
+from ..checkpoints.inspect import inspect_path
+from ..checkpoints.open_model import open_model
+from ..checkpoints.temporal_blocks import AUTO
+from ..config import ModelConfig
+from ..files import check_writable
+from ..media.frames import Frames, contact_sheet, enlarge, to_pixels, to_uint8
+from ..media.read_video import read_video
+from ..media.write_video import check_output, write_png, write_video
+from ..pipeline import FPS_FACTOR, FusionFramesPipeline
+from ..settings import GenerationSettings, check_range, size_multiple
+from .arguments import DTYPES, given_settings
+
+MAX_SCALE = 64
+SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """Prompt → video file."""
+    out = _check_output(arguments)
+    sheet = _check_sheet(arguments.contact_sheet)
+    config = open_model(**_model(arguments)).config
+    settings = GenerationSettings(**given_settings(arguments)).resolve(config)
+    image = _read_image(arguments.image, config)
+    pipeline = _load(arguments)
+    with _progress() as report:
+        result = pipeline(arguments.prompt, settings, callback=report, image=image)
+    frames = enlarge(to_uint8(result.frames[0]), arguments.scale)
+    write_video(frames, out, result.fps)
+    if sheet is not None:
+        write_png(contact_sheet(frames[:: FPS_FACTOR**settings.passes]), sheet)
+    _report(out, frames, result.fps, f"seed {settings.seed}")
+
+
+def interpolate(arguments: argparse.Namespace) -> None:
+    """Video file → video file with three new frames between every two, for each pass."""
+    out = _check_output(arguments)
+    source = open_model(**_model(arguments))
+    config = source.config
+    for lora in source.loras:
+        if lora.part != "interpolation":
+            raise ValueError(
+                f"lora must be of the interpolation U-Net here; {lora.file.path} is of the {lora.part} U-Net"
+            )
+    given = given_settings(arguments)
+    passes = given.get("passes", 1)
+    check_range("passes", passes, 1, 2)
+    if arguments.max_frames is not None:
+        check_range("max-frames", arguments.max_frames, 2, 10**6)
+    size = given.get("size") or _nearest_size(arguments.input, config)
+    settings = GenerationSettings(**{**given, "size": size})
+    settings.validate(config)
+    pictures, rate = read_video(arguments.input, size, arguments.max_frames)
+    if len(pictures) < 2:
+        raise ValueError(
+            f"{arguments.input} must have at least 2 frames to interpolate between; it has {len(pictures)}"
+        )
+    pipeline = _load(arguments)
+    text = pipeline.encode_text([arguments.prompt], "interpolation") if config.interpolation_text else None
+    fps = float(rate)
+    with _progress() as report:
+        latents = pipeline.encode(to_pixels(pictures)[None])
+        for index in range(passes):
+            skip = settings.skip_frames[index] if "skip_frames" in given else _skip_frames(fps)
+            latents = pipeline.interpolate(
+                latents,
+                text,
+                partial(report, f"interpolation {index + 1}"),
+                skip,
+                settings.interpolation_guidance,
+                settings.interpolation_steps,
+                seed=settings.seed,
+                sampler=settings.sampler,
+                perturbation=settings.perturbation,
+            )
+            fps *= FPS_FACTOR
+        pixels = pipeline.decode(latents, callback=partial(report, "decode"))
+    frames = enlarge(to_uint8(pixels[0]), arguments.scale)
+    write_video(frames, out, rate * FPS_FACTOR**passes)
+    _report(out, frames, fps, f"{len(pictures)} frames before")
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    """Print what a file or folder holds."""
+    print(inspect_path(arguments.path))
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Official weights file → ours, or back."""
+    if Path(arguments.output).exists() and Path(arguments.output).resolve() == Path(arguments.input).resolve():
+        raise ValueError(f"the output must be another file than the input; got '{arguments.output}'")
+    check_writable(arguments.output)
+    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    identity, count = convert_file(arguments.input, arguments.output, arguments.layout, dtype)
+    print(f"{arguments.output}: {identity.title}, {count} tensors")
+
+
+def _read_image(path: str | None, config: ModelConfig) -> Tensor | None:
+    """The first frame that `--image` names, (1, 3, H, W) in [−1, 1]."""
+    if path is None:
+        return None
+    if not config.keyframe.image_input:
+        raise ValueError(f"image must be left out: {config.name} does not start from an image")
+    frames, _ = read_video(path, max_frames=1)
+    return to_pixels(frames)[None, :, 0]
+
+
+def _skip_frames(fps: float) -> int:
+    """The skip-frame value for interpolating a video of `fps` (paper: 2 → 8 FPS takes 3, 8 → 30 FPS takes 1)."""
+    return 3 if fps <= SLOW_FPS else 1
+
+
+def _nearest_size(path: str, config: ModelConfig) -> tuple[int, int]:
+    """The video's own size, rounded to what the model can take."""
+    first, _ = read_video(path, max_frames=1)
+    multiple = size_multiple(config)
+    height, width = (max(multiple, round(side / multiple) * multiple) for side in first.shape[1:3])
+    return height, width
+
+
+def _check_output(arguments: argparse.Namespace) -> Path:
+    check_range("scale", arguments.scale, 1, MAX_SCALE)
+    return check_output(arguments.out)
+
+
+def _check_sheet(path: str | None) -> Path | None:
+    if path is None:
+        return None
+    if Path(path).suffix.lower() != ".png" or Path(path).is_dir():
+        raise ValueError(f"contact-sheet must be a .png file; got '{path}'")
+    check_writable(path)
+    return Path(path)
+
+
+def _load(arguments: argparse.Namespace) -> FusionFramesPipeline:
+    device = _device(arguments.device)
+    dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
+    return FusionFramesPipeline.from_pretrained(
+        **_model(arguments), dtype=dtype, device=device, offload=arguments.offload
+    )
+
+
+def _model(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which model is meant."""
+    return {
+        "name_or_folder": arguments.model,
+        "text_encoder": arguments.text_encoder,
+        "text_mode": arguments.text_mode,
+        "temporal_blocks": getattr(arguments, "temporal_blocks", AUTO),
+        "loras": {path: sum(much for name, much in arguments.lora if name == path) for path, _ in arguments.lora},
+    }
+
+
+def _device(name: str) -> torch.device:
+    """The named device, tried. Raises ValueError when torch does not have it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch can use, such as cpu or cuda; got {name!r} ({reason})"
+        ) from error
+    return device
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A stage callback that draws a bar for each stage (on a terminal only)."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def report(stage: str, step: int, total: int, latents: Tensor) -> None:
+        if stage not in bars:
+            bars[stage] = tqdm(total=total, desc=stage, disable=None, leave=False)
+        bars[stage].update(step - bars[stage].n)
+        if step == total:
+            bars[stage].close()
+
+    try:
+        yield report
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def _report(out: Path, frames: Frames, fps: float, more: str) -> None:
+    count, height, width, _ = frames.shape
+    print(f"{out}: {count} frames, {height}x{width}, {fps:g} FPS, {more}")

@@ -1,0 +1,260 @@
+"""The interpolation U-Net: three frames between each two neighbouring keyframes (paper, section 4.2, appendix 9)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...config import InterpolationConfig, UNetConfig
+from ...errors import named
+from ..layers import Maker, TorchOperations, add_scaled, blend
+from .keyframe_unet import copy_weights, initialise_temporal
+from .temporal_layers import Temporal, TemporalAttentionBlock, TemporalKind, nothing, over_time
+from .unet import Trunk, UNet
+from .unet_blocks import TrunkCondition
+
+MISSING = 3  # frames between two keyframes
+SKIP_FRAMES = 20  # entries of the skip-frame table
+
+
+@dataclass
+class InterpolationCondition:
+    """What one forward of `InterpolationUNet` is conditioned on."""
+
+    keyframes: Tensor  # (B, 4, G+1, h, w); zeros for the unconditional half of context guidance
+    context: Tensor  # (B, N, D)
+    mask: Tensor  # (B, N) bool, True = attend
+    skip_frames: Tensor  # (B,) long, s of section 4.2
+    perturbation: Tensor  # (B,) forward-diffusion steps that the keyframes went through
+    temporal: Tensor  # (B,) bool; False switches a video's temporal layers off (m = 0 in eq. 5)
+
+
+MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"residual": add_scaled, "convex": blend}
+"""`residual`: spatial + α·temporal (eq. 3); `convex`: (1 − α)·spatial + α·temporal (the official code)."""
+
+
+class Merge(nn.Module):
+    """Merges what a temporal layer made into its input, by a learned α that a video can switch off."""
+
+    def __init__(self, how: str, make: Maker) -> None:
+        super().__init__()
+        self.alpha = make.alpha()
+        self.merge = named(MERGES, "temporal_merge", how)
+
+    def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition) -> Tensor:
+        """x and out (B·T, C, H, W); `out` may be written over."""
+        shape = (condition.batch, -1)
+        weight = self.alpha(x)
+        if condition.merge_mask is not None:
+            weight = weight * condition.merge_mask.to(x.dtype)
+        return self.merge(x.unflatten(0, shape), out.unflatten(0, shape), weight).flatten(0, 1)
+
+
+class MergedConvolution(Temporal):
+    """The 3×1×1 convolution across groups that follows a spatial convolution, merged by α."""
+
+    def __init__(self, channels: int, make: Maker, how: str) -> None:
+        super().__init__()
+        self.projection = make.conv3d(channels, channels, (3, 1, 1))
+        self.merge = Merge(how, make)
+
+    def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+        return self.merge(x, over_time(self.projection, x, condition.batch), condition)
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self.merge.alpha]
+
+
+class MergedAttentionBlock(TemporalAttentionBlock):
+    """1.1's temporal attention across groups and its feed-forward, each merged by its own α."""
+
+    def __init__(self, channels: int, make: Maker, how: str) -> None:
+        super().__init__(channels, make)
+        self.merge_attention = Merge(how, make)
+        self.merge_feed_forward = Merge(how, make)
+
+    def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+        x = self.merge_attention(x, self.attend(x, condition), condition)
+        return self.merge_feed_forward(x, self.feed_forward(self.out_norm(x, condition.temporal)), condition)
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self.merge_attention.alpha, self.merge_feed_forward.alpha]
+
+
+def _kind(config: InterpolationConfig) -> TemporalKind:
+    named(MERGES, "temporal_merge", config.temporal_merge)
+    convolution = partial(MergedConvolution, how=config.temporal_merge)
+    attention = partial(MergedAttentionBlock, how=config.temporal_merge)
+    return TemporalKind(
+        attention_block=attention if config.temporal_attention else nothing,
+        convolution_layer=convolution,
+        resampling_layer=convolution if config.extra_temporal_convs else nothing,
+        up_twice=named(SHORTCUT_TEMPORAL, "shortcut_temporal", config.shortcut_temporal),
+        mirrored=False,
+        framed=False,
+    )
+
+
+class GroupEmbedding(Temporal):
+    """Skip-frames and perturbation level, merged into the time embedding by learned weights that start at zero."""
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+        self.perturbation = make.scalar()
+        self.perturbation_merge = make.alpha()
+        self.skip_frames = make.embedding(SKIP_FRAMES, make.config.time_embed_dim)
+        self.skip_frames_merge = make.alpha()
+
+    def forward(self, time: Tensor, skip_frames: Tensor, perturbation: Tensor) -> Tensor:  # type: ignore[override]
+        """time (B, E), skip_frames (B,) long, perturbation (B,): (B, E)."""
+        level = self.perturbation(perturbation, time.dtype)
+        time = torch.lerp(time, level, self.perturbation_merge(time))
+        return time + self.skip_frames_merge(time) * self.skip_frames(skip_frames)
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self.perturbation_merge, self.skip_frames_merge]
+
+
+def zero_base(keyframes: Tensor) -> Tensor:
+    """Nothing is known beforehand: (B, C, G+1, h, w) to zeros (B, 3·C, G, h, w)."""
+    return split_groups(linear_blend(keyframes))[1].zero_()
+
+
+def blend_base(keyframes: Tensor) -> Tensor:
+    """The groups of the linear blend of neighbouring keyframes: (B, C, G+1, h, w) to (B, 3·C, G, h, w)."""
+    return split_groups(linear_blend(keyframes))[1]
+
+
+def linear_blend(keyframes: Tensor) -> Tensor:
+    """Linear interpolation over time: (B, C, G+1, h, w) to (B, C, 4G+1, h, w), keyframes in their places."""
+    share = torch.arange(MISSING + 1, device=keyframes.device, dtype=keyframes.dtype) / (MISSING + 1)
+    left, right = keyframes[:, :, :-1, None], keyframes[:, :, 1:, None]
+    frames = torch.lerp(left, right, share.reshape(-1, 1, 1)).flatten(2, 3)
+    return torch.cat((frames, keyframes[:, :, -1:]), dim=2)
+
+
+GROUP_BASES: dict[str, Callable[[Tensor], Tensor]] = {"zero": zero_base, "blend": blend_base}
+"""What the diffused groups are differences from: nothing (the paper, the official code) or the linear blend, which a
+small model then never has to learn."""
+
+SHORTCUT_TEMPORAL = {"each": False, "up_twice": True}
+TEXT_POOLING = {"before": True, "after": False}
+
+
+class InterpolationUNet(Trunk):
+    """Predicts the three frames of every group at once; its temporal layers run across the groups of a video."""
+
+    def __init__(
+        self,
+        config: InterpolationConfig,
+        operations: Any = TorchOperations,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if config.trunk.temporal != "none":
+            raise ValueError(f"trunk.temporal must be 'none' for interpolation; got {config.trunk.temporal!r}")
+        make = Maker(config.trunk, operations, device, dtype)
+        super().__init__(make, _kind(config))
+        self.base = named(GROUP_BASES, "base", config.base)
+        self.pool_first = named(TEXT_POOLING, "text_pooling", config.text_pooling)
+        self.fixed_perturbation = config.fixed_perturbation
+        self.group_embedding = GroupEmbedding(make)
+
+    def forward(self, x: Tensor, t: Tensor, condition: InterpolationCondition) -> Tensor:
+        """Noisy groups x (B, 12, G, h, w), three frames × four channels, at times t (B,): v, (B, 12, G, h, w)."""
+        keyframes = condition.keyframes
+        if keyframes.shape[2] != x.shape[2] + 1:
+            raise ValueError(
+                f"keyframes must be one more than the groups; got {keyframes.shape[2]} for {x.shape[2]} groups"
+            )
+        inputs = torch.cat((keyframes[:, :, :-1], x, keyframes[:, :, 1:]), dim=1)
+        return self.predict(inputs, t, condition)
+
+    def predict(self, inputs: Tensor, t: Tensor, condition: InterpolationCondition) -> Tensor:
+        """The same from whole inputs (B, 20, G, h, w): left keyframe, three noisy frames, right keyframe."""
+        mask = condition.mask[:, None, None, :]
+        time = F.silu(self.embed_time(t, condition, mask, inputs.dtype))
+        merge_mask = condition.temporal[:, None, None, None, None]
+        seen = TrunkCondition(inputs.shape[0], time, time, time, condition.context, mask, merge_mask, still=False)
+        return self.run(inputs, self.in_layer, seen)
+
+    def embed_time(self, t: Tensor, condition: InterpolationCondition, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """Diffusion time, pooled text, perturbation and skip-frames as (B, E)."""
+        level = condition.perturbation
+        if self.fixed_perturbation is not None:
+            level = torch.full_like(level, self.fixed_perturbation)
+        time = self.to_time_embed(t, dtype)
+        if self.pool_first:
+            time = self.feature_pooling(time, condition.context, mask)
+            return self.group_embedding(time, condition.skip_frames, level)
+        time = self.group_embedding(time, condition.skip_frames, level)
+        return self.feature_pooling(time, condition.context, mask)
+
+
+INPUT_COPIES: dict[str, tuple[float, float, float]] = {
+    "first": (1.0, 0.0, 0.0),
+    "middle": (0.0, 1.0, 0.0),
+    "mean": (1 / 3, 1 / 3, 1 / 3),
+}
+"""How much of the image model's input kernel each of the three noisy frames gets."""
+
+
+def inflate_interpolation(
+    image_unet: UNet, config: InterpolationConfig, input_copy: str = "first", output_copy: str = "replicate"
+) -> InterpolationUNet:
+    """Build the interpolation U-Net from a text-to-image one (appendix 9).
+
+    The input convolution is padded with zeros: by `input_copy` the image kernel goes to the `first` noisy frame (the
+    paper), to the `middle` one, or is shared out (`mean`); `fresh` starts it anew. The output convolution is replicated
+    three times, so that all frames start equal, or left `fresh`, which breaks the symmetry sooner. Every α is zero.
+    """
+    named({**INPUT_COPIES, "fresh": None}, "input_copy", input_copy)
+    named({"replicate": None, "fresh": None}, "output_copy", output_copy)
+    parameter = next(image_unet.parameters())
+    unet = InterpolationUNet(config, device=parameter.device, dtype=parameter.dtype)
+    initialise_temporal(unet)
+    replaced = ["in_layer.weight"] if input_copy != "fresh" else ["in_layer.weight", "in_layer.bias"]
+    copy_weights(image_unet, unet, except_for=(*replaced, "out_layer.2.weight", "out_layer.2.bias"))
+    with torch.no_grad():
+        if input_copy != "fresh":
+            kernel, channels = image_unet.in_layer.weight, image_unet.config.in_channels
+            unet.in_layer.weight.zero_()
+            for frame, share in enumerate(INPUT_COPIES[input_copy]):
+                start = channels * (1 + frame)  # after the left keyframe
+                unet.in_layer.weight[:, start : start + channels] = share * kernel
+        if output_copy != "fresh":
+            source: Any = image_unet.out_layer[2]
+            target: Any = unet.out_layer[2]
+            target.weight.copy_(source.weight.repeat(MISSING, 1, 1, 1))
+            target.bias.copy_(source.bias.repeat(MISSING))
+    return unet
+
+
+def split_groups(video: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, 4G+1, h, w) to its keyframes (B, C, G+1, h, w) and groups (B, 3·C, G, h, w), frame-major."""
+    frames = video.shape[2]
+    if frames < 5 or frames % 4 != 1:
+        raise ValueError(f"the number of frames must be 4·G + 1 with G at least 1; got {frames}")
+    inner = video[:, :, :-1].unflatten(2, (-1, MISSING + 1))[:, :, :, 1:]
+    return video[:, :, :: MISSING + 1], inner.permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
+
+
+def merge_groups(keyframes: Tensor, groups: Tensor) -> Tensor:
+    """The inverse of `split_groups`: (B, C, G+1, h, w) and (B, 3·C, G, h, w) to (B, C, 4G+1, h, w)."""
+    inner = groups.unflatten(1, (MISSING, -1)).permute(0, 2, 3, 1, 4, 5)
+    video = torch.cat((keyframes[:, :, :-1, None], inner), dim=3).flatten(2, 3)
+    return torch.cat((video, keyframes[:, :, -1:]), dim=2)
+
+
+def interpolation_trunk(image: UNetConfig, **changes: Any) -> UNetConfig:
+    """The trunk's config of an interpolation U-Net made from a text-to-image U-Net's config."""
+    channels = image.in_channels
+    inputs, outputs = (MISSING + 2) * channels, MISSING * channels
+    return dataclasses.replace(image, in_channels=inputs, out_channels=outputs, temporal="none", **changes)

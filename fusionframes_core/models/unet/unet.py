@@ -1,0 +1,207 @@
+"""The U-Net that text-to-image, keyframe generation and interpolation share (paper, sections 4.1 and 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...config import UNetConfig
+from ...errors import named
+from ..layers import ConditionalGroupNorm, Maker, TorchOperations
+from .temporal_layers import TEMPORAL_BLOCKS, Temporal, TemporalKind, reset, zero
+from .unet_blocks import AttentionPooling, DownLevel, TrunkCondition, UpLevel
+
+
+@dataclass
+class KeyframeCondition:
+    """What one forward of `UNet` is conditioned on."""
+
+    context: Tensor  # (B, N, D)
+    mask: Tensor  # (B, N) bool, True = attend
+    positions: Tensor | None = None  # (B, T); needed unless the U-Net has no temporal parts or the frames are stills
+    motion_score: Tensor | None = None  # (B,)
+    noise_augmentation: Tensor | None = None  # (B,)
+    image: bool = False  # True: the frames are stills; the image input layer (if any) and no temporal part
+
+
+class SeparateConditioning(nn.Module):
+    """Official 1.0: temporal attention's norm sees the frame alone, the other temporal norms the time alone."""
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+
+    def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
+        """time (B, E), frame (B·T, E): what temporal norms see, and what temporal attention's first norm sees."""
+        return F.silu(time), F.silu(frame)
+
+
+class SumConditioning(SeparateConditioning):
+    """Official 1.1: every temporal norm sees the sum of the time and the frame embedding."""
+
+    def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
+        total = F.silu(time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame)
+        return total, total
+
+
+class MixedConditioning(Temporal):
+    """Ours: the sum and the mean of the text, then a residual MLP: what a frame's number means may depend on words.
+
+    The sum alone has the text as the frozen image model pooled it, which need not keep what only a video shows: "left"
+    and "right" make the same pictures.
+    """
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+        width = make.config.time_embed_dim
+        self.text = make.linear(make.config.context_dim, width)
+        self.linear_in = make.linear(width, width)
+        self.linear_out = make.linear(width, width)
+
+    def forward(  # type: ignore[override]
+        self, time: Tensor, frame: Tensor, condition: KeyframeCondition
+    ) -> tuple[Tensor, Tensor]:
+        attended = condition.mask[..., None].to(condition.context.dtype)
+        mean = (condition.context * attended).sum(dim=1) / attended.sum(dim=1).clamp(min=1)
+        video = time + self.text(mean)
+        total = video.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame
+        total = F.silu(total + self.linear_out(F.silu(self.linear_in(F.silu(total)))))
+        return total, total
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self.linear_out]
+
+
+TEMPORAL_CONDITIONING: dict[str, Callable[[Maker], nn.Module]] = {
+    "separate": SeparateConditioning,
+    "sum": SumConditioning,
+    "mixed": MixedConditioning,
+}
+"""From time (B, E) and frame (B·T, E): what the temporal norms see, and what temporal attention's first norm sees."""
+
+
+class Trunk(nn.Module):
+    """Input convolution, down levels, up levels, output; the subclasses make the embeddings."""
+
+    def __init__(self, make: Maker, kind: TemporalKind) -> None:
+        super().__init__()
+        config = self.config = make.config
+        check(config)
+        self.to_time_embed = make.scalar()
+        self.feature_pooling = AttentionPooling(make)
+        self.in_layer = make.conv(config.in_channels, config.init_channels, 3)
+        self.temporal_in = kind.resampling_layer(config.init_channels, make)
+        widths = (config.init_channels, *(config.model_channels * mult for mult in config.channel_mult))
+        levels = len(widths) - 1
+        self.down_samples = nn.ModuleList(
+            DownLevel(widths[i], widths[i + 1], i, i != levels - 1, make, kind) for i in range(levels)
+        )
+        self.up_samples = nn.ModuleList(
+            UpLevel(widths[i + 1], widths[i + 1] if i != levels - 1 else 0, widths[i], i, i != levels - 1, make, kind)
+            for i in reversed(range(levels))
+        )
+        self.temporal_out = kind.resampling_layer(config.init_channels, make)
+        self.out_layer = nn.Sequential(
+            make.operations.GroupNorm(config.groups, config.init_channels, device=make.device, dtype=make.dtype),
+            nn.SiLU(),
+            make.conv(config.init_channels, config.out_channels, 3),
+        )
+
+    def run(self, x: Tensor, in_layer: nn.Module, condition: TrunkCondition) -> Tensor:
+        """(B, in, T, H, W) to (B, out, T, H, W)."""
+        factor = 2 ** (len(self.down_samples) - 1)
+        if x.shape[3] % factor or x.shape[4] % factor:
+            raise ValueError(f"latent height and width must be multiples of {factor}; got {tuple(x.shape[3:])}")
+        frames = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        frames = self.temporal_in(in_layer(frames), condition)
+        skips: list[Tensor] = []
+        for level in self.down_samples:
+            frames = level(frames, condition)
+            skips.append(frames)
+        skips.pop()
+        for index, level in enumerate(self.up_samples):
+            frames = level(torch.cat((frames, skips.pop()), dim=1) if index else frames, condition)
+        out = self.out_layer(self.temporal_out(frames, condition))
+        return out.unflatten(0, (condition.batch, -1)).transpose(1, 2).contiguous()
+
+
+class FrameEmbedding(nn.Module):
+    """Frame positions, and in 1.1 the motion score and the noise on the conditioning frame, embedded per frame."""
+
+    def __init__(self, make: Maker) -> None:
+        super().__init__()
+        self.position = make.scalar()
+        self.motion_score = make.scalar() if make.config.motion_score else None
+        self.noise_augmentation = make.scalar() if make.config.noise_augmentation else None
+
+    def forward(self, condition: KeyframeCondition, dtype: torch.dtype) -> Tensor:
+        """(B·T, E)."""
+        positions = condition.positions
+        if positions is None:
+            raise ValueError("positions must be given, as (B, T), for a video U-Net; or set image=True for stills")
+        frame = self.position(positions.flatten(), dtype)
+        for embed, value in (
+            (self.noise_augmentation, condition.noise_augmentation),
+            (self.motion_score, condition.motion_score),
+        ):
+            if embed is not None and value is not None:
+                frame = frame + embed(value, dtype).repeat_interleave(positions.shape[1], dim=0)
+        return frame
+
+    def reset_identity(self) -> None:
+        """Fresh weights."""
+        reset(self)
+
+
+class UNet(Trunk):
+    """The text-to-image U-Net (`temporal` "none") and, with temporal parts, the keyframe U-Net."""
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        operations: Any = TorchOperations,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        make = Maker(config, operations, device, dtype)
+        kind = named(TEMPORAL_BLOCKS, "temporal", config.temporal)
+        super().__init__(make, kind)
+        conditioning = named(TEMPORAL_CONDITIONING, "temporal_conditioning", config.temporal_conditioning)
+        self.combine = conditioning(make) if kind.framed else None
+        self.frame_embedding = FrameEmbedding(make) if kind.framed else None
+        self.image_in_layer = make.conv(config.in_channels, config.init_channels, 3) if config.image_input else None
+
+    def forward(self, x: Tensor, t: Tensor, condition: KeyframeCondition) -> Tensor:
+        """Predict from noisy latents x (B, in, T, h, w) at times t (B,): (B, out, T, h, w)."""
+        mask = condition.mask[:, None, None, :]
+        time = self.feature_pooling(self.to_time_embed(t, x.dtype), condition.context, mask)
+        temporal = attention = None
+        if self.frame_embedding is not None and self.combine is not None and not condition.image:
+            temporal, attention = self.combine(time, self.frame_embedding(condition, x.dtype), condition)
+        still = temporal is None
+        in_layer = self.image_in_layer if condition.image and self.image_in_layer is not None else self.in_layer
+        seen = TrunkCondition(
+            x.shape[0], F.silu(time), temporal, attention, condition.context, mask, merge_mask=None, still=still
+        )
+        return self.run(x, in_layer, seen)
+
+
+def check(config: UNetConfig) -> None:
+    """Raise ValueError for sizes that do not fit together (widths are checked where they are used)."""
+    levels = len(config.channel_mult)
+    for name in ("num_blocks", "cross_attention", "self_attention"):
+        if len(getattr(config, name)) != levels:
+            raise ValueError(f"{name} must have one entry per channel_mult ({levels}); got {getattr(config, name)}")
+    if min(config.num_blocks) < 2:
+        raise ValueError(f"num_blocks must be at least 2 on every level; got {config.num_blocks}")
+
+
+def initialise(unet: Trunk) -> None:
+    """Start values for training from scratch: every norm begins neutral (zero scale and shift)."""
+    for module in unet.modules():
+        if isinstance(module, ConditionalGroupNorm):
+            zero(module.modulation)

@@ -1,0 +1,145 @@
+"""Our text encoder as ComfyUI's CLIP: ComfyUI's T5, which streams and casts, with our projection and null embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.ops
+import comfy.sd
+import torch
+from comfy.supported_models_base import ClipTarget
+from comfy.text_encoders.t5 import T5
+from torch import Tensor
+
+from ....fusionframes_core.checkpoints.state_dict import check_weights
+from ....fusionframes_core.config import TextEncoderConfig
+from ....fusionframes_core.models.text_encoder import TextContext, load_tokenizer, tokenize
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gated-gelu": partial(torch.nn.functional.gelu, approximate="tanh"),
+    "gated-silu": torch.nn.functional.silu,
+    "relu": torch.nn.functional.relu,
+}
+"""T5's feed-forwards by transformers' names."""
+ROW = "fusionframes"  # key of the tokens in what tokenize_with_weights returns
+
+
+class Tokenizer:
+    """What CLIP.tokenize calls. `(word:1.2)` weights are not known here: the text is read as it is."""
+
+    def __init__(
+        self, config: TextEncoderConfig, file: Path, embedding_directory: Any = None, tokenizer_data: Any = None
+    ) -> None:
+        self.config, self.tokenizer = config, load_tokenizer(file)
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> dict[str, Any]:
+        """{key: [[(token, 1.0), ...]]}; an empty prompt has no tokens."""
+        ids = tokenize(self.tokenizer, [text], self.config.max_tokens)[0] if text.strip() else []
+        return {ROW: [[(token, 1.0) for token in ids]]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
+class TextModel(torch.nn.Module):
+    """T5 and the projection, with the weight names of a model folder's text_encoder.safetensors (see `load_sd`)."""
+
+    def __init__(
+        self, config: TextEncoderConfig, device: Any = "cpu", dtype: Any = None, model_options: Any = None
+    ) -> None:
+        super().__init__()
+        self.config, self.dtypes, self.device = config, {dtype}, None
+        operations = (model_options or {}).get("custom_operations") or comfy.ops.manual_cast
+        self.t5 = T5(t5_config(config), dtype, "meta", operations)
+        for module in self.t5.modules():
+            if hasattr(module, "act"):  # ComfyUI's T5 knows two of the functions that T5s have
+                module.act = ACTIVATIONS[config.feed_forward]
+        self.projection = operations.Linear(config.d_model, config.context_dim, bias=False, device="meta", dtype=dtype)
+        self.norm = operations.LayerNorm(config.context_dim, device="meta", dtype=dtype)
+
+    def set_clip_options(self, options: Mapping[str, Any]) -> None:
+        """ComfyUI says on which device the inputs belong; its other options mean nothing here."""
+        self.device = options.get("execution_device", self.device)
+
+    def reset_clip_options(self) -> None:
+        self.device = None
+
+    def load_sd(self, weights: Mapping[str, Tensor]) -> Any:
+        """Load weights of a text encoder, taking the tensors as they are. Raises CheckpointError.
+
+        Null embeddings stay out: an empty prompt gives zeros, in whose place each U-Net puts its own.
+        """
+        kind = next(iter(self.dtypes))
+        own = {key: value for key, value in weights.items() if key.startswith(("t5.", "projection.", "norm."))}
+        renamed = {rename(key): value.to(kind) for key, value in own.items()}
+        check_weights(self, renamed, "text_encoder.safetensors")
+        return self.load_state_dict(renamed, assign=True)
+
+    def encode_token_weights(self, tokens: Mapping[str, Any]) -> tuple[Tensor, None, dict[str, Tensor]]:
+        """The context (B, N, D), no pooled output, and the mask under `attention_mask`."""
+        rows = [[token for token, *_ in row] for row in tokens[ROW]]
+        encoded = [self.encode(row) for row in rows]
+        place = management.intermediate_device()
+        mask = torch.cat([context.mask for context in encoded]).to(place)
+        return torch.cat([context.context for context in encoded]).to(place).float(), None, {"attention_mask": mask}
+
+    def encode(self, ids: list[int]) -> TextContext:
+        """One prompt's context (1, N, D), as core's TextEncoder.encode makes it; no ids: zeros, the null context."""
+        device = self.device or management.text_encoder_device()
+        width = (
+            self.config.max_tokens if self.config.fixed_length else min(max(len(ids), 1) + 1, self.config.max_tokens)
+        )
+        if not ids:
+            null = torch.zeros(1, width, self.config.context_dim, device=device)
+            return TextContext(null, torch.arange(width, device=device)[None] == 0)
+        count = min(len(ids) + 1, self.config.max_tokens)  # one token of padding is kept, as upstream
+        mask = torch.arange(count, device=device)[None] < len(ids)
+        row = torch.tensor([ids + [0] * (count - len(ids))], device=device)
+        states, _ = self.t5(row, mask.float(), dtype=torch.float32)
+        context = self.norm(self.projection(states)).masked_fill(~mask[..., None], 0.0)
+        return TextContext(context, mask).pad(width)
+
+
+def t5_config(config: TextEncoderConfig) -> dict[str, Any]:
+    """ComfyUI's names for a T5 encoder's sizes. Raises ValueError for a feed-forward, or heads, that it cannot have."""
+    if config.feed_forward not in ACTIVATIONS:
+        raise ValueError(f"feed_forward must be one of {', '.join(ACTIVATIONS)}; got {config.feed_forward!r}")
+    if config.interpolation_head == "full" and config.interpolation_projection == "own":
+        raise ValueError(
+            "a text projection of interpolation's own is not supported in ComfyUI: it has one CLIP for both"
+        )
+    gated = config.feed_forward.startswith("gated-")
+    return {
+        "num_layers": config.num_layers,
+        "d_model": config.d_model,
+        "d_kv": config.d_kv,
+        "num_heads": config.num_heads,
+        "d_ff": config.d_ff,
+        "vocab_size": config.vocab_size,
+        "dense_act_fn": "relu",  # replaced by one of ACTIVATIONS
+        "is_gated_act": gated,
+        "model_type": "t5",
+    }
+
+
+def rename(key: str) -> str:
+    """A weight's name in a model folder to its name here."""
+    if not key.startswith("t5."):
+        return key
+    rest = key.removeprefix("t5.")
+    return (
+        "t5." + rest.replace("embed_tokens.", "shared.") if rest.startswith("embed_tokens.") else "t5.encoder." + rest
+    )
+
+
+def make_clip(
+    config: TextEncoderConfig, tokenizer: Path, weights: Mapping[str, Tensor], options: dict[str, Any], **flags: Any
+) -> comfy.sd.CLIP:
+    """A CLIP from a model folder's text encoder weights and tokenizer.json."""
+    target = ClipTarget(partial(Tokenizer, config, tokenizer), partial(TextModel, config))
+    parameters = sum(weight.numel() for weight in weights.values())
+    return comfy.sd.CLIP(target, parameters=parameters, state_dict=[weights], model_options=options, **flags)

@@ -1,0 +1,129 @@
+"""MoVQ as ComfyUI's VAE. Time is cut into overlapping chunks inside `decode`, so that memory is that of one chunk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as management
+import comfy.ops
+import comfy.sd
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ....fusionframes_core.config import MoVQConfig
+from ....fusionframes_core.models.movq.chunked_decode import decode_chunked
+from ....fusionframes_core.models.movq.movq import MoVQ
+from .operations import hosted
+from .patchers import patcher_class
+
+CHUNK, OVERLAP = 16, 4  # frames
+ENCODE_CHUNK = 8
+# Tensors held at once, in sizes of the first level's: 6.0 and 4.4 (tests/host/test_memory.py), and a quarter more.
+WORKING = {"decode": 7.5, "encode": 5.5}
+
+
+class VideoAutoencoder(MoVQ):
+    """MoVQ with the signatures that comfy.sd.VAE calls."""
+
+    comfy_has_chunked_io = True  # pixels may stay where they are, and chunks are decoded into their place in the video
+
+    def decode_output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The pixels' shape of latents (B, 4, T, h, w) or (N, 4, h, w)."""
+        return (shape[0], 3, *shape[2:-2], *(side * self.factor for side in shape[-2:]))
+
+    def encode(self, pixels: Tensor, device: Any = None) -> Tensor:
+        """Pixels (B, 3, T, H, W), or images (N, 3, H, W), in [−1, 1]: (B, 4, T, h, w), computed on `device`."""
+        video = pixels if pixels.ndim == 5 else pixels[:, :, None]
+        encoded = []
+        for chunk in video.split(ENCODE_CHUNK, dim=2):
+            management.throw_exception_if_processing_interrupted()
+            encoded.append(MoVQ.encode(self, chunk.to(device or chunk.device)))
+        return torch.cat(encoded, dim=2)
+
+    def decode(
+        self,
+        latents: Tensor,
+        temporal: bool = True,
+        chunk: int = CHUNK,
+        overlap: int = OVERLAP,
+        report: Any = None,
+        output_buffer: Tensor | None = None,
+    ) -> Tensor:
+        """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind, in `output_buffer` if given.
+
+        `report(done, total)` follows every chunk.
+        """
+        if latents.ndim == 4:
+            stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
+            return stills if output_buffer is None else output_buffer.copy_(stills)
+        how = {"callback": report or _check_cancel, "output": output_buffer}
+        return decode_chunked(_Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), **how)
+
+    def bytes_for(self, work: str, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
+        """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""
+        positions = frames * height * width / self.config.patch_size**2
+        return WORKING[work] * self.config.channels * positions * management.dtype_size(dtype)
+
+
+class _Chunks:
+    """What decode_chunked asks of a decoder, with the temporal layers on or off."""
+
+    def __init__(self, movq: VideoAutoencoder, temporal: bool) -> None:
+        self.movq, self.temporal, self.factor = movq, temporal, movq.factor
+        self.frames_are_independent = movq.frames_are_independent or not temporal
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return MoVQ.decode(self.movq, latents, temporal=self.temporal)
+
+
+def _check_cancel(done: int, total: int) -> None:
+    management.throw_exception_if_processing_interrupted()
+
+
+def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dtype | None, dynamic: bool) -> Any:
+    """A VAE from a model folder's MoVQ weights; `dtype` None: as ComfyUI chooses for the device."""
+    with _without_warning():
+        vae = comfy.sd.VAE(sd={})  # every default; it then stops for want of weights
+    vae.device = management.vae_device()
+    vae.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
+    vae.vae_dtype = dtype or management.vae_dtype(vae.device, vae.working_dtypes)
+    vae.output_device = management.intermediate_device()
+    movq = VideoAutoencoder(config, hosted(comfy.ops.disable_weight_init), device="meta", dtype=vae.vae_dtype).eval()
+    movq.load_state_dict({key: value.to(vae.vae_dtype) for key, value in weights.items()}, strict=True, assign=True)
+    movq.requires_grad_(False)
+    vae.first_stage_model, factor = movq, movq.factor
+    vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent_channels, 3, 3
+    vae.upscale_ratio = vae.downscale_ratio = (_same, factor, factor)
+    vae.upscale_index_formula = vae.downscale_index_formula = (1, factor, factor)
+    vae.memory_used_encode = lambda shape, kind: movq.bytes_for(
+        "encode", min(shape[2], ENCODE_CHUNK), *shape[-2:], kind
+    )
+    vae.memory_used_decode = lambda shape, kind: movq.bytes_for(
+        "decode", min(shape[2] if len(shape) == 5 else 1, CHUNK), *(side * factor for side in shape[-2:]), kind
+    )
+    kind = patcher_class(dynamic)
+    vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())
+    vae.model_size()
+    return vae
+
+
+def _same(length: int) -> int:
+    return length
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """ComfyUI warns that the VAE it was asked to begin with has no weights; that is meant."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No VAE weights" not in record.getMessage()
+
+    logging.getLogger().addFilter(keep)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(keep)

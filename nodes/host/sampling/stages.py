@@ -1,0 +1,103 @@
+"""What the nodes ask for, in one call each: sampling, interpolating, decoding and encoding with ComfyUI's types."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import comfy.model_management as management
+import comfy.utils
+import torch
+from comfy_api.latest import InputImpl, Types
+from torch import Tensor
+
+from ....fusionframes_core.models.movq.chunked_decode import chunk_windows
+from ..comfy.memory import warn_of_decoding
+from ..model.hosted_models import LATENT_CHANNELS
+from . import checks, conditionings
+from . import guiders as sampling
+
+FACTOR = 8  # pixels to a latent; every model's
+IMAGE_RATE = 8.0  # frames per second of images that do not say
+
+
+def empty_latents(batch: int, num_frames: int, height: int, width: int) -> Tensor:
+    """Zeros (B, 4, T, h, w) for a size in pixels."""
+    size = (batch, LATENT_CHANNELS, num_frames, height // FACTOR, width // FACTOR)
+    return torch.zeros(size, device=management.intermediate_device())
+
+
+def keyframe_rate(model: Any) -> float:
+    """Frames per second of a model's keyframes."""
+    return model.model.config.fps
+
+
+def plan(model: Any, positive: Any, negative: Any, seed: int, cfg: float, steps: int, **how: str) -> sampling.Plan:
+    """The sampling of record; `how` may name another sampler and scheduler. No negative: the null context."""
+    guide = sampling.by_text(positive, negative or conditionings.unconditional(positive), cfg)
+    return sampling.plan(model, guide, sampling.record_noise(model, seed, positive), steps, **how)
+
+
+def sample(model: Any, positive: Any, negative: Any, samples: Tensor, **how: Any) -> Tensor:
+    """Keyframes in the place of empty latents. Raises ValueError for what does not fit, before the first step."""
+    checks.require_size(model, samples)
+    checks.require_schedule(positive, samples)
+    return sampling.run(plan(model, positive, negative, **how), {"samples": samples})
+
+
+def interpolate(
+    model: Any, frames: Tensor, skip_frames: int, perturbation: int, text: Any, loop: bool, **how: Any
+) -> Tensor:
+    """One pass over frames (B, 4, T, h, w): 4T − 3 of them, or 4T of a loop."""
+    frames = torch.cat([frames, frames[:, :, :1]], dim=2) if loop and frames.ndim == 5 else frames
+    checks.require_latents(frames, frames=2)
+    checks.require_size(model, frames)
+    prepared = conditionings.prepare_interpolation(frames, skip_frames, perturbation, text)
+    positive, negative, video = prepared
+    made = sampling.run(plan(model, positive, negative, **how), {"samples": video})
+    return made[:, :, :-1] if loop else made
+
+
+def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) -> Tensor:
+    """Latents (B, 4, T, h, w) to IMAGE (B·T, H, W, 3), with progress, and Cancel after every chunk."""
+    warn_of_decoding(vae, latents, chunk)
+    bar = comfy.utils.ProgressBar(len(chunk_windows(latents.shape[2], chunk, min(overlap, chunk - 1))))
+
+    def report(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    options = {"temporal": temporal, "chunk": chunk, "overlap": overlap, "report": report}
+    return vae.decode(latents, vae_options=options).flatten(0, 1)
+
+
+def frames_of(video: Any | None, images: Tensor | None) -> tuple[Tensor, float]:
+    """IMAGE frames (T, H, W, 3) and their rate, of a VIDEO or an IMAGE batch. Raises ValueError unless one is given."""
+    if (video is None) == (images is None):
+        raise ValueError("connect either video or images")
+    if video is None:
+        return images, IMAGE_RATE
+    parts = video.get_components()
+    return parts.images, float(parts.frame_rate)
+
+
+def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
+    """IMAGE frames (T, H, W, 3), scaled and cropped to a size (0: as they are), to latents (1, 4, T, h, w).
+
+    Raises ValueError for a size that is no multiple of the decoder's factor.
+    """
+    size = (width or frames.shape[2], height or frames.shape[1])
+    if size != (frames.shape[2], frames.shape[1]):
+        frames = comfy.utils.common_upscale(frames.movedim(-1, 1), *size, "bicubic", "center").movedim(1, -1)
+    if any(side % FACTOR for side in size):
+        raise ValueError(
+            f"frames must be multiples of {FACTOR} pixels wide and high; these are {size[0]}×{size[1]}: set width and "
+            "height"
+        )
+    return vae.encode(frames[..., :3])
+
+
+def to_video(images: Tensor, fps: float) -> Any:
+    """IMAGE frames as ComfyUI's VIDEO at `fps` frames per second."""
+    rate = Fraction(fps).limit_denominator(1001)
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))

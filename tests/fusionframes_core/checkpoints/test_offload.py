@@ -1,0 +1,126 @@
+"""Weights in 8 bits, text encoders in parts, and models that leave when their stage is over."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusionframes_core.checkpoints.model_folder import load_model_folder, load_part
+from fusionframes_core.checkpoints.offload import OFFLOADS
+from fusionframes_core.checkpoints.open_model import open_model
+from fusionframes_core.checkpoints.state_dict import save_weights
+from fusionframes_core.config import ModelConfig
+from fusionframes_core.models.casting import FP8, CastingOperations, compute_dtype, stored_type
+from fusionframes_core.models.layers import TorchOperations
+from fusionframes_core.pipeline import FusionFramesPipeline
+
+PROMPT = "a large red circle moving left"
+
+
+def test_only_matrices_are_stored_in_8_bits(micro_folder: Path, micro_config: ModelConfig) -> None:
+    unet = load_part(micro_folder, micro_config, "interpolation", FP8, "cpu")
+    types = {name: parameter.dtype for name, parameter in unet.named_parameters()}
+    assert set(types.values()) == {FP8, torch.bfloat16}
+    assert types["in_layer.weight"] == FP8
+    assert types["in_layer.bias"] == types["group_embedding.skip_frames.weight"] == torch.bfloat16
+    assert compute_dtype(unet) == torch.bfloat16
+    eight = sum(p.nbytes for p in unet.parameters())
+    assert eight < 0.62 * sum(2 * p.numel() for p in unet.parameters())
+
+
+@pytest.mark.parametrize("name", ["keyframe", "interpolation"])
+def test_8_bits_are_the_rounded_weights_and_nothing_else(
+    micro_folder: Path, micro_config: ModelConfig, name: str
+) -> None:
+    """The same network in bf16, its matrices rounded to 8 bits, gives the same bits."""
+    stored = load_part(micro_folder, micro_config, name, FP8, "cpu")
+    plain = load_part(micro_folder, micro_config, name, torch.bfloat16, "cpu")
+    with torch.no_grad():
+        for key, parameter in plain.named_parameters():
+            parameter.copy_(stored.get_parameter(key).to(torch.bfloat16))
+    pipes = []
+    for unet in (stored, plain):
+        parts = load_model_folder(micro_folder, dtype=torch.bfloat16)
+        pipes.append(FusionFramesPipeline(type(parts)(**{**vars(parts), name: unet})))
+    ours, theirs = (pipe(PROMPT, passes=1, steps=2) for pipe in pipes)
+    assert torch.equal(ours.latents, theirs.latents)
+
+
+def test_a_file_in_8_bits_loads(micro_folder: Path, micro_config: ModelConfig, tmp_path: Path) -> None:
+    parts = load_model_folder(micro_folder)
+    save_weights(parts.keyframe.state_dict(), tmp_path / "keyframe.safetensors", FP8)
+    whole = (micro_folder / "keyframe.safetensors").stat().st_size
+    assert (tmp_path / "keyframe.safetensors").stat().st_size < 0.5 * whole
+    again = load_part(tmp_path, micro_config, "keyframe", FP8, "cpu")
+    for key, parameter in parts.keyframe.named_parameters():
+        rounded = parameter.to(stored_type(key, parameter.ndim, FP8))
+        assert torch.equal(again.get_parameter(key).float(), rounded.float()), key
+
+
+def test_every_casting_layer_computes_as_torchs_own() -> None:
+    shapes = {
+        "Linear": ((6, 4), (2, 6)),
+        "Conv2d": ((6, 4, 3), (2, 6, 5, 5)),
+        "Conv3d": ((6, 4, (3, 1, 1)), (2, 6, 4, 5, 5)),
+        "ConvTranspose2d": ((6, 4, 2, 2), (2, 6, 5, 5)),
+    }
+    for name, (arguments, shape) in shapes.items():
+        plain, cast = (getattr(namespace, name)(*arguments) for namespace in (TorchOperations, CastingOperations))
+        cast.load_state_dict(plain.state_dict())
+        x = torch.randn(shape)
+        assert torch.equal(cast(x), plain(x)), name
+        assert cast.to(torch.bfloat16)(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_offloading_changes_no_bit(micro_folder: Path, offload: str) -> None:
+    expected = FusionFramesPipeline.from_pretrained(micro_folder)(PROMPT, passes=1, steps=2)
+    pipe = FusionFramesPipeline.from_pretrained(micro_folder, offload=offload)
+    result = pipe(PROMPT, passes=1, steps=2)
+    assert torch.equal(result.frames, expected.frames)
+    assert len(pipe.models) == (0 if offload == "disk" else 4)
+
+
+def test_from_the_disk_no_two_models_are_in_memory_at_once(micro_folder: Path) -> None:
+    pipe = FusionFramesPipeline.from_pretrained(micro_folder, offload="disk")
+    seen: list[int] = []
+    pipe(PROMPT, passes=1, steps=2, callback=lambda *_: seen.append(len(pipe.models)))
+    assert set(seen) == {1}
+
+
+def test_a_bad_name_is_refused(micro_folder: Path) -> None:
+    with pytest.raises(ValueError, match="offload must be one of none, cpu, disk; got 'gpu'"):
+        FusionFramesPipeline.from_pretrained(micro_folder, offload="gpu")
+    with pytest.raises(ValueError, match="text_mode must be one of full, 8bit, 4bit, layers; got '2bit'"):
+        FusionFramesPipeline.from_pretrained(micro_folder, text_mode="2bit")
+
+
+def test_a_text_encoder_read_layer_by_layer_gives_the_same_context(micro_folder: Path) -> None:
+    whole = load_model_folder(micro_folder).text_encoder
+    parts = open_model(micro_folder, text_mode="layers").loaders["text_encoder"]()
+    for _ in range(2):
+        assert torch.equal(parts.encode([PROMPT, ""]).context, whole.encode([PROMPT, ""]).context)
+        assert all(parameter.is_meta for parameter in parts.t5.block.parameters())
+
+
+def test_fewer_bits_without_bitsandbytes_are_refused_in_a_sentence(
+    micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="text_mode 4bit needs the package bitsandbytes, which is not installed"):
+        open_model(micro_folder, text_mode="4bit")
+
+
+@pytest.mark.parametrize(("mode", "tolerance", "share"), [("8bit", 0.05, 0.35), ("4bit", 0.5, 0.25)])
+def test_fewer_bits_keep_the_context(mode: str, tolerance: float, share: float) -> None:
+    """The bundled model's text encoder: a mean error well below the context itself, in a quarter or an eighth."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    whole = open_model("tiny").loaders["text_encoder"]()
+    fewer = open_model("tiny", text_mode=mode).loaders["text_encoder"]()
+    expected, found = (encoder.encode([PROMPT]).context for encoder in (whole, fewer))
+    assert (found - expected).abs().mean() < tolerance * expected.abs().mean()
+    full, stored = (sum(p.nbytes for p in encoder.t5.block.parameters()) for encoder in (whole, fewer))
+    assert stored < share * full

@@ -1,0 +1,97 @@
+"""LoRA: what the adapters compute, what their file holds, and that it is the trained change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusionframes_core.checkpoints.lora import add_lora
+from fusionframes_core.checkpoints.model_folder import load_model_folder
+from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
+from fusionframes_core.models.unet.unet import UNet
+from tests.helpers.unet_cases import condition, group_condition, interpolation_config, randomise, video_config
+from training.engine.run_settings import TrainSettings
+from training.objectives.adapters import LoraModel, chosen_layers
+from training.train_lora import TARGETS, train
+
+
+def unets() -> dict[str, tuple]:
+    """A U-Net of each kind with a call of it."""
+    keyframe = randomise(UNet(video_config("conv1d_attn1d_blocks")))
+    groups = randomise(InterpolationUNet(interpolation_config()))
+    return {
+        "keyframe": (keyframe, (torch.randn(1, 4, 3, 8, 6), torch.tensor([5]), condition(1, 3))),
+        "interpolation": (groups, (torch.randn(1, 12, 3, 8, 6), torch.tensor([5]), group_condition(1, 3))),
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", ["keyframe", "interpolation"])
+def test_the_file_patches_weights_to_what_the_adapters_compute(part: str) -> None:
+    """Fresh adapters change nothing but rounding; trained ones give what W + B·A gives; strength 0 is the base."""
+    unet, call = unets()[part]
+    state = {name: value.clone() for name, value in unet.state_dict().items()}
+    base = unet(*call)
+    model = LoraModel(unet, 3, TARGETS)
+    torch.testing.assert_close(model(*call), base, rtol=1e-4, atol=1e-5 * base.abs().max().item())
+    for adapter in model.adapters:
+        adapter.lora_B.normal_(0, 0.05)
+    wanted = model(*call)
+    assert (wanted - base).abs().max() > 1e-2 * base.abs().max()
+    plain = type(unet)(video_config("conv1d_attn1d_blocks") if part == "keyframe" else interpolation_config())
+    plain.load_state_dict(state)
+    add_lora(plain, model.file(), 0.0)
+    assert torch.equal(plain(*call), base)
+    add_lora(plain, model.file(), 1.0)
+    torch.testing.assert_close(plain(*call), wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
+
+
+def test_layers_are_chosen_by_whole_parts_of_their_names() -> None:
+    unet, _ = unets()["keyframe"]
+    names = list(chosen_layers(unet, ["to_query", "attention.to_key"]))
+    assert names
+    assert all(name.endswith((".to_query", ".attention.to_key")) for name in names)
+    with pytest.raises(ValueError, match="targets must be endings of the names of layers; got query"):
+        chosen_layers(unet, ["query", "to_query"])
+
+
+def test_a_lora_of_another_model_is_refused() -> None:
+    unet, _ = unets()["keyframe"]
+    with pytest.raises(ValueError, match="the LoRA is of another model: there is no layer nowhere"):
+        add_lora(unet, {"diffusion_model.nowhere.lora_A.weight": torch.zeros(1, 1)}, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["keyframe", "interpolation"])
+def test_training_writes_a_file_that_fits_the_bundled_model(tmp_path: Path, part: str) -> None:
+    """Three steps on rings: every layer is known, B has moved, the base has not."""
+    settings = TrainSettings(tmp_path, 3, 1, 1e-3, warmup_steps=1, decay_steps=1, trackers=[])
+    train(settings, part=part, rank=2, shape="ring", count=2)
+    tensors = load_file(tmp_path / "lora.safetensors")
+    assert all(key.startswith("diffusion_model.") and ".lora_" in key for key in tensors)
+    assert all(value.abs().max() > 0 for key, value in tensors.items() if key.endswith("lora_A.weight"))
+    assert sum(bool(value.any()) for key, value in tensors.items() if key.endswith("lora_B.weight")) > 10
+    unet = getattr(load_model_folder("tiny"), part)
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    add_lora(unet, tensors, 1.0)
+    changed = {name for name, value in unet.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.rsplit(".", 1)[0].rsplit(".", 1)[-1] in TARGETS for name in changed)
+
+
+def test_bad_arguments(tmp_path: Path) -> None:
+    settings = TrainSettings(tmp_path, 3, 1, 1e-3, trackers=[])
+    with pytest.raises(ValueError, match="part must be one of keyframe, interpolation; got 'vae'"):
+        train(settings, part="vae")
+    with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
+        train(replace(settings), rank=0)
+    with pytest.raises(ValueError, match="one of data, clips and shape must say what to learn"):
+        train(settings)
+    with pytest.raises(
+        ValueError, match="shape must be one of circle, square, triangle, star, ring, hexagon; got 'cat'"
+    ):
+        train(settings, shape="cat")

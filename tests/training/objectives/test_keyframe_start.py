@@ -1,0 +1,56 @@
+"""What the keyframe stage starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusionframes_core.checkpoints.state_dict import save_weights
+from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
+from fusionframes_core.models.unet.temporal_layers import TemporalConv3dBlock, TemporalConvLayer
+from fusionframes_core.models.unet.unet import UNet
+from fusionframes_core.presets import TINY
+from training.train_image import image_config
+from training.train_keyframes import keyframe_model
+
+
+def test_start_is_image_weights_under_the_temporal_parts_of_init(tmp_path: Path) -> None:
+    """With both files every spatial weight is the image's and every temporal one is init's; only those train."""
+    torch.manual_seed(0)
+    image, init = UNet(image_config(TINY.keyframe)), UNet(TINY.keyframe)
+    save_weights(image.state_dict(), tmp_path / "image.safetensors", dtype=torch.float32)
+    save_weights(init.state_dict(), tmp_path / "init.safetensors", dtype=torch.float32)
+    model = keyframe_model("tiny", tmp_path / "image.safetensors", tmp_path / "init.safetensors")
+    temporal = dict(temporal_parameters(init))
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == set(temporal)
+    for name, value in model.state_dict().items():
+        source = temporal[name] if name in temporal else image.state_dict()[name]
+        assert torch.equal(value, source), name
+
+
+@pytest.mark.parametrize("temporal", ["conv1d_attn3d_blocks", "conv3d_attn1d_blocks", "conv1d_attn1d_layers"])
+def test_start_of_another_conditioning_takes_what_fits(tmp_path: Path, temporal: str) -> None:
+    """Spatial weights and the attention's are those of init; what init has nothing for does nothing yet."""
+    torch.manual_seed(0)
+    init = UNet(TINY.keyframe)
+    save_weights(init.state_dict(), tmp_path / "init.safetensors", dtype=torch.float32)
+    model = keyframe_model("tiny", None, tmp_path / "init.safetensors", temporal)
+    old, new = init.state_dict(), model.state_dict()
+    names = {name for name, _ in temporal_parameters(model)}
+    assert all(torch.equal(value, old[name]) for name, value in new.items() if name not in names)
+    attention = [name for name in names if name.endswith("attention.to_query.weight")]
+    assert attention
+    for name in attention:
+        own = name.replace("self_attention_block.temporal.", "temporal_attention_block.")
+        assert torch.equal(new[name], old[own]), name
+    fresh = [part for part in model.modules() if isinstance(part, (TemporalConv3dBlock, TemporalConvLayer))]
+    assert len(fresh) > 0 or temporal == "conv1d_attn3d_blocks"
+    assert all(not layer.weight.any() for part in fresh for layer in part.last_layers())
+
+
+def test_start_needs_weights() -> None:
+    """Neither file is an error that names both arguments."""
+    with pytest.raises(ValueError, match="image or init must name the weights"):
+        keyframe_model("tiny", None, None)

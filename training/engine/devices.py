@@ -1,0 +1,89 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from .run_settings import TrainSettings
+
+
+def make_accelerator(settings: TrainSettings) -> Accelerator:
+    """Several processes on a machine without a GPU talk by gloo, however they were launched."""
+    unknown = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
+    if unknown:
+        raise ValueError(f"trackers names {unknown[0]}, which is not installed; `trackers: []` needs none")
+    return Accelerator(
+        mixed_precision=settings.mixed_precision if settings.mixed_precision != "no" else None,
+        cpu=not torch.accelerator.is_available(),
+        log_with=list(settings.trackers) or None,
+        project_dir=str(settings.output),
+    )
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """The tensors in nested mappings, dataclasses, lists and plain tuples, on `device`; on the CPU the value itself."""
+    if device.type == "cpu":
+        return value
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: on_device(entry, device) for key, entry in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {f.name: on_device(getattr(value, f.name), device) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changed)
+    if isinstance(value, list | tuple) and any(isinstance(entry, Tensor) for entry in value):
+        return type(value)(on_device(entry, device) for entry in value)
+    return value
+
+
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` holds in some process. Every one of them has to call it."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum").item())
+
+
+@contextlib.contextmanager
+def only_run_in(accelerator: Accelerator, output: Path) -> Iterator[None]:
+    """Hold `output` while this run trains; the system lets go of it when the process ends, however it ends.
+
+    Raises ValueError, on every process, while another run holds it. Where a file system has no locks nothing is held.
+    """
+    lock, taken = FileLock(output / ".lock"), False
+    if accelerator.is_main_process:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            taken = True
+        except (OSError, NotImplementedError) as error:
+            warnings.warn(f"{output} is not safe from a second run: it cannot be locked ({error})", stacklevel=2)
+    try:
+        if any_process(accelerator, taken):
+            raise ValueError(f"output must not be another run's at work: one is under way in {output}")
+        yield
+    finally:
+        lock.release()
+
+
+def check_same_step(accelerator: Accelerator, step: int | None, output: Path) -> None:
+    """Raise ValueError unless every process goes on from the same step: machines may see different folders."""
+    if accelerator.num_processes == 1:
+        return
+    mine = torch.tensor([-1 if step is None else step], device=accelerator.device)
+    found = sorted(set(accelerator.gather(mine).tolist()))
+    if len(found) > 1:
+        told = " and ".join("none" if number < 0 else f"that of step {number}" for number in found)
+        raise ValueError(
+            f"output must be a folder that every process sees; in {output} they found the last checkpoint to be {told}"
+        )

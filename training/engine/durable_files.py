@@ -1,0 +1,72 @@
+"""Files that are there whole or not at all, also after a power cut, and full disks in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fusionframes_core.files import atomic_path
+
+PARTIAL = ".partial"
+
+
+class DiskFull(OSError):
+    """There was no room to write; what was written before is intact."""
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether an error of any library says that the disk is full."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+
+
+@contextlib.contextmanager
+def full_disk_says(sentence: str) -> Iterator[None]:
+    """Turn whatever a library raises on a full disk into DiskFull with `sentence`."""
+    try:
+        yield
+    except Exception as error:
+        if no_space(error):
+            raise DiskFull(sentence) from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` whole or not at all, making the folder."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write(partial)` fill a folder beside `folder`, then put it in its place by one rename.
+
+    On any failure the partial folder is removed and an older `folder` stays as it was.
+    """
+    partial = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        for path in (*partial.iterdir(), partial):
+            sync(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+        sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

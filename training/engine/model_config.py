@@ -1,0 +1,23 @@
+"""Which model a stage trains: the name of a preset, or the config.json of a model of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fusionframes_core.checkpoints.model_folder import CONFIG_FILE, load_config
+from fusionframes_core.config import ModelConfig
+from fusionframes_core.presets import PRESETS
+
+
+def model_config(preset: str) -> ModelConfig:
+    """The preset of that name, or the configuration that a model folder or its config.json holds.
+
+    Raises ValueError where it is neither.
+    """
+    if preset in PRESETS:
+        return PRESETS[preset]
+    path = Path(preset)
+    folder = path.parent if path.name == CONFIG_FILE else path
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, or a {CONFIG_FILE}; got {preset!r}")
+    return load_config(folder)

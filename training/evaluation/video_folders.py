@@ -1,0 +1,66 @@
+"""Folders of videos under evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusionframes_core.media.frames import batches, to_pixels
+from fusionframes_core.media.read_video import read_video
+
+from ..data.items import VIDEO_SUFFIXES, DataError, missing_sentence
+from ..data.layouts import read_captions
+
+CAPTIONS = "captions.jsonl"
+
+
+def video_files(folder: Path) -> list[Path]:
+    """The videos of a folder by name. Raises DataError when there is none."""
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not files:
+        raise DataError(f"{folder} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none")
+    return files
+
+
+def read_frames(path: Path, frames: int | None = None) -> NDArray[np.uint8]:
+    """The first `frames` frames (T, H, W, 3), or all. Raises DataError when there are fewer."""
+    video, _ = read_video(path, max_frames=frames)
+    if frames is not None and len(video) < frames:
+        raise DataError(f"{path} must have at least {frames} frames; it has {len(video)}")
+    return video
+
+
+def batches_of(files: list[Path], size: int, frames: int | None = None) -> Iterator[Tensor]:
+    """Videos (B, 3, T, H, W) in [−1, 1], `size` at once. Raises DataError when videos of a batch differ in shape."""
+    for part in batches(len(files), size):
+        videos = [read_frames(path, frames) for path in files[part]]
+        shapes = {video.shape for video in videos}
+        if len(shapes) > 1:
+            raise DataError(f"videos in {files[0].parent} must be of one size and length; got {sorted(shapes)[:3]}")
+        yield torch.stack([to_pixels(video) for video in videos])
+
+
+def pairs_of(real: Path, fake: Path) -> list[tuple[Path, Path]]:
+    """Videos of both folders that have the same name. Raises DataError when one of `fake` has no partner."""
+    partners = {path.stem: path for path in video_files(real)}
+    files = video_files(fake)
+    missing = [path.name for path in files if path.stem not in partners]
+    if missing:
+        raise DataError(missing_sentence(fake, missing, real))
+    return [(partners[path.stem], path) for path in files]
+
+
+def prompts_of(folder: Path, captions: Path | None) -> list[tuple[Path, str]]:
+    """Every video of a folder with its prompt, from `captions` or the folder's own captions.jsonl."""
+    listing = captions or folder / CAPTIONS
+    texts = read_captions(listing)
+    files = video_files(folder)
+    missing = [path.name for path in files if not texts.get(path.name)]
+    if missing:
+        raise DataError(f"{listing} must have a caption for every video of {folder}; it has none for {missing[0]}")
+    return [(path, texts[path.name][0]) for path in files]

@@ -1,0 +1,105 @@
+"""What the trained tables start from: the bundled model's shared parts, and clips encoded once."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.model_folder import MODEL_FILES, TOKENIZER_FILE, ModelParts, model_folder
+from fusionframes_core.checkpoints.state_dict import load_weights, save_weights
+from fusionframes_core.config import ModelConfig
+from fusionframes_core.files import atomic_path
+from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
+from fusionframes_core.pipeline import FusionFramesPipeline
+from fusionframes_core.presets import PRESETS
+
+from ..engine.command_line import BadInput
+from ..latents import prepare
+from ..objectives.interpolation_architectures import architecture_named
+from .runs import Budget
+from .sweeps import pipeline_of
+
+HELD_OUT_CLIPS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """Files that every row of a table trains from."""
+
+    folder: Path
+    image: Path  # text-to-image U-Net
+    movq: Path  # image autoencoder
+
+    def clips(self, kind: str, budget: Budget, held_out: bool = False) -> Path:
+        """Latents of Moving Shapes, encoded when they are asked for first."""
+        count = min(HELD_OUT_CLIPS, budget.training_clips) if held_out else budget.training_clips
+        path = self.folder / f"{kind}_{count}{'_held_out' * held_out}.safetensors"
+        if not path.is_file():
+            prepare(path, self.movq, kind, count, seed=9 if held_out else 1, held_out=held_out, preset=budget.model)
+        return path
+
+
+def base_of(budget: Budget) -> Base:
+    """Take the model apart: its image U-Net (the frozen part of the keyframe U-Net), its image autoencoder, its text
+    encoder. Raises BadInput for a model that is no preset."""
+    if budget.model not in PRESETS:
+        raise BadInput(f"--model must be a bundled model; got {budget.model!r}")
+    base = Base(*(budget.folder / "base" / name for name in ("", "image.safetensors", "movq.safetensors")))
+    source = model_folder(budget.model)
+    for name in ("text_encoder.safetensors", TOKENIZER_FILE):
+        if not (base.folder / name).is_file():
+            with atomic_path(base.folder / name) as partial:
+                partial.write_bytes((source / name).read_bytes())
+    parts = pipeline_of(budget.model).parts
+    if not base.image.is_file():
+        temporal = {name for name, _ in temporal_parameters(parts.keyframe)}
+        state = parts.keyframe.state_dict()
+        save_weights({name: value for name, value in state.items() if name not in temporal}, base.image, dtype=None)
+    if not base.movq.is_file():
+        image = build(dataclasses.replace(parts.config.movq, decoder="image"))
+        state = parts.movq.state_dict()
+        save_weights({name: state[name] for name in image.state_dict()}, base.movq, dtype=None)
+    return base
+
+
+def pipeline_with(
+    config: ModelConfig, files: dict[str, Path], model: str, architecture: str = "groups"
+) -> FusionFramesPipeline:
+    """The pipeline of `model` with the parts named in `files` built anew from `config` and loaded from there.
+
+    `architecture` is that of the interpolation.
+    """
+    kind = architecture_named(architecture)
+    builders = dict.fromkeys(MODEL_FILES, build) | {"interpolation": kind.build}
+    old = pipeline_of(model).parts
+    made: dict[str, Any] = {name: getattr(old, name) for name in MODEL_FILES}
+    for name, path in files.items():
+        made[name] = builders[name](getattr(config, name)).eval().requires_grad_(False)
+        load_weights(made[name], path)
+    pipeline = FusionFramesPipeline(ModelParts(config=config, **made))
+    pipeline.interpolator = kind.sample  # type: ignore[method-assign]
+    return pipeline
+
+
+def train_beside(stage: Callable[..., None], config: ModelConfig, result: Path, options: dict[str, Any]) -> Path:
+    """Run a stage in a process of its own, unless `result` is there; a stopped training goes on from its checkpoint.
+
+    The row's configuration is a preset of that process. Raises BadInput when the training fails.
+    """
+    if not result.is_file():
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=_stage, args=(stage, config, options))
+        process.start()
+        process.join()
+        if process.exitcode or not result.is_file():
+            raise BadInput(f"training {result.parent} ended with exit code {process.exitcode}; see above")
+    return result
+
+
+def _stage(stage: Callable[..., None], config: ModelConfig, options: dict[str, Any]) -> None:
+    PRESETS["row"] = config
+    stage(preset="row", **options)
