@@ -181,7 +181,8 @@ def test_an_interrupted_write_keeps_the_older_file(
 def test_same_frames_same_file(root: Path, tmp_path: Path) -> None:
     """The encoder's output does not depend on what lay in memory before, 64 pixels wide as the tiny model's videos."""
     script = (
-        "import numpy as np, sys; from fusionframes_core.media.write_video import write_mp4; rng = np.random.default_rng(0);"
+        "import numpy as np, sys\n"
+        "from fusionframes_core.media.write_video import write_mp4; rng = np.random.default_rng(0);"
         "small = (rng.random((30, 8, 8, 3)) * 255).astype(np.uint8);"
         "write_mp4(small.repeat(8, 1).repeat(8, 2), sys.argv[1], 8.0)"
     )
