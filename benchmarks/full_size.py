@@ -18,8 +18,7 @@ import torch
 from benchmarks.harness import CLEAR_REFS, status_mb
 from fusionframes_core.checkpoints.component import build
 from fusionframes_core.checkpoints.names import to_official
-from fusionframes_core.checkpoints.state_dict import load_file
-from fusionframes_core.checkpoints.weights_file import open_weights
+from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.cli.arguments import DTYPES
 from fusionframes_core.models.casting import compute_dtype, operations_for
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
@@ -62,7 +61,7 @@ def run(path: Path, frames: int, size: int, dtype: torch.dtype) -> dict[str, flo
     CLEAR_REFS.write_text("5")  # forget the peak so far
     start = time.perf_counter()
     unet = build(CONFIG, device="meta", operations=operations_for(dtype))
-    load_file(unet, open_weights(path), "cpu", dtype)
+    load_weights(unet, path, "cpu", dtype)
     loaded, after = time.perf_counter() - start, status_mb("VmHWM") - before
     kind = compute_dtype(unet)
     latents = torch.randn(1, 4, frames, size // 8, size // 8, dtype=kind)

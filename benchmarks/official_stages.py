@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Sides
 from fusionframes_core.checkpoints.architecture import interpolation_config, movq_config, unet_config
-from fusionframes_core.checkpoints.identify import identify
+from fusionframes_core.checkpoints.checkpoint_info import identify
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints.offload import Residency
+from .checkpoints.offload import OffloadedModels
 from .config import ModelConfig
 from .media.frames import fit_image
 from .models.casting import compute_dtype
@@ -28,7 +28,7 @@ STILL_STAGE, IMAGE_STAGE = "image", "noise on the image"
 
 
 def make_first_image(
-    residency: Residency,
+    residency: OffloadedModels,
     texts: tuple[TextContext, TextContext],
     chosen: GenerationSettings,
     sampling: Sampling,
@@ -57,7 +57,7 @@ def make_first_image(
 
 
 def draw_image(
-    residency: Residency,
+    residency: OffloadedModels,
     texts: tuple[TextContext, TextContext],
     chosen: GenerationSettings,
     sampling: Sampling,
@@ -73,7 +73,7 @@ def draw_image(
     return pixels[:, :, 0].float().clamp(-1, 1)
 
 
-def image_movq(residency: Residency) -> AbstractContextManager[Any]:
+def image_movq(residency: OffloadedModels) -> AbstractContextManager[Any]:
     """The stage of the image autoencoder, which is the video's where the model has no other."""
     return residency.stage("image_movq" if residency.config.image_movq is not None else "movq")
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints.model_folder import ModelParts
-from .checkpoints.offload import Models, Residency
+from .checkpoints.component import ModelParts, StoredModel
+from .checkpoints.offload import Models, OffloadedModels
 from .checkpoints.open_model import open_model
 from .checkpoints.temporal_blocks import AUTO
 from .image_to_video import check_image, decode_images, encode_images, latent_size, make_first_image
@@ -62,8 +62,8 @@ class FusionFramesPipeline(Models):
 
     interpolator = staticmethod(interpolate)  # how the interpolation is sampled; another architecture brings its own
 
-    def __init__(self, models: ModelParts | Residency) -> None:
-        super().__init__(models if isinstance(models, Residency) else Residency.of_parts(models))
+    def __init__(self, models: ModelParts | OffloadedModels) -> None:
+        super().__init__(models if isinstance(models, OffloadedModels) else OffloadedModels.of_parts(models))
         self._nulls: dict[str, Tensor] = {}  # so that the text encoder need not come back for them
 
     @classmethod
@@ -87,8 +87,19 @@ class FusionFramesPipeline(Models):
         "none", the image U-Net; `loras` are LoRA files of either U-Net and their strengths.
         Raises checkpoints.CheckpointError (a ValueError) when a file cannot be loaded.
         """
-        source = open_model(name_or_folder, dtype, device, text_encoder, text_mode, temporal_blocks, loras)
-        return cls(Residency(source.config, source.loaders, device, offload))
+        model = open_model(name_or_folder, text_encoder, text_mode, temporal_blocks, loras)
+        return cls.from_model(model, dtype, device, offload)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: StoredModel,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        offload: str = "none",
+    ) -> FusionFramesPipeline:
+        """Load what `open_model` has looked at; arguments as for `from_pretrained`."""
+        return cls(OffloadedModels.of_model(model, dtype, device, offload))
 
     @torch.no_grad()
     def __call__(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusionframes_core.checkpoints.model_folder import MODEL_FILES
+from fusionframes_core.checkpoints.component import COMPONENTS
 from fusionframes_core.files import atomic_path
 from fusionframes_core.media.frames import contact_sheet, enlarge
 from fusionframes_core.media.write_video import write_png
@@ -114,7 +114,7 @@ def _finish(report: dict[str, Any], path: Path | None) -> None:
 
 
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:
-    return {name: path for name in MODEL_FILES if (path := getattr(arguments, name)) is not None}
+    return {name: path for name in COMPONENTS if (path := getattr(arguments, name)) is not None}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -154,7 +154,7 @@ def _command(commands: Any, name: str, run: Any, batch: int) -> argparse.Argumen
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     command.add_argument("--model", default="tiny", help="bundled name or model folder (default tiny)")
-    for part in MODEL_FILES:
+    for part in COMPONENTS:
         option = "--" + part.replace("_", "-")
         command.add_argument(option, type=Path, metavar="FILE", help="use these weights instead of the model's")
     command.add_argument("--seed", type=int, default=0)

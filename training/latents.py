@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.checkpoints.state_dict import load_weights, save_weights
+from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.models.movq.movq import MoVQ
 
 from .engine.model_config import model_config

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.checkpoints.open_model import read_config
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
 from .data.items import DataSet
@@ -61,7 +61,7 @@ def shapes(arguments: argparse.Namespace) -> DataSet:
 
 def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare one data set."""
-    config = read_config(arguments.model)
+    config = open_model(arguments.model).config
     size = tuple(arguments.size or config.size)
     # Latents go through a U-Net, pixels alone only through the autoencoder.
     check_size(size, size_multiple(config) if "latents" in arguments.keep else spatial_factor(config.movq))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet, initialise

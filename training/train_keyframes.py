@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints.state_dict import load_weights, read_weights
+from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.checkpoints.state_dict import read_weights
 from fusionframes_core.checkpoints.temporal_blocks import save_temporal_weights, temporal_path
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.models.text_encoder import TextContext

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusionframes_core.checkpoints.component import ModelParts
 from fusionframes_core.checkpoints.lora import UNETS
-from fusionframes_core.checkpoints.model_folder import ModelParts, load_model_folder
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.unet.interpolation_unet import GROUP_BASES, InterpolationCondition, split_groups
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
@@ -134,7 +135,7 @@ def train(
         raise ValueError(f"part must be one of {', '.join(UNETS)}; got {part!r}")
     if rank < 1:
         raise ValueError(f"rank must be at least 1; got {rank}")
-    parts = load_model_folder(model)
+    parts = open_model(model).load()
     torch.manual_seed(train.seed)  # of the adapters
     adapted = LoraModel(getattr(parts, part), rank, tuple(targets or TARGETS))
     source = lora_source(parts, part, data or [], clips or [], shape, count, train.seed)

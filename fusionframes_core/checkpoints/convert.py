@@ -14,26 +14,19 @@ from torch import Tensor
 from ..config import to_dict
 from ..errors import CheckpointError
 from ..files import atomic_path
-from .architecture import interpolation_config, movq_config, unet_config
-from .identify import TEXT_PREFIX, Identity, identify
-from .model_folder import ModelParts
+from .checkpoint_info import TEXT_PREFIX, CheckpointInfo, component_of, identify
+from .component import KINDS, ModelParts, kind_of_file
 from .names import RULES, TEXT_RULES, official_from_ours
 from .official_folder import CONFIGS_FILE, OFFICIAL_FILES, OWN_SECTION, TEXT_FOLDERS
 from .state_dict import converted
 from .weights_file import PICKLED, PORTION, SAFETENSORS, WeightsFile, open_weights
 
 LAYOUTS = ("ours", "official")
-_CONFIGS: dict[str, Any] = {
-    "keyframe": unet_config,
-    "image": unet_config,
-    "interpolation": interpolation_config,
-    "movq": movq_config,
-}
 
 
 def convert_file(
     source: str | Path, target: str | Path, layout: str = "ours", dtype: torch.dtype | None = None
-) -> tuple[Identity, int]:
+) -> tuple[CheckpointInfo, int]:
     """Rewrite a weights file in a layout ("ours" or "official") and a type (None: as it is).
 
     The text's parts of an official file (null embedding, projection) come along, under the prefix `text.`. The
@@ -46,40 +39,39 @@ def convert_file(
     if target.suffix.lower() not in (*SAFETENSORS, *PICKLED):
         raise ValueError(f"the output must be a .safetensors or .pt file; got '{target}'")
     file = open_weights(source)
-    identity = identify(file.shapes)
-    if identity.kind is None:
+    info = identify(file.shapes)
+    if info.kind is None:
         raise CheckpointError(
-            f"{file.path} is {identity.phrase}, but a U-Net, MoVQ or text projection of KandinskyVideo was expected"
+            f"{file.path} is {info.phrase}, but a U-Net, MoVQ or text projection of KandinskyVideo was expected"
         )
-    names = {theirs: ours for ours, theirs in identity.names.items()}
-    names |= {theirs: TEXT_PREFIX + ours for ours, theirs in identity.text.items()}
-    version = layout_version(identity, file)
+    names = {theirs: ours for ours, theirs in info.names.items()}
+    names |= {theirs: TEXT_PREFIX + ours for ours, theirs in info.text.items()}
+    version = layout_version(info, file)
     if layout == "official":
-        names = {theirs: _official_name(ours, identity, version) for theirs, ours in names.items()}
+        names = {theirs: _official_name(ours, info, version) for theirs, ours in names.items()}
     tensors = {names[theirs]: tensor for theirs, tensor in _converted(file, names, dtype)}
-    metadata = _metadata(identity, file, version) if layout == "ours" else {}
+    metadata = _metadata(info, file, version) if layout == "ours" else {}
     write_tensors(tensors, target, metadata)
-    return identity, len(tensors)
+    return info, len(tensors)
 
 
-def layout_version(identity: Identity, file: WeightsFile) -> str:
+def layout_version(info: CheckpointInfo, file: WeightsFile) -> str:
     """The version whose official names fit: the file's, or the one that has such parts."""
     recorded = file.metadata.get("version")
-    if identity.version or recorded:
-        return str(identity.version or recorded)
+    if info.version or recorded:
+        return str(info.version or recorded)
     marks = ("image_in_layer.", ".temporal_attention_block.", ".temporal")
-    mark = {"keyframe": marks[0], "interpolation": marks[1], "movq": marks[2]}.get(identity.kind or "")
-    return "1.1" if mark is not None and any(mark in f".{name}" for name in identity.names) else "1.0"
+    mark = {"keyframe": marks[0], "interpolation": marks[1], "movq": marks[2]}.get(info.kind or "")
+    return "1.1" if mark is not None and any(mark in f".{name}" for name in info.names) else "1.0"
 
 
-def _official_name(ours: str, identity: Identity, version: str) -> str:
-    kind = "keyframe" if identity.kind == "image" else str(identity.kind)
+def _official_name(ours: str, info: CheckpointInfo, version: str) -> str:
+    kind = component_of(str(info.kind))
     if ours.startswith(TEXT_PREFIX):
         return official_from_ours(ours.removeprefix(TEXT_PREFIX), TEXT_RULES.get((kind, version), ()))
     if (kind, version) not in RULES:
-        raise CheckpointError(f"there is no official layout of {identity.phrase}")
-    prefix = "unet." if kind in ("keyframe", "interpolation") else ""
-    return prefix + official_from_ours(ours, RULES[kind, version])
+        raise CheckpointError(f"there is no official layout of {info.phrase}")
+    return KINDS[kind].official_prefix + official_from_ours(ours, RULES[kind, version])
 
 
 def _converted(file: WeightsFile, names: Mapping[str, str], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
@@ -92,12 +84,13 @@ def _converted(file: WeightsFile, names: Mapping[str, str], dtype: torch.dtype |
             yield theirs, converted(names[theirs], tensor, dtype)
 
 
-def _metadata(identity: Identity, file: WeightsFile, version: str) -> dict[str, str]:
+def _metadata(info: CheckpointInfo, file: WeightsFile, version: str) -> dict[str, str]:
     """What the file says of itself: kind, version and, where it has one, its configuration."""
-    metadata = {"format": "pt", "fusionframes": str(identity.kind), "version": version}
-    if identity.kind in _CONFIGS:
-        shapes = {ours: file.entries[theirs].shape for ours, theirs in identity.names.items()}
-        metadata["config"] = json.dumps(to_dict(_CONFIGS[identity.kind](shapes, version)))
+    metadata = {"format": "pt", "fusionframes": str(info.kind), "version": version}
+    kind = kind_of_file(info.kind)
+    if kind is not None and kind.read_architecture is not None:
+        shapes = {ours: file.entries[theirs].shape for ours, theirs in info.names.items()}
+        metadata["config"] = json.dumps(to_dict(kind.read_architecture(shapes, version)))
     return metadata
 
 

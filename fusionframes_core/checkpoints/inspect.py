@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..errors import CheckpointError, one_sentence
-from .architecture import interpolation_config, movq_config, unet_config
-from .component import build
-from .identify import Identity, identify
-from .model_folder import CONFIG_FILE, load_config, part_names
+from .checkpoint_info import CheckpointInfo, identify
+from .component import KINDS, build, component_names, kind_of_file
+from .model_folder import CONFIG_FILE, load_config
 from .official_folder import OFFICIAL_FILES, find_file, official_version
 from .state_dict import some
 from .weights_file import Entry, WeightsFile, open_weights
@@ -26,18 +24,6 @@ _TYPES = {
     torch.bfloat16: "BF16",
     torch.float64: "F64",
     torch.float8_e4m3fn: "F8_E4M3",
-}
-_READERS: dict[str, Any] = {
-    "keyframe": unet_config,
-    "image": unet_config,
-    "interpolation": interpolation_config,
-    "movq": movq_config,
-}
-_SHOWN = {  # fields of a configuration that tell models apart
-    "keyframe": ("model_channels", "channel_mult", "num_blocks", "context_dim", "in_channels", "temporal"),
-    "image": ("model_channels", "channel_mult", "num_blocks", "context_dim", "in_channels"),
-    "interpolation": ("temporal_attention", "fixed_perturbation", "text_pooling"),
-    "movq": ("channels", "channel_mult", "num_res_blocks", "decoder", "patch_size"),
 }
 
 
@@ -71,12 +57,12 @@ class FileSummary:
 def inspect_file(path: str | Path) -> FileSummary:
     """Summarise a weights file. Raises CheckpointError when it is missing, cut short or of another format."""
     file = open_weights(path)
-    identity = identify(file.shapes)
+    info = identify(file.shapes)
     dtypes: Counter[str] = Counter()
     for entry in file.entries.values():
         dtypes[_type_name(entry)] += entry.num_elements
-    details, missing, unexpected = _compare(file, identity)
-    title = identity.title if identity.version is None or not identity.official else f"official {identity.title}"
+    details, missing, unexpected = _compare(file, info)
+    title = info.title if info.version is None or not info.official else f"official {info.title}"
     title = _title_of_addition(file) or title
     return FileSummary(file.path, title, sum(dtypes.values()), dict(dtypes), details, missing, unexpected)
 
@@ -97,19 +83,20 @@ def _type_name(entry: Entry) -> str:
     return _TYPES.get(entry.dtype, str(entry.dtype).removeprefix("torch.").upper())
 
 
-def _compare(file: WeightsFile, identity: Identity) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def _compare(file: WeightsFile, info: CheckpointInfo) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """The configuration that the shapes show, in words, and what is missing from or extra to a model of it."""
-    if identity.kind not in _READERS:
+    kind = kind_of_file(info.kind)
+    if kind is None or kind.read_architecture is None:
         return "", (), ()
-    shapes = {ours: file.entries[theirs].shape for ours, theirs in identity.names.items()}
+    shapes = {ours: file.entries[theirs].shape for ours, theirs in info.names.items()}
     try:
-        config = _READERS[identity.kind](shapes, identity.version)
+        config = kind.read_architecture(shapes, info.version)
         own = {name: tuple(value.shape) for name, value in build(config, device="meta").state_dict().items()}
     except (KeyError, ValueError, IndexError):
         return "", (), ()
-    details = ", ".join(f"{name} {getattr(config, name)}" for name in _SHOWN[identity.kind])
+    details = ", ".join(f"{name} {getattr(config, name)}" for name in kind.shown_fields)
     missing, unexpected = _differences(own, shapes)
-    if not identity.official and (missing or unexpected):
+    if not info.official and (missing or unexpected):
         return "", (), ()  # choices of ours that names and shapes do not tell apart
     return details, missing, unexpected
 
@@ -139,7 +126,7 @@ def inspect_path(path: str | Path) -> str:
 
 def _inspect_own(path: Path) -> str:
     config = load_config(path)
-    found = [inspect_file(path / f"{name}.safetensors") for name in part_names(config)]
+    found = [inspect_file(path / KINDS[name].file_name) for name in component_names(config)]
     total = sum(summary.num_parameters for summary in found)
     height, width = config.size
     head = f"{config.name}: {config.num_frames} keyframes at {config.fps:g} FPS, {height}x{width}, {total:,} parameters"

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..models.casting import FP8, FP8_LARGEST
-from .component import build
+from .component import UNETS, build
 from .weights_file import WeightsFile, open_weights
 
 PREFIX = "diffusion_model."  # what ComfyUI calls the U-Net of a MODEL
-UNETS = ("keyframe", "interpolation")
 _ENDS = {letter: f".lora_{letter}.weight" for letter in "AB"}
 _MAX_STRENGTH = 100.0  # as in ComfyUI's loader
 

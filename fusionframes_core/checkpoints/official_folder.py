@@ -12,58 +12,73 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..config import ModelConfig, TextEncoderConfig, from_dict
 from ..errors import CheckpointError, one_sentence
 from ..presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
-from .architecture import Hints, interpolation_config, movq_config, text_config, unet_config
-from .component import load_network, part_dtype
-from .identify import Identity, identify
-from .model_folder import read_tokenizer
-from .state_dict import Sources, require_kind
-from .text_encoder_weights import TextOptions, load_text_encoder
+from .architecture import Hints, text_config
+from .checkpoint_info import CheckpointInfo, identify, require_kind
+from .component import KINDS, Component, ComponentKind, StoredModel
+from .state_dict import Sources
 from .weights_file import PICKLED, SAFETENSORS, WeightsFile, open_weights
 
+VERSION_PRESETS = {"1.0": KANDINSKY_VIDEO_1_0, "1.1": KANDINSKY_VIDEO_1_1}
+REPOSITORIES = {"1.0": "ai-forever/KandinskyVideo", "1.1": "ai-forever/KandinskyVideo_1_1"}
+PROJECTIONS = "projections"  # 1.1's file of the text projections; 1.0 has them in the keyframe U-Net's file
 OFFICIAL_FILES: dict[str, dict[str, str]] = {
-    "1.0": {"keyframe": "kandinsky_video", "interpolation": "kandinsky_video_interpolation", "movq": "movq"},
-    "1.1": {
-        "keyframe": "t2v",
-        "interpolation": "interpolation",
-        "movq": "video_movq",
-        "image_movq": "movq",
-        "projections": "t5_projections",
-    },
+    version: {name: kind.official_stems[version] for name, kind in KINDS.items() if version in kind.official_stems}
+    for version in VERSION_PRESETS
 }
+OFFICIAL_FILES["1.1"][PROJECTIONS] = "t5_projections"
 """Version → what a file is for → its name without the suffix."""
 
-PRESETS = {"1.0": KANDINSKY_VIDEO_1_0, "1.1": KANDINSKY_VIDEO_1_1}
-REPOSITORIES = {"1.0": "ai-forever/KandinskyVideo", "1.1": "ai-forever/KandinskyVideo_1_1"}
 TEXT_REPOSITORY, TEXT_FOLDERS = "google/flan-ul2", ("text_encoder", "flan-ul2")
 CONFIGS_FILE, OWN_SECTION = "configs.json", "fusionframes"
-_CLASSES = {"keyframe": "UNet", "interpolation": "InterpolationUNet", "movq": "MoVQ", "image_movq": "MoVQ"}
-_SECTIONS = {"keyframe": "t2v", "interpolation": "interpolation"}  # of configs.json, for the U-Nets
 
 
 @dataclass(frozen=True)
-class OfficialModel:
-    """An official folder whose every file has been looked at, and nothing loaded."""
+class IdentifiedFile:
+    """A weights file and what it is."""
 
-    version: str
-    config: ModelConfig
-    files: Mapping[str, tuple[WeightsFile, Identity]]
-    text_folder: Path
-    text_sources: Sources
+    file: WeightsFile
+    info: CheckpointInfo
 
-    def load(self, name: str, dtype: torch.dtype, device: torch.device | str, text: TextOptions) -> nn.Module:
-        """One of `checkpoints.part_names`, in evaluation mode."""
-        kept = part_dtype(name, dtype)
-        if name == "text_encoder":
-            tokenizer = read_tokenizer(self.text_folder)
-            return load_text_encoder(self.config.text, tokenizer, self.text_sources, device, kept, text)
-        file, identity = self.files[name]
-        return load_network(getattr(self.config, name), [(file, identity.names)], kept, device)
+    @property
+    def sources(self) -> Sources:
+        """The network's tensors."""
+        return [(self.file, self.info.names)]
+
+    @property
+    def text(self) -> Sources:
+        """The text encoder's tensors that lie in the same file: null embedding, projection."""
+        return [(self.file, self.info.text)]
+
+
+@dataclass(frozen=True)
+class T5Files:
+    """T5 (Flan-UL2) in a folder: its files, often several, as one model."""
+
+    folder: Path
+    files: list[WeightsFile]
+    names: Mapping[str, str]  # ours → the files'
+
+    @property
+    def sources(self) -> Sources:
+        """Each file with what it holds of T5's encoder."""
+        return [
+            (file, {ours: theirs for ours, theirs in self.names.items() if theirs in file.entries})
+            for file in self.files
+        ]
+
+    def config(self, text: Sources, configs: Mapping[str, Any], like: TextEncoderConfig) -> TextEncoderConfig:
+        """The text encoder's configuration with a projection from `text`, its choices as `like` has them."""
+        shapes = shapes_of(self.sources) | shapes_of(text)
+        tokens = int(configs.get("text_encoder", {}).get("tokens_length", like.max_tokens))
+        return text_config(shapes, self._feed_forward(), tokens, like)
+
+    def _feed_forward(self) -> str | None:
+        """What T5's own config.json calls its feed-forward."""
+        path = self.folder / "config.json"
+        return json.loads(path.read_text("utf-8")).get("feed_forward_proj") if path.is_file() else None
 
 
 def official_version(folder: Path) -> str | None:
@@ -81,7 +96,7 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def open_official(folder: Path, text_encoder: str | Path | None = None) -> OfficialModel:
+def open_official_folder(folder: Path, text_encoder: str | Path | None = None) -> StoredModel:
     """Look at every file of an official folder. Raises CheckpointError that names the first that is missing or wrong.
 
     `text_encoder` is the folder of Flan-UL2; None: one of TEXT_FOLDERS inside `folder`.
@@ -89,12 +104,17 @@ def open_official(folder: Path, text_encoder: str | Path | None = None) -> Offic
     version = official_version(folder)
     if version is None:
         raise CheckpointError(f"{folder} holds no official files: neither kandinsky_video.pt nor t2v.pt")
-    files = {name: _open(folder, version, name) for name in OFFICIAL_FILES[version]}
+    found = {name: _open(folder, version, name) for name in OFFICIAL_FILES[version]}
     configs = read_configs(folder)
-    text_folder = _text_folder(folder, text_encoder)
-    t5 = open_t5(text_folder)
-    config = _config(version, files, configs, t5, text_folder)
-    return OfficialModel(version, config, files, text_folder, _text_sources(config.text, files, t5))
+    t5 = open_t5(_text_folder(folder, text_encoder))
+    config = _config(version, found, configs, t5)
+    encoder = Component(KINDS["text_encoder"], config, _text_sources(config.text, found, t5), folder, (), t5.folder)
+    networks = {
+        name: Component(KINDS[name], config, file.sources, folder, text=file.text)
+        for name, file in found.items()
+        if name != PROJECTIONS
+    }
+    return StoredModel(config, {encoder.kind.name: encoder, **networks})
 
 
 def require_files(folder: Path) -> None:
@@ -105,24 +125,34 @@ def require_files(folder: Path) -> None:
             raise _missing(folder, str(version), stem)
 
 
+def download_hint(file_name: str) -> str:
+    """Where a file of an official name can be had, as the end of a sentence; "" for any other name."""
+    stem = Path(file_name).stem
+    found = [version for version, files in OFFICIAL_FILES.items() if stem in files.values()]
+    places = " or ".join(f"https://huggingface.co/{REPOSITORIES[version]}" for version in found)
+    return f"; it can be had at {places}" if found else ""
+
+
 def _missing(folder: Path, version: str, stem: str) -> CheckpointError:
     where = f"https://huggingface.co/{REPOSITORIES[version]}"
     return CheckpointError(f"no {stem}.pt in {folder}: KandinskyVideo {version} needs it; it can be had at {where}")
 
 
-def _open(folder: Path, version: str, name: str) -> tuple[WeightsFile, Identity]:
+def _open(folder: Path, version: str, name: str) -> IdentifiedFile:
     stem = OFFICIAL_FILES[version][name]
     path = find_file(folder, stem)
     if path is None:
         raise _missing(folder, version, stem)
     file = open_weights(path)
-    identity = identify(file.shapes)
-    if name == "projections" and identity.kind != "projections":
-        raise CheckpointError(f"{path} is {identity.phrase}, but the text projections of 1.1 were expected")
-    require_kind(_CLASSES.get(name, ""), file, identity)
-    if name in _SECTIONS and identity.version not in (None, version):  # autoencoders are alike in both
-        raise CheckpointError(f"{path} is {identity.phrase}, but one of KandinskyVideo {version} was expected")
-    return file, identity
+    info = identify(file.shapes)
+    if name == PROJECTIONS:
+        if info.kind != PROJECTIONS:
+            raise CheckpointError(f"{path} is {info.phrase}, but the text projections of 1.1 were expected")
+        return IdentifiedFile(file, info)
+    require_kind(KINDS[name], file, info)
+    if KINDS[name].is_unet and info.version not in (None, version):
+        raise CheckpointError(f"{path} is {info.phrase}, but one of KandinskyVideo {version} was expected")
+    return IdentifiedFile(file, info)
 
 
 def read_configs(folder: Path) -> dict[str, Any]:
@@ -137,53 +167,62 @@ def read_configs(folder: Path) -> dict[str, Any]:
         return content
 
 
-def hints_of(configs: Mapping[str, Any], name: str) -> Hints:
+def own_config(configs: Mapping[str, Any]) -> ModelConfig | None:
+    """The whole configuration that `save_official_folder` wrote into configs.json; None in a released one."""
+    if OWN_SECTION not in configs:
+        return None
+    with one_sentence(f"{CONFIGS_FILE} is not the configuration of a model"):
+        return from_dict(ModelConfig, configs[OWN_SECTION])
+
+
+def hints_of(configs: Mapping[str, Any], kind: ComponentKind) -> Hints:
     """What configs.json says of what shapes do not tell; its U-Nets' arguments lie in `configs`, or bare."""
-    given = configs.get(_SECTIONS.get(name, ""), {})
+    given = configs.get(kind.configs_section, {}) if kind.configs_section else {}
     given = given.get("configs", given)
     return Hints(**{name: int(given[name]) for name in ("head_dim", "groups") if name in given})
 
 
-def _config(
-    version: str,
-    files: Mapping[str, tuple[WeightsFile, Identity]],
-    configs: dict[str, Any],
-    t5: tuple[list[WeightsFile], Identity],
-    text_folder: Path,
-) -> ModelConfig:
-    if OWN_SECTION in configs:
-        with one_sentence(f"{CONFIGS_FILE} is not the configuration of a model"):
-            return from_dict(ModelConfig, configs[OWN_SECTION])
-    shapes = {name: shapes_of([file], identity.names) for name, (file, identity) in files.items()}
+def read_network_config(
+    kind: ComponentKind, found: IdentifiedFile, configs: Mapping[str, Any], version: str | None = None
+) -> Any:
+    """The configuration of a network, read off its file; of a U-Net in a folder of a known `version` as that one's.
+
+    Raises ValueError, KeyError for an unknown architecture.
+    """
+    assert kind.read_architecture is not None
+    known = version if version and kind.is_unet else found.info.version
+    return kind.read_architecture(shapes_of(found.sources), known, hints_of(configs, kind))
+
+
+def _config(version: str, found: Mapping[str, IdentifiedFile], configs: dict[str, Any], t5: T5Files) -> ModelConfig:
+    own = own_config(configs)
+    if own is not None:
+        return own
     with one_sentence(f"the official files of {version} have an unknown architecture"):
-        preset = PRESETS[version]
-        text_shapes = shapes_of(t5[0], t5[1].names) | _text_shapes(files)
-        changes: dict[str, Any] = {
-            "keyframe": unet_config(shapes["keyframe"], version, hints_of(configs, "keyframe")),
-            "interpolation": interpolation_config(shapes["interpolation"], version, hints_of(configs, "interpolation")),
-            "movq": movq_config(shapes["movq"], version if version == "1.1" else None),
-            "text": text_config(
-                text_shapes,
-                feed_forward_of(text_folder),
-                int(configs.get("text_encoder", {}).get("tokens_length", preset.text.max_tokens)),
-                preset.text,
-            ),
-        }
-        if "image_movq" in files:
-            changes["image_movq"] = movq_config(shapes["image_movq"])
+        preset = VERSION_PRESETS[version]
+        changes: dict[str, Any] = {"text": t5.config(_all_text(found), configs, preset.text)}
+        for name in found.keys() - {PROJECTIONS}:
+            changes[name] = read_network_config(KINDS[name], found[name], configs, version)
         return replace(preset, **changes)
 
 
-def shapes_of(files: list[WeightsFile], names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+def _all_text(found: Mapping[str, IdentifiedFile]) -> Sources:
+    return [source for file in found.values() for source in file.text]
+
+
+def _text_sources(config: TextEncoderConfig, found: Mapping[str, IdentifiedFile], t5: T5Files) -> Sources:
+    """Where each tensor of the text encoder lies; what the config has no place for is left."""
+    own_head = config.interpolation_head != "shared"
+    projections = [
+        (file, {ours: theirs for ours, theirs in names.items() if own_head or not ours.startswith("interpolation.")})
+        for file, names in _all_text(found)
+    ]
+    return [*t5.sources, *projections]
+
+
+def shapes_of(sources: Sources) -> dict[str, tuple[int, ...]]:
     """Shapes under our names."""
-    found = {theirs: entry.shape for file in files for theirs, entry in file.entries.items()}
-    return {ours: found[theirs] for ours, theirs in names.items()}
-
-
-def _text_shapes(files: Mapping[str, tuple[WeightsFile, Identity]]) -> dict[str, tuple[int, ...]]:
-    return {
-        ours: file.entries[theirs].shape for file, identity in files.values() for ours, theirs in identity.text.items()
-    }
+    return {ours: file.entries[theirs].shape for file, names in sources for ours, theirs in names.items()}
 
 
 def _text_folder(folder: Path, text_encoder: str | Path | None) -> Path:
@@ -197,34 +236,13 @@ def _text_folder(folder: Path, text_encoder: str | Path | None) -> Path:
     )
 
 
-def open_t5(folder: Path) -> tuple[list[WeightsFile], Identity]:
-    """T5's files (often several) as one model. Raises CheckpointError when the folder holds none."""
+def open_t5(folder: Path) -> T5Files:
+    """T5's files as one model. Raises CheckpointError when the folder holds none."""
     paths = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not paths:
         raise CheckpointError(f"no weights in {folder}: neither *.safetensors nor pytorch_model*.bin")
     files = [open_weights(path) for path in paths]
-    identity = identify({name: shape for file in files for name, shape in file.shapes.items()})
-    if identity.kind != "t5":
-        raise CheckpointError(f"{folder} holds {identity.phrase}, but a T5 text encoder (Flan-UL2) was expected")
-    return files, identity
-
-
-def feed_forward_of(folder: Path) -> str | None:
-    """What T5's own config.json calls its feed-forward."""
-    path = folder / "config.json"
-    return json.loads(path.read_text("utf-8")).get("feed_forward_proj") if path.is_file() else None
-
-
-def _text_sources(
-    config: TextEncoderConfig,
-    files: Mapping[str, tuple[WeightsFile, Identity]],
-    t5: tuple[list[WeightsFile], Identity],
-) -> Sources:
-    """Where each tensor of the text encoder lies; what the config has no place for is left."""
-    sources: list[tuple[WeightsFile, Mapping[str, str]]] = [
-        (file, {ours: theirs for ours, theirs in t5[1].names.items() if theirs in file.entries}) for file in t5[0]
-    ]
-    for file, identity in files.values():
-        own = config.interpolation_head != "shared"
-        sources.append((file, {o: t for o, t in identity.text.items() if own or not o.startswith("interpolation.")}))
-    return sources
+    info = identify({name: shape for file in files for name, shape in file.shapes.items()})
+    if info.kind != "t5":
+        raise CheckpointError(f"{folder} holds {info.phrase}, but a T5 text encoder (Flan-UL2) was expected")
+    return T5Files(folder, files, info.names)

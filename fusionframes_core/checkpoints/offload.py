@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -12,14 +13,14 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..models.text_encoder import TextEncoder
-from .model_folder import ModelParts, part_names
+from .component import ModelParts, StoredModel, component_names
 
 OFFLOADS = ("none", "cpu", "disk")
 Loader = Callable[[], nn.Module]
 AnyModels = TypeVar("AnyModels", bound="Models")
 
 
-class Residency:
+class OffloadedModels:
     """The models of a pipeline by name.
 
     `offload`: "none" keeps every model on the device; "cpu" brings each there for its stage and takes it back to main
@@ -39,10 +40,18 @@ class Residency:
                 self.model(name)
 
     @classmethod
-    def of_parts(cls, parts: ModelParts) -> Residency:
+    def of_model(
+        cls, model: StoredModel, dtype: torch.dtype, device: torch.device | str, offload: str
+    ) -> OffloadedModels:
+        """The components of a model on the disk, which are loaded in `dtype` as `offload` says."""
+        loaders = {name: partial(component.load, dtype, device) for name, component in model.components.items()}
+        return cls(model.config, loaders, device, offload)
+
+    @classmethod
+    def of_parts(cls, parts: ModelParts) -> OffloadedModels:
         """Models that are in memory already and stay where they are."""
         device = next(parts.keyframe.parameters()).device
-        models = {name: getattr(parts, name) for name in part_names(parts.config)}
+        models = {name: getattr(parts, name) for name in component_names(parts.config)}
         return cls(parts.config, {name: _constant(model) for name, model in models.items()}, device, "none")
 
     @property
@@ -102,14 +111,14 @@ def _constant(model: nn.Module) -> Loader:
 class Models:
     """The models of a `residency` by their names, for whoever works with them."""
 
-    def __init__(self, residency: Residency) -> None:
+    def __init__(self, residency: OffloadedModels) -> None:
         self.residency = residency
         self.config: ModelConfig = residency.config
 
     @property
     def parts(self) -> ModelParts:
         """All models, each loaded if it is not."""
-        return ModelParts(self.config, **{name: self.residency.model(name) for name in part_names(self.config)})
+        return ModelParts(self.config, **{name: self.residency.model(name) for name in component_names(self.config)})
 
     @property
     def text_encoder(self) -> TextEncoder:

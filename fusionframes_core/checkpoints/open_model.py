@@ -1,96 +1,49 @@
-"""A model on the disk, looked at: what it is, and how each part of it is loaded. Nothing is loaded yet."""
+"""The one door from the disk to a network.
+
+`open_model` looks at a whole model, `open_component` at one file, `open_text_encoder` at T5 and a projection; each
+opens every file once and loads nothing. `Component.load` then makes the network. Folders may be ours or official, files
+may have our names or official ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..config import ModelConfig
-from ..errors import CheckpointError
-from ..models.text_encoder import TextEncoder
-from .component import load_network, part_dtype
+from ..config import ModelConfig, from_dict
+from ..errors import CheckpointError, one_sentence
+from .checkpoint_info import component_of, identify, require_kind
+from .component import KINDS, Component, StoredModel, kinds_of_network
 from .lora import Lora, open_lora
-from .model_folder import BUNDLED, CONFIG_FILE, TOKENIZER_FILE, load_config, load_part, part_names, read_tokenizer
-from .official_folder import OFFICIAL_FILES, official_version, open_official
-from .offload import Loader
-from .parts import official_part, own_part
-from .state_dict import names_for
+from .model_folder import CONFIG_FILE, load_config, open_model_folder, own_component
+from .official_folder import (
+    OFFICIAL_FILES,
+    VERSION_PRESETS,
+    IdentifiedFile,
+    official_version,
+    open_official_folder,
+    open_t5,
+    own_config,
+    read_configs,
+    read_network_config,
+)
+from .state_dict import load_sources
 from .temporal_blocks import AUTO, with_temporal
-from .text_encoder_weights import TextOptions, load_text_encoder
+from .text_encoder_weights import TextOptions
 from .weights_file import open_weights
 
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model on the disk: its configuration, a loader of each part, what they add; nothing is loaded yet."""
-
-    config: ModelConfig
-    loaders: Mapping[str, Loader]
-    loras: tuple[Lora, ...] = ()
+BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
+_IN_FILES = tuple(name for name, kind in KINDS.items() if kind.read_architecture and not kind.file_kind)
 
 
-def read_config(name_or_folder: str | Path, text_encoder: str | Path | None = None) -> ModelConfig:
-    """The configuration of "tiny", a model folder or a folder of official files, without loading weights."""
-    folder = _folder(name_or_folder)
-    return load_config(folder) if (folder / CONFIG_FILE).is_file() else open_official(folder, text_encoder).config
-
-
-def open_model(
-    name_or_folder: str | Path,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-    text_encoder: str | Path | None = None,
-    text_mode: str = "full",
-    temporal_blocks: str = AUTO,
-    loras: Mapping[str | Path, float] | None = None,
-) -> ModelSource:
-    """Look at "tiny", a model folder, or a folder of official files. Raises ValueError, CheckpointError.
-
-    `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` one of `text_loading.MODES`,
-    `temporal_blocks` one of `temporal_file.TEMPORAL_CHOICES`; `loras` are files and their strengths.
-    """
-    folder, options = _folder(name_or_folder), TextOptions(text_mode)
-    if not (folder / CONFIG_FILE).is_file():
-        official = open_official(folder, text_encoder)
-        config, load = official.config, partial(official.load, text=options)
-        open_keyframe = partial(official_part, official, folder, "keyframe")
-    else:
-        config = load_config(folder)
-        load, open_keyframe = partial(_load_own, folder, config, options), partial(own_part, folder, config, "keyframe")
-    loaders: dict[str, Loader] = {name: partial(load, name, dtype, device) for name in part_names(config)}
-    chosen = config
-    if temporal_blocks != AUTO:
-        keyframe = with_temporal(open_keyframe(), temporal_blocks)
-        chosen, loaders["keyframe"] = (
-            keyframe.config,
-            partial(load_network, keyframe.network, keyframe.sources, dtype, device),
-        )
-    found = tuple(open_lora(path, config, strength, chosen) for path, strength in (loras or {}).items())
-    for lora in found:
-        loaders[lora.part] = partial(_load_with, loaders[lora.part], lora)
-    return ModelSource(chosen, loaders, found)
-
-
-def _load_own(
-    folder: Path, config: ModelConfig, options: TextOptions, name: str, dtype: torch.dtype, device: torch.device | str
-) -> nn.Module:
-    if name == "text_encoder" and options.mode != "full":
-        return _own_text_encoder(folder, config, part_dtype(name, dtype), device, options)
-    return load_part(folder, config, name, dtype, device)
-
-
-def _load_with(load: Loader, lora: Lora) -> nn.Module:
-    network = load()
-    lora.add_to(network)
-    return network
-
-
-def _folder(name_or_folder: str | Path) -> Path:
+def model_folder(name_or_folder: str | Path) -> Path:
+    """The folder of a bundled model, of a model of ours or of official files. Raises CheckpointError for another."""
     folder = BUNDLED.get(str(name_or_folder), Path(name_or_folder))
     if (folder / CONFIG_FILE).is_file() or official_version(folder) is not None:
         return folder
@@ -102,10 +55,118 @@ def _folder(name_or_folder: str | Path) -> Path:
     )
 
 
-def _own_text_encoder(
-    folder: Path, config: ModelConfig, dtype: torch.dtype, device: torch.device | str, options: TextOptions
-) -> nn.Module:
-    file = open_weights(folder / "text_encoder.safetensors")
-    tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
-    names = names_for(TextEncoder(config.text, None, device="meta"), file)
-    return load_text_encoder(config.text, tokenizer, [(file, names)], device, dtype, options)
+def open_model(
+    name_or_folder: str | Path,
+    text_encoder: str | Path | None = None,
+    text_mode: str = "full",
+    temporal_blocks: str = AUTO,
+    loras: Mapping[str | Path, float] | None = None,
+    only: Collection[str] | None = None,
+) -> StoredModel:
+    """Look at "tiny", a model folder, or a folder of official files; nothing is loaded.
+
+    `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` one of `text_encoder_weights.MODES`,
+    `temporal_blocks` one of `temporal_blocks.TEMPORAL_CHOICES`; `loras` are files and their strengths. Of a folder of
+    ours other components than those of `only` may be missing. Raises ValueError, CheckpointError.
+    """
+    folder, options = model_folder(name_or_folder), TextOptions(text_mode)
+    if (folder / CONFIG_FILE).is_file():
+        model = open_model_folder(folder, only)
+    else:
+        model = open_official_folder(folder, text_encoder)
+    own = model.config
+    if "text_encoder" in model.components:
+        model = model.with_component(replace(model.components["text_encoder"], text_options=options))
+    if temporal_blocks != AUTO:
+        model = model.with_component(with_temporal(model.components["keyframe"], temporal_blocks))
+    for path, strength in (loras or {}).items():
+        model = with_lora(model, open_lora(path, own, strength, model.config))
+    return model
+
+
+def with_lora(model: StoredModel, lora: Lora) -> StoredModel:
+    """The same model whose U-Net takes the LoRA in when it is loaded."""
+    unet = model.components[lora.part]
+    return replace(
+        model.with_component(replace(unet, changes=(*unet.changes, lora.add_to))), loras=(*model.loras, lora)
+    )
+
+
+def open_component(path: str | Path) -> Component:
+    """The U-Net or autoencoder in a file. Raises CheckpointError when it is none, or nothing says what sizes it has."""
+    path = Path(path)
+    file = open_weights(path)
+    info = identify(file.shapes)
+    if info.kind not in _IN_FILES:
+        raise CheckpointError(f"{path} is {info.phrase}, but a U-Net or MoVQ of a FusionFrames model was expected")
+    kind = KINDS[component_of(info.kind)]
+    if (path.parent / CONFIG_FILE).is_file() and not info.official:
+        config = load_config(path.parent)
+        if info.kind == "image":
+            config = replace(config, keyframe=replace(config.keyframe, temporal="none"))
+        return own_component(path.parent, config, kind, file)
+    found = IdentifiedFile(file, info)
+    config = _lone_config(found, kind.name)
+    return Component(kind, config, found.sources, path.parent, text=found.text if kind.null_embeddings else ())
+
+
+def open_text_encoder(folder: Path, projection: Path | None = None) -> Component:
+    """The text encoder of a folder of ours, or T5 (Flan-UL2) in a folder with the `projection` of an official file.
+
+    Raises CheckpointError.
+    """
+    if projection is None:
+        return own_component(folder, load_config(folder), KINDS["text_encoder"])
+    t5 = open_t5(folder)
+    file = open_weights(projection)
+    info = identify(file.shapes)
+    if "projection.weight" not in info.text:
+        raise CheckpointError(
+            f"{projection} is {info.phrase} without a text projection: take t5_projections.pt of KandinskyVideo "
+            "1.1, or kandinsky_video.pt of 1.0"
+        )
+    text = IdentifiedFile(file, info).text
+    configs = read_configs(projection.parent)
+    config = own_config(configs)
+    if config is None:
+        preset = VERSION_PRESETS[info.version or file.metadata.get("version", "1.1")]
+        with one_sentence(f"{folder} and {projection} have an unknown architecture"):
+            config = replace(preset, text=t5.config(text, configs, preset.text))
+    return Component(KINDS["text_encoder"], config, [*t5.sources, *text], folder, tokenizer=folder)
+
+
+def load_weights(
+    network: nn.Module,
+    path: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Load a file of our or of official names (safetensors, or a PyTorch file of tensors) into `network`, strictly.
+
+    A network on the meta device takes the file's tensors as they are mapped (in `dtype`, on `device`, if given); any
+    other keeps its own types and devices and copies. Raises CheckpointError that names every missing, unexpected and
+    mis-shaped key, or that the file holds another kind of component; the network is unchanged then.
+    """
+    file = open_weights(path)
+    info = identify(file.shapes)
+    for kind in kinds_of_network(network)[:1]:
+        require_kind(kind, file, info, set(network.state_dict()))
+    load_sources(network, [(file, info.names)], device, dtype)
+
+
+def _lone_config(found: IdentifiedFile, name: str) -> ModelConfig:
+    """The preset of the file's version, with the sizes that the file shows or says."""
+    file, info, kind = found.file, found.info, KINDS[name]
+    configs = read_configs(file.path.parent)
+    own = own_config(configs)
+    if own is not None:
+        return own
+    version = info.version or file.metadata.get("version") or (None if kind.is_unet else "1.0")
+    if version not in VERSION_PRESETS:
+        raise CheckpointError(f"{file.path} says no sizes: put the {CONFIG_FILE} of its model folder beside it")
+    with one_sentence(f"{file.path} has an unknown architecture"):
+        if "config" in file.metadata:
+            network: Any = from_dict(kind.config_class, json.loads(file.metadata["config"]))
+        else:
+            network = read_network_config(kind, found, configs)
+        return replace(VERSION_PRESETS[version], **{kind.config_field: network})

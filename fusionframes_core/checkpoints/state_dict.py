@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..files import atomic_path
 from ..models.casting import stored_type
-from .identify import Identity, identify
 from .weights_file import FLOATS, PORTION, Entry, WeightsFile, open_weights
 
 
@@ -21,21 +20,6 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     """The tensors of a weights file under the file's own names, memory-mapped. Raises CheckpointError."""
     file = open_weights(path)
     return {name: tensor.to(device) for name, tensor in file.tensors(file.entries).items()}
-
-
-def load_weights(
-    model: nn.Module,
-    path: str | Path,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Load a file of our or of official names (safetensors, or a PyTorch file of tensors) into `model`, strictly.
-
-    A model on the meta device takes the file's tensors as they are mapped (in `dtype`, on `device`, if given); any
-    other keeps its own types and devices and copies. Raises CheckpointError that names every missing, unexpected and
-    mis-shaped key; the model is unchanged then.
-    """
-    load_file(model, open_weights(path), device, dtype)
 
 
 def save_weights(
@@ -71,41 +55,6 @@ Sources = Sequence[tuple[WeightsFile, Mapping[str, str]]]
 
 _NAMED_KEYS = 6  # of each kind in an error's sentence; the exception carries all of them
 _PORTIONS = 32  # a converted file is read in at most that many portions
-# What a class of models can be loaded from (kinds of `conversion.identify`), and what to call it.
-_EXPECTED: dict[str, tuple[tuple[str, ...], str]] = {
-    "UNet": (("keyframe", "image"), "a keyframe U-Net"),
-    "InterpolationUNet": (("interpolation",), "an interpolation U-Net"),
-    "MoVQ": (("movq",), "a MoVQ autoencoder"),
-    "TextEncoder": (("text_encoder",), "a text encoder"),
-}
-
-
-def load_file(
-    model: nn.Module, file: WeightsFile, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> None:
-    """Load a file of official or of our names into `model`, strictly; see `load_sources`."""
-    load_sources(model, [(file, names_for(model, file))], device, dtype)
-
-
-def names_for(model: nn.Module, file: WeightsFile) -> dict[str, str]:
-    """Our names → the file's, of the tensors that belong to `model`.
-
-    Raises CheckpointError when the file is known to be of another kind of model.
-    """
-    identity = identify(file.shapes)
-    require_kind(type(model).__name__, file, identity, set(model.state_dict()))
-    return identity.names
-
-
-def require_kind(class_name: str, file: WeightsFile, identity: Identity, own: Iterable[str] = ()) -> None:
-    """Raise CheckpointError, in one sentence, when a file holds another kind of model than the named class."""
-    kinds, expected = _EXPECTED.get(class_name, ((), ""))
-    if not expected or identity.kind in kinds:
-        return
-    keys = set(own)
-    unexpected = tuple(name for name in identity.names if name not in keys)
-    missing = tuple(name for name in keys if name not in identity.names)
-    raise CheckpointError(f"{file.path} is {identity.phrase}, but {expected} was expected", missing, unexpected)
 
 
 def load_sources(

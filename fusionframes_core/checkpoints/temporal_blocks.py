@@ -16,8 +16,7 @@ from ..errors import CheckpointError, one_sentence
 from ..models.unet.keyframe_unet import temporal_parameters
 from ..models.unet.temporal_layers import TEMPORAL_BLOCKS
 from ..models.unet.unet import UNet
-from .component import build
-from .parts import Part
+from .component import Component, build
 from .state_dict import save_weights
 from .weights_file import open_weights
 
@@ -36,31 +35,31 @@ def temporal_path(folder: Path, name: str) -> Path:
     return folder / f"temporal_{name}.safetensors"
 
 
-def temporal_choices(part: Part) -> tuple[str, ...]:
+def temporal_choices(component: Component) -> tuple[str, ...]:
     """The names that `with_temporal` can give a keyframe U-Net."""
-    own = {AUTO, NONE, part.config.keyframe.temporal}
-    return tuple(name for name in TEMPORAL_CHOICES if name in own or temporal_path(part.folder, name).is_file())
+    own = {AUTO, NONE, component.config.temporal}
+    return tuple(name for name in TEMPORAL_CHOICES if name in own or temporal_path(component.folder, name).is_file())
 
 
-def with_temporal(part: Part, name: str) -> Part:
+def with_temporal(component: Component, name: str) -> Component:
     """A keyframe U-Net with the temporal parts of a name; "auto" leaves it as it is.
 
     Raises ValueError for a name that is none, CheckpointError when its file is missing or belongs to another U-Net.
     """
     if name not in TEMPORAL_CHOICES:
         raise ValueError(f"temporal_blocks must be one of {', '.join(TEMPORAL_CHOICES)}; got {name!r}")
-    config = part.config.keyframe
-    if part.kind != "keyframe" or name in (AUTO, config.temporal):
-        return part
+    config = component.config
+    if component.kind.name != "keyframe" or name in (AUTO, config.temporal):
+        return component
     own = temporal_names(config)
-    image = [(file, {o: t for o, t in names.items() if o not in own}) for file, names in part.sources]
+    image = [(file, {o: t for o, t in names.items() if o not in own}) for file, names in component.sources]
     if name == NONE:
         chosen = replace(config, temporal=NONE, motion_score=False, noise_augmentation=False)
-        return replace(part, config=replace(part.config, keyframe=chosen), sources=image)
-    path = temporal_path(part.folder, name)
+        return replace(component.with_config(chosen), sources=image)
+    path = temporal_path(component.folder, name)
     if not path.is_file():
-        known = ", ".join(temporal_choices(part))
-        raise CheckpointError(f"temporal_blocks {name!r} needs {path.name} in {part.folder}; there are {known}")
+        known = ", ".join(temporal_choices(component))
+        raise CheckpointError(f"temporal_blocks {name!r} needs {path.name} in {component.folder}; there are {known}")
     file = open_weights(path)
     with one_sentence(f"{path} holds no temporal parts of a keyframe U-Net"):
         chosen = from_dict(UNetConfig, json.loads(file.metadata["config"]))
@@ -69,7 +68,7 @@ def with_temporal(part: Part, name: str) -> Part:
             f"{path} belongs to another U-Net: its temporal parts are {chosen.temporal}, or other sizes"
         )
     sources = [*image, (file, {key: key for key in file.entries})]
-    return replace(part, config=replace(part.config, keyframe=chosen), sources=sources)
+    return replace(component.with_config(chosen), sources=sources)
 
 
 def temporal_names(config: UNetConfig) -> set[str]:

@@ -6,13 +6,15 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..config import TextEncoderConfig
-from ..models.text_encoder import TextEncoder
+from ..errors import CheckpointError
+from ..models.text_encoder import TextEncoder, load_tokenizer
 from .state_dict import Sources, check_sources, load_sources, read_sources
 
 MODES = ("full", "8bit", "4bit", "layers")
@@ -32,16 +34,22 @@ class TextOptions:
             raise ValueError(f"text_mode {self.mode} needs the package bitsandbytes, which is not installed")
 
 
+FULL_TEXT = TextOptions()
+
+
 def load_text_encoder(
     config: TextEncoderConfig,
-    tokenizer: Any,
+    tokenizer: Path,
     sources: Sources,
     device: torch.device | str,
     dtype: torch.dtype,
     options: TextOptions,
 ) -> TextEncoder:
-    """The text encoder of `sources`, in evaluation mode. Raises CheckpointError when they do not fit."""
-    encoder = TextEncoder(config, tokenizer, device="meta")
+    """The text encoder of `sources`, in evaluation mode; `tokenizer` is a tokenizer.json or its folder.
+
+    Raises CheckpointError when they do not fit.
+    """
+    encoder = TextEncoder(config, read_tokenizer(tokenizer), device="meta")
     check_sources(encoder, sources)
     if options.mode == "full":
         load_sources(encoder, sources, device, dtype)
@@ -52,6 +60,14 @@ def load_text_encoder(
         else:
             _quantise(encoder, sources, torch.device(device), dtype, options.mode)
     return encoder.eval().requires_grad_(False)
+
+
+def read_tokenizer(path: Path) -> Any:
+    """The tokenizer. Raises CheckpointError when it is missing or none."""
+    try:
+        return load_tokenizer(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _load_outside(encoder: TextEncoder, sources: Sources, device: torch.device, dtype: torch.dtype) -> None:

@@ -6,8 +6,6 @@ safetensors files and PyTorch archives are mapped into memory, not read; a PyTor
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .pytorch_file import Place, find_places, map_tensor, unpickle
 
 SAFETENSORS, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn)
@@ -68,11 +67,7 @@ class WeightsFile:
 
     def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The named tensors, mapped: they take memory as they are touched, and give it back under pressure."""
-        if is_pickled(self.path):
-            tensors = _unpickle(self.path)
-            return {name: tensors[name] for name in names}
-        with safe_open(self.path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in names}
+        raise NotImplementedError
 
     def portions(self, names: Iterable[str], limit: int = PORTION) -> Iterator[dict[str, Tensor]]:
         """The named tensors a few at a time; what is not kept of a portion is unmapped before the next."""
@@ -88,25 +83,64 @@ class WeightsFile:
             yield self.tensors(portion)
 
 
+@dataclass(frozen=True)
+class SafetensorsFile(WeightsFile):
+    """A safetensors file."""
+
+    def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
+        with safe_open(self.path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
+
+
+@dataclass(frozen=True)
+class PyTorchFile(WeightsFile):
+    """A PyTorch archive, unpickled once, when it was opened; from then on tensors are mapped from where they lie."""
+
+    places: Mapping[str, Place]
+
+    def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: map_tensor(self.path, self.places[name]) for name in names}
+
+
+@dataclass(frozen=True)
+class UnmappableFile(WeightsFile):
+    """A PyTorch file of before 2020, or an odd archive, whose tensors have no place to map: it is read each time."""
+
+    def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
+        tensors = unpickle(self.path)
+        return {name: tensors[name] for name in names}
+
+    def portions(self, names: Iterable[str], limit: int = PORTION) -> Iterator[dict[str, Tensor]]:
+        """All at once: a part costs as much as the whole."""
+        yield self.tensors(names)
+
+
 def open_weights(path: str | Path) -> WeightsFile:
     """Names, shapes and types of a file. Raises CheckpointError when it is missing, cut short, of another format, or
     holds anything but tensors."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no weights at {path}: the file does not exist")
-    if is_pickled(path):
-        tensors = _unpickle(path)
-        entries = {name: Entry(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        return WeightsFile(path, entries, {})
+    return _open_pickled(path) if is_pickled(path) else _open_safetensors(path)
+
+
+def _open_safetensors(path: Path) -> WeightsFile:
     try:
         with safe_open(path, framework="pt") as file:
             entries = {name: _entry(path, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
-            return WeightsFile(path, entries, file.metadata() or {})
+            return SafetensorsFile(path, entries, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"cannot load {path}: it must be a complete safetensors file, and this one was cut short or has another "
             f"format ({error})"
         ) from error
+
+
+def _open_pickled(path: Path) -> WeightsFile:
+    tensors = unpickle(path)
+    entries = {name: Entry(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    places = find_places(path, tensors)
+    return UnmappableFile(path, entries, {}) if places is None else PyTorchFile(path, entries, {}, places)
 
 
 def is_pickled(path: Path) -> bool:
@@ -119,42 +153,3 @@ def _entry(path: Path, part: Any) -> Entry:
     if name not in _SAFETENSORS_TYPES:
         raise CheckpointError(f"cannot load {path}: it holds weights of the type {name}, which is not supported")
     return Entry(tuple(part.get_shape()), _SAFETENSORS_TYPES[name])
-
-
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file, flat, mapped where its format allows it."""
-    archive = zipfile.is_zipfile(path)
-    with path.open("rb") as file:
-        if not archive and file.read(2) == b"PK":
-            raise CheckpointError(f"cannot load {path}: it must be a complete PyTorch file, and this one was cut short")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch, pickle and zipfile raise what they like for a file that is none of theirs
-        raise CheckpointError(_refusal(path, str(error))) from error
-    wrapped = isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping)
-    tensors = dict(_flatten(content["state_dict"] if wrapped else content))
-    if not tensors:
-        raise CheckpointError(f"cannot load {path}: it holds no weights")
-    return tensors
-
-
-def _refusal(path: Path, reason: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", reason) or re.search(r"Unsupported (?:class|global|operand) ([\w.]+)", reason)
-    if found:
-        return (
-            f"cannot load {path}: it is refused, because it holds more than weights ({found[1]}), and reading that "
-            f"could run code"
-        )
-    first = reason.strip().splitlines()[0][:200] if reason.strip() else "unreadable"
-    return f"cannot load {path}: it must be a complete PyTorch file of weights, and this one is damaged ({first})"
-
-
-def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors of nested dictionaries; numbers and words beside them (an epoch, a name) are passed over."""
-    if isinstance(content, Tensor):
-        yield prefix or "tensor", content.detach()
-    elif isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from _flatten(value, f"{prefix}.{name}" if prefix else str(name))

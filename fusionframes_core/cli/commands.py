@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoints.component import StoredModel
 from ..checkpoints.convert import convert_file
 from ..checkpoints.inspect import inspect_path
 from ..checkpoints.open_model import open_model
@@ -33,10 +34,10 @@ def generate(arguments: argparse.Namespace) -> None:
     """Prompt → video file."""
     out = _check_output(arguments)
     sheet = _check_sheet(arguments.contact_sheet)
-    config = open_model(**_model(arguments)).config
-    settings = GenerationSettings(**given_settings(arguments)).resolve(config)
-    image = _read_image(arguments.image, config)
-    pipeline = _load(arguments)
+    model = _open(arguments)
+    settings = GenerationSettings(**given_settings(arguments)).resolve(model.config)
+    image = _read_image(arguments.image, model.config)
+    pipeline = _load(model, arguments)
     with _progress() as report:
         result = pipeline(arguments.prompt, settings, callback=report, image=image)
     frames = enlarge(to_uint8(result.frames[0]), arguments.scale)
@@ -49,9 +50,9 @@ def generate(arguments: argparse.Namespace) -> None:
 def interpolate(arguments: argparse.Namespace) -> None:
     """Video file → video file with three new frames between every two, for each pass."""
     out = _check_output(arguments)
-    source = open_model(**_model(arguments))
-    config = source.config
-    for lora in source.loras:
+    model = _open(arguments)
+    config = model.config
+    for lora in model.loras:
         if lora.part != "interpolation":
             raise ValueError(
                 f"lora must be of the interpolation U-Net here; {lora.file.path} is of the {lora.part} U-Net"
@@ -69,7 +70,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"{arguments.input} must have at least 2 frames to interpolate between; it has {len(pictures)}"
         )
-    pipeline = _load(arguments)
+    pipeline = _load(model, arguments)
     text = pipeline.encode_text([arguments.prompt], "interpolation") if config.interpolation_text else None
     fps = float(rate)
     with _progress() as report:
@@ -146,23 +147,21 @@ def _check_sheet(path: str | None) -> Path | None:
     return Path(path)
 
 
-def _load(arguments: argparse.Namespace) -> FusionFramesPipeline:
-    device = _device(arguments.device)
-    dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
-    return FusionFramesPipeline.from_pretrained(
-        **_model(arguments), dtype=dtype, device=device, offload=arguments.offload
+def _open(arguments: argparse.Namespace) -> StoredModel:
+    """The model that is meant, looked at."""
+    return open_model(
+        arguments.model,
+        arguments.text_encoder,
+        arguments.text_mode,
+        getattr(arguments, "temporal_blocks", AUTO),
+        {path: sum(much for name, much in arguments.lora if name == path) for path, _ in arguments.lora},
     )
 
 
-def _model(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Which model is meant."""
-    return {
-        "name_or_folder": arguments.model,
-        "text_encoder": arguments.text_encoder,
-        "text_mode": arguments.text_mode,
-        "temporal_blocks": getattr(arguments, "temporal_blocks", AUTO),
-        "loras": {path: sum(much for name, much in arguments.lora if name == path) for path, _ in arguments.lora},
-    }
+def _load(model: StoredModel, arguments: argparse.Namespace) -> FusionFramesPipeline:
+    device = _device(arguments.device)
+    dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
+    return FusionFramesPipeline.from_model(model, dtype, device, arguments.offload)
 
 
 def _device(name: str) -> torch.device:

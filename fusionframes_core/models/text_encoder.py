@@ -85,7 +85,7 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         config: TextEncoderConfig,
-        tokenizer: PreTrainedTokenizerFast | None,
+        tokenizer: PreTrainedTokenizerFast | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         operations: Any = TorchOperations,

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.component import ModelParts, build
 from fusionframes_core.checkpoints.convert import save_official_folder
-from fusionframes_core.checkpoints.model_folder import ModelParts, save_model_folder
+from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.presets import TINY

@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fusionframes_core.checkpoints.model_folder import MODEL_FILES, load_config, model_folder
+from fusionframes_core.checkpoints.component import COMPONENTS
+from fusionframes_core.checkpoints.model_folder import load_config
+from fusionframes_core.checkpoints.open_model import model_folder
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.media.read_video import read_video
 from fusionframes_core.pipeline import FusionFramesPipeline
@@ -38,7 +40,7 @@ def pipeline() -> FusionFramesPipeline:
 
 
 def test_all_weights_together_are_16_bits_and_at_most_40_mb() -> None:
-    files = [model_folder("tiny") / f"{name}.safetensors" for name in MODEL_FILES]
+    files = [model_folder("tiny") / f"{name}.safetensors" for name in COMPONENTS]
     for path in files:
         with safe_open(path, framework="pt") as weights:
             types = {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (no mapping)

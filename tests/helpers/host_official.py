@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.component import ModelParts, build
 from fusionframes_core.checkpoints.convert import save_official_folder
-from fusionframes_core.checkpoints.model_folder import ModelParts, read_tokenizer
+from fusionframes_core.checkpoints.text_encoder_weights import read_tokenizer
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.layers import ConditionalGroupNorm
 from fusionframes_core.models.text_encoder import TextEncoder

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.model_folder import ModelParts
+from fusionframes_core.checkpoints.component import ModelParts, build
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.text_encoder import TextEncoder
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fusionframes_core.checkpoints.architecture import Hints, interpolation_config, movq_config, unet_config
-from fusionframes_core.checkpoints.identify import identify
+from fusionframes_core.checkpoints.checkpoint_info import identify
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
 from fusionframes_core.models.unet.unet import UNet

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fusionframes_core.checkpoints.architecture import interpolation_config, movq_config, unet_config
+from fusionframes_core.checkpoints.checkpoint_info import identify
 from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.identify import identify
 from fusionframes_core.checkpoints.names import to_official
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 from tests.helpers.parity_cases import FOLDER, MANIFESTS

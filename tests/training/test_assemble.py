@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fusionframes_core import presets
 from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.model_folder import load_model_folder
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.errors import CheckpointError
@@ -64,7 +64,7 @@ def test_the_folder_holds_the_runs_weights_in_16_bits(
     runs: dict[str, Path], config: ModelConfig, tmp_path: Path
 ) -> None:
     assemble(tmp_path / "model", **runs, preset="smallest")
-    parts = load_model_folder(tmp_path / "model")
+    parts = open_model(tmp_path / "model").load()
     assert parts.config == config
     expected = build(config.keyframe)
     expected.load_state_dict(load_file(runs["keyframe"]))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.model_folder import ModelParts, save_model_folder
+from fusionframes_core.checkpoints.component import ModelParts, build
+from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusionframes_core.checkpoints.state_dict import load_weights, save_weights
+from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.unet.masked_unet import MaskedInterpolationUNet
 from fusionframes_core.models.unet.unet import UNet

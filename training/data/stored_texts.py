@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fusionframes_core.checkpoints.open_model import read_config
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.models.text_encoder import TextContext, concatenate
 
 
@@ -44,5 +44,5 @@ class StoredText:
 
 def padding_of(model: str) -> Padding:
     """That of a bundled model, a model folder or official files. Raises CheckpointError when there is none."""
-    config = read_config(model).text
+    config = open_model(model).config.text
     return Padding(config.max_tokens, config.fixed_length)

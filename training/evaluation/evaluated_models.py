@@ -15,16 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.model_folder import (
-    BUNDLED,
-    CONFIG_FILE,
-    MODEL_FILES,
-    TOKENIZER_FILE,
-    ModelParts,
-    load_config,
-)
-from fusionframes_core.checkpoints.state_dict import load_weights, read_weights
+from fusionframes_core.checkpoints.component import COMPONENTS, ModelParts, build
+from fusionframes_core.checkpoints.model_folder import CONFIG_FILE, TOKENIZER_FILE, load_config
+from fusionframes_core.checkpoints.open_model import BUNDLED, load_weights
+from fusionframes_core.checkpoints.state_dict import read_weights
 from fusionframes_core.config import ModelConfig, MoVQConfig
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ, inflate_movq
@@ -40,7 +34,7 @@ from .shape_accuracy import Generate
 def load_pipeline(
     model: str, files: Mapping[str, Path], needed: tuple[str, ...], device: str = "cpu"
 ) -> FusionFramesPipeline:
-    """The pipeline of `model` ("tiny" or a folder), with `files` (names of MODEL_FILES → safetensors) in their places.
+    """The pipeline of `model` ("tiny" or a folder), with `files` (names of COMPONENTS → safetensors) in their places.
 
     `needed` names the models that the evaluation uses; without `files` the folder has to be complete. The tokenizer
     lies beside the text encoder's file. Raises ValueError in a sentence.
@@ -49,7 +43,7 @@ def load_pipeline(
         return FusionFramesPipeline.from_pretrained(model, device=device)
     folder = BUNDLED.get(model, Path(model))
     config = _config(model, folder)
-    paths = {name: Path(files.get(name, folder / f"{name}.safetensors")) for name in MODEL_FILES}
+    paths = {name: Path(files.get(name, folder / f"{name}.safetensors")) for name in COMPONENTS}
     tokenizer_file = paths["text_encoder"].parent / TOKENIZER_FILE
     tokenizer = load_tokenizer(tokenizer_file) if "text_encoder" in needed else None
     parts = ModelParts(
@@ -62,7 +56,7 @@ def load_pipeline(
     for name in needed:
         if name != "movq":
             load_weights(getattr(parts, name), paths[name])
-    for name in MODEL_FILES:
+    for name in COMPONENTS:
         getattr(parts, name).eval().requires_grad_(False)
     return FusionFramesPipeline(parts).to(device)
 

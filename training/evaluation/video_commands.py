@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fusionframes_core.checkpoints.open_model import read_config
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.files import atomic_path
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.media.write_video import write_video
@@ -59,7 +59,7 @@ def generate(arguments: argparse.Namespace) -> None:
     prompts = read_lines(arguments.prompts)[: arguments.limit]
     names = [f"{index:05d}.mp4" for index in range(len(prompts))]
     options = {name: getattr(arguments, name) for name in ("guidance", "steps", "sampler", "passes")}
-    resolved = GenerationSettings(seed=arguments.seed, **options).resolve(read_config(arguments.model))
+    resolved = GenerationSettings(seed=arguments.seed, **options).resolve(open_model(arguments.model).config)
     settings = {"model": arguments.model, **dataclasses.asdict(resolved), "prompts": prompts}
     made = [name for name in names if (arguments.videos / name).exists()]
     if made and not (arguments.videos / SETTINGS).exists():

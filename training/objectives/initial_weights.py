@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from fusionframes_core.checkpoints.state_dict import load_weights, read_weights
+from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.checkpoints.state_dict import read_weights
 
 
 def load_image_part(model: nn.Module, path: Path) -> None:

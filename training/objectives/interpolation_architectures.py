@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.models.unet.interpolation_unet import (
     GROUP_BASES,
     InterpolationUNet,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.model_folder import MODEL_FILES, TOKENIZER_FILE, ModelParts, model_folder
-from fusionframes_core.checkpoints.state_dict import load_weights, save_weights
+from fusionframes_core.checkpoints.component import COMPONENTS, ModelParts, build
+from fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE
+from fusionframes_core.checkpoints.open_model import load_weights, model_folder
+from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.files import atomic_path
 from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
@@ -74,9 +75,9 @@ def pipeline_with(
     `architecture` is that of the interpolation.
     """
     kind = architecture_named(architecture)
-    builders = dict.fromkeys(MODEL_FILES, build) | {"interpolation": kind.build}
+    builders = dict.fromkeys(COMPONENTS, build) | {"interpolation": kind.build}
     old = pipeline_of(model).parts
-    made: dict[str, Any] = {name: getattr(old, name) for name in MODEL_FILES}
+    made: dict[str, Any] = {name: getattr(old, name) for name in COMPONENTS}
     for name, path in files.items():
         made[name] = builders[name](getattr(config, name)).eval().requires_grad_(False)
         load_weights(made[name], path)

@@ -6,16 +6,17 @@ from pathlib import Path, PurePath
 
 import folder_paths
 
-from ....fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE, model_folder
+from ....fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE
 from ....fusionframes_core.checkpoints.official_folder import (
     OFFICIAL_FILES,
     TEXT_FOLDERS,
     TEXT_REPOSITORY,
+    download_hint,
     find_file,
     official_version,
     require_files,
 )
-from ....fusionframes_core.checkpoints.parts import download_hint
+from ....fusionframes_core.checkpoints.open_model import model_folder
 
 BUNDLED, AUTO = "tiny", "auto"
 UNETS, TEXTS, VAES = "diffusion_models", "text_encoders", "vae"  # ComfyUI's names of its folders

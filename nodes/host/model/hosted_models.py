@@ -61,7 +61,10 @@ class VideoModel(model_base.BaseModel):
     """What keyframes and interpolation have in common.
 
     `working_bytes` is what a position of the latents takes while the network works, for each byte of the type.
+    `component` names which component of a model it is.
     """
+
+    component: ClassVar[str]
 
     def __init__(
         self, hosting: Hosting, schedule: ScheduleConfig, network: Any, working_bytes: float, **options: Any
@@ -133,6 +136,8 @@ class SharedVideo(conds.CONDNoiseShape):
 class KeyframeModel(VideoModel):
     """Noise to keyframes; 1.1's continue a first frame, which the conditioning's settings bring."""
 
+    component = "keyframe"
+
     def __init__(self, hosting: Hosting) -> None:
         config = hosting.config
         options = {"config": config.keyframe, "positions": config.frame_positions}
@@ -180,6 +185,8 @@ class InterpolationModel(VideoModel):
 
     `latent_image` holds the given frames; between them it holds anything (our nodes: the linear blend).
     """
+
+    component = "interpolation"
 
     def __init__(self, hosting: Hosting) -> None:
         config = hosting.config

@@ -16,18 +16,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ....fusionframes_core.checkpoints.component import part_dtype
-from ....fusionframes_core.checkpoints.model_folder import CONFIG_FILE, TOKENIZER_FILE, load_config
-from ....fusionframes_core.checkpoints.official_folder import official_version, open_official
-from ....fusionframes_core.checkpoints.parts import (
-    Part,
-    TextPart,
-    official_part,
-    open_part,
-    open_text_part,
-    own_part,
-    own_text_part,
-)
+from ....fusionframes_core.checkpoints.component import Component
+from ....fusionframes_core.checkpoints.model_folder import CONFIG_FILE, TOKENIZER_FILE
+from ....fusionframes_core.checkpoints.official_folder import official_version
+from ....fusionframes_core.checkpoints.open_model import open_component, open_model, open_text_encoder
 from ....fusionframes_core.checkpoints.state_dict import Sources, check_sources
 from ....fusionframes_core.checkpoints.temporal_blocks import AUTO, with_temporal
 from ....fusionframes_core.checkpoints.weights_file import is_pickled
@@ -44,7 +36,7 @@ from .patchers import patcher_class
 from .vae import make_vae
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": FP8}
-MODELS: dict[str, type[Any]] = {"keyframe": KeyframeModel, "interpolation": InterpolationModel}
+MODELS: dict[str, type[Any]] = {model.component: model for model in (KeyframeModel, InterpolationModel)}
 WRAPPERS = {WrappersMP.PREDICT_NOISE: limit_prediction, WrappersMP.OUTER_SAMPLE: before_sampling}
 
 
@@ -53,61 +45,57 @@ def load_parts(name: str, precision: str, temporal: str = AUTO) -> tuple[Any, An
 
     Raises ValueError when it cannot be loaded.
     """
-    parts, text = model_parts(files.model_location(name))
-    unets = [load_unet(parts[kind], precision, temporal) for kind in MODELS]
-    vae = load_vae(parts["movq"], precision)
-    image_vae = load_vae(parts["image_movq"], precision) if "image_movq" in parts else vae
-    return unets[0], unets[1], load_clip(text, precision), vae, image_vae
+    components = open_folder(files.model_location(name))
+    unets = [load_unet(components[kind], precision, temporal) for kind in MODELS]
+    clip, vae = load_clip(components["text_encoder"], precision), load_vae(components["movq"], precision)
+    image_vae = load_vae(components["image_movq"], precision) if "image_movq" in components else vae
+    return unets[0], unets[1], clip, vae, image_vae
 
 
-def model_parts(folder: Path) -> tuple[dict[str, Part], TextPart]:
-    """What a model folder, of ours or of official files, holds."""
+def open_folder(folder: Path) -> dict[str, Component]:
+    """What a model folder, of ours or of official files, holds. Raises CheckpointError when it is none."""
     if (folder / CONFIG_FILE).is_file():
-        config = load_config(folder)
-        kinds = [*MODELS, "movq", *(["image_movq"] if config.image_movq else [])]
-        return {kind: own_part(folder, config, kind) for kind in kinds}, own_text_part(folder)
+        return dict(open_model(folder).components)
     if official_version(folder) is None:
         raise CheckpointError(f"no {CONFIG_FILE} in {folder}: copy it there with the weights")
-    model = open_official(folder, files.official_text_folder(folder))
-    parts = {kind: official_part(model, folder, kind) for kind in model.files if kind != "projections"}
-    return parts, TextPart(model.config.text, model.text_sources, model.text_folder)
+    return dict(open_model(folder, text_encoder=files.official_text_folder(folder)).components)
 
 
 def load_unet_file(name: str, precision: str, temporal: str) -> Any:
     """The U-Net in a file, as MODEL. Raises ValueError when it is none."""
-    part = open_part(files.unet_file(name))
-    if part.kind not in MODELS:
+    component = open_component(files.unet_file(name))
+    if not component.kind.is_unet:
         raise ValueError(f"unet_name must be a U-Net; {name} holds a MoVQ: FusionFrames Load MoVQ loads it from vae")
-    return load_unet(part, precision, temporal)
+    return load_unet(component, precision, temporal)
 
 
 def load_movq_file(name: str, precision: str) -> Any:
     """The MoVQ in a file, as VAE. Raises ValueError when it is none."""
-    part = open_part(files.movq_file(name))
-    if part.kind != "movq":
+    component = open_component(files.movq_file(name))
+    if component.kind.is_unet:
         raise ValueError(f"movq_name must be a MoVQ; {name} holds a U-Net: FusionFrames Load U-Net loads it")
-    return load_vae(part, precision)
+    return load_vae(component, precision)
 
 
 def load_text_files(name: str, projection: str, precision: str) -> Any:
     """The text encoder in a folder, with a projection where it has none of its own, as CLIP."""
     folder = files.text_location(name)
     own = (folder / CONFIG_FILE).is_file() and (folder / "text_encoder.safetensors").is_file()
-    text = own_text_part(folder) if own else open_text_part(folder, files.projection_file(projection))
-    return load_clip(text, precision)
+    return load_clip(open_text_encoder(folder, None if own else files.projection_file(projection)), precision)
 
 
-def load_unet(whole: Part, precision: str, temporal: str = AUTO, disable_dynamic: bool = False) -> Any:
+def load_unet(whole: Component, precision: str, temporal: str = AUTO, disable_dynamic: bool = False) -> Any:
     """A U-Net as a ModelPatcher; of a keyframe U-Net with the temporal parts of a name."""
-    part = with_temporal(whole, temporal)
-    weights = _weights(part.sources)
+    component = with_temporal(whole, temporal)
+    weights = _weights(component.sources)
     device = management.get_torch_device()
     count = sum(weight.numel() for weight in weights.values())
     kind = PRECISIONS[precision] or management.unet_dtype(device=device, model_params=count)
     cast = management.unet_manual_cast(kind, device)
-    latents = VideoLatents(partial(_colours, part.folder))
-    model: VideoModel = MODELS[part.kind](Hosting(part.config, _null_embedding(part), latents, kind, cast))
-    _assign(model.diffusion_model, weights, part.sources, kind)
+    latents = VideoLatents(partial(_colours, component.folder))
+    hosting = Hosting(component.model, component.null_embedding(), latents, kind, cast)
+    model: VideoModel = MODELS[component.kind.name](hosting)
+    _assign(model.diffusion_model, weights, component.sources, kind)
     make = patcher_class(not disable_dynamic)
     patcher = make(model, load_device=device, offload_device=management.unet_offload_device())
     patcher.cached_patcher_init = (load_unet, (whole, precision, temporal))
@@ -116,45 +104,35 @@ def load_unet(whole: Part, precision: str, temporal: str = AUTO, disable_dynamic
     return patcher
 
 
-def load_clip(text: TextPart, precision: str, disable_dynamic: bool = False) -> Any:
+def load_clip(text: Component, precision: str, disable_dynamic: bool = False) -> Any:
     """The text encoder. ComfyUI's T5 computes in fp32 whatever its weights are, so that fp16 cannot overflow."""
     kind = PRECISIONS[precision] or management.text_encoder_dtype(management.text_encoder_device())
-    kind = part_dtype("text_encoder", kind) if kind == FP8 else kind
+    kind = text.kind.kept_dtype(kind) if kind == FP8 else kind
     flags = {"disable_dynamic": True} if disable_dynamic else {}
-    tokenizer = text.tokenizer / TOKENIZER_FILE if text.tokenizer.is_dir() else text.tokenizer
+    tokenizer = text.tokenizer
+    assert tokenizer is not None
+    tokenizer = tokenizer / TOKENIZER_FILE if tokenizer.is_dir() else tokenizer
     clip = make_clip(text.config, tokenizer, _weights(text.sources), {"dtype": kind}, **flags)
     clip.patcher.cached_patcher_init = (_clip_patcher, (text, precision))
     return clip
 
 
-def load_vae(part: Part, precision: str, disable_dynamic: bool = False) -> Any:
+def load_vae(component: Component, precision: str, disable_dynamic: bool = False) -> Any:
     """The decoder (and encoder)."""
-    check_sources(MoVQ(part.network, device="meta"), part.sources)
+    check_sources(MoVQ(component.config, device="meta"), component.sources)
     kind = PRECISIONS[precision]
-    kind = part_dtype("movq", kind) if kind == FP8 else kind
-    vae = make_vae(part.network, _weights(part.sources), kind, not disable_dynamic)
-    vae.patcher.cached_patcher_init = (_vae_patcher, (part, precision))
+    kind = component.kind.kept_dtype(kind) if kind == FP8 else kind
+    vae = make_vae(component.config, _weights(component.sources), kind, not disable_dynamic)
+    vae.patcher.cached_patcher_init = (_vae_patcher, (component, precision))
     return vae
 
 
-def _clip_patcher(text: TextPart, precision: str, disable_dynamic: bool = False) -> Any:
+def _clip_patcher(text: Component, precision: str, disable_dynamic: bool = False) -> Any:
     return load_clip(text, precision, disable_dynamic).patcher
 
 
-def _vae_patcher(part: Part, precision: str, disable_dynamic: bool = False) -> Any:
-    return load_vae(part, precision, disable_dynamic).patcher
-
-
-def _null_embedding(part: Part) -> Tensor:
-    """A U-Net's unconditional context (D,): interpolation may have one of its own."""
-    names = ["interpolation.null_embedding", "null_embedding"][part.kind == "keyframe" :]
-    for name in names:
-        for file, known in part.text:
-            if name in known:
-                return next(iter(file.tensors([known[name]]).values())).float().flatten().clone()
-    raise CheckpointError(
-        f"no null embedding in {part.folder}: the U-Net's own file, or text_encoder.safetensors, has it"
-    )
+def _vae_patcher(component: Component, precision: str, disable_dynamic: bool = False) -> Any:
+    return load_vae(component, precision, disable_dynamic).patcher
 
 
 def _weights(sources: Sources) -> dict[str, Tensor]:
@@ -189,8 +167,6 @@ def _colours(folder: Path) -> LatentColours:
     file = files.movq_beside(folder)
     if file is None:
         return PLAIN_COLOURS
-    part = open_part(file)
-    movq = MoVQ(part.network, device="meta")
-    _assign(movq, _weights(part.sources), part.sources, torch.float32)
+    movq = open_component(file).load(torch.float32)
     with torch.inference_mode():
         return fit_latent_colours(movq)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from fusionframes_core.checkpoints.inspect import inspect_file
 from fusionframes_core.checkpoints.lora import add_lora, misfit, open_lora, shapes_in
-from fusionframes_core.checkpoints.model_folder import load_config, load_model_folder
+from fusionframes_core.checkpoints.model_folder import load_config
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.pipeline import FusionFramesPipeline
@@ -20,7 +20,7 @@ RING = Path(__file__).parents[3] / "loras" / "fusionframes_tiny_ring.safetensors
 
 def write_lora(folder: Path, path: Path, part: str, rank: int = 2) -> dict[str, torch.Tensor]:
     """Adapters for three layers of a model folder's U-Net, one of them a convolution."""
-    unet = getattr(load_model_folder(folder), part)
+    unet = getattr(open_model(folder).load(), part)
     layers = {n: m.weight for n, m in unet.named_modules() if getattr(m, "weight", None) is not None}
     matrices = [name for name, weight in layers.items() if weight.ndim == 2][:2]
     chosen = [*matrices, next(name for name, weight in layers.items() if weight.ndim == 4)]
@@ -40,8 +40,8 @@ def test_the_named_layers_change_and_no_others(micro_folder: Path, tmp_path: Pat
     """W + strength · B·A; adding it the other way round gives W back."""
     path = tmp_path / "lora.safetensors"
     tensors = write_lora(micro_folder, path, part)
-    base = getattr(load_model_folder(micro_folder), part).state_dict()
-    unet = open_model(micro_folder, loras={path: 0.5}).loaders[part]()
+    base = getattr(open_model(micro_folder).load(), part).state_dict()
+    unet = open_model(micro_folder, loras={path: 0.5}).components[part].load()
     names = {name.removeprefix("diffusion_model.").split(".lora_")[0] for name in tensors}
     for name, value in unet.state_dict().items():
         if name.removesuffix(".weight") not in names:
@@ -81,8 +81,8 @@ def test_weights_in_fewer_bits(micro_folder: Path, tmp_path: Path, dtype: torch.
     """The sum is rounded once."""
     path = tmp_path / "lora.safetensors"
     write_lora(micro_folder, path, "keyframe")
-    wanted = open_model(micro_folder, loras={path: 0.01}).loaders["keyframe"]().state_dict()
-    found = open_model(micro_folder, dtype, loras={path: 0.01}).loaders["keyframe"]().state_dict()
+    wanted = open_model(micro_folder, loras={path: 0.01}).components["keyframe"].load().state_dict()
+    found = open_model(micro_folder, loras={path: 0.01}).components["keyframe"].load(dtype).state_dict()
     for name, value in found.items():
         step = torch.finfo(value.dtype).eps
         torch.testing.assert_close(value.float(), wanted[name], rtol=2 * step, atol=0.02 * step)
@@ -101,7 +101,7 @@ def test_layers_that_other_temporal_blocks_lack_are_left_out() -> None:
     assert 0 < len(lora.names) < len(lora.file.entries)
     assert not any("temporal" in name for name in lora.names)
     with_it, without = (
-        open_model("tiny", temporal_blocks="none", loras=x).loaders["keyframe"]() for x in ({RING: 1.0}, {})
+        open_model("tiny", temporal_blocks="none", loras=x).components["keyframe"].load() for x in ({RING: 1.0}, {})
     )
     changed = sum(not torch.equal(value, without.state_dict()[key]) for key, value in with_it.state_dict().items())
     assert changed == len(lora.names) / 2
@@ -110,7 +110,7 @@ def test_layers_that_other_temporal_blocks_lack_are_left_out() -> None:
 def test_a_sum_beyond_eight_bits_is_the_largest_number(micro_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     tensors = write_lora(micro_folder, path, "keyframe")
-    unet = open_model(micro_folder, torch.float8_e4m3fn, loras={path: 100.0}).loaders["keyframe"]()
+    unet = open_model(micro_folder, loras={path: 100.0}).components["keyframe"].load(torch.float8_e4m3fn)
     name = next(iter(tensors)).removeprefix("diffusion_model.").split(".lora_")[0]
     weight = unet.get_submodule(name).weight.float()
     assert weight.isfinite().all()
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_said(micro_folder: Path, tmp_path: Path) -> None:
         open_lora(micro_folder / "movq.safetensors", config)
     with pytest.raises(CheckpointError, match="nowhere"):
         open_lora(tmp_path / "nowhere.safetensors", config)
-    unet = load_model_folder(micro_folder).keyframe
+    unet = open_model(micro_folder).load().keyframe
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     first = next(iter(tensors))
     for wrong in (

@@ -14,10 +14,9 @@ from safetensors import safe_open
 from fusionframes_core.checkpoints.component import build as build_model
 from fusionframes_core.checkpoints.convert import convert_file, save_official_folder
 from fusionframes_core.checkpoints.inspect import inspect_file, inspect_path
-from fusionframes_core.checkpoints.model_folder import load_model_folder, save_model_folder
-from fusionframes_core.checkpoints.official_folder import OFFICIAL_FILES, official_version, open_official
-from fusionframes_core.checkpoints.open_model import read_config
-from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.checkpoints.model_folder import save_model_folder
+from fusionframes_core.checkpoints.official_folder import OFFICIAL_FILES, official_version, open_official_folder
+from fusionframes_core.checkpoints.open_model import load_weights, open_model
 from fusionframes_core.checkpoints.weights_file import open_weights
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.pipeline import FusionFramesPipeline
@@ -31,7 +30,7 @@ PROMPT = "a large red circle moving left"
 def test_the_configuration_is_read_off_the_files(official: dict, version: str) -> None:
     folder = official[version][1]
     assert official_version(folder) == version
-    assert open_official(folder).config == small_official(version)
+    assert open_official_folder(folder).config == small_official(version)
     assert {path.stem for path in folder.glob("*.pt")} == set(OFFICIAL_FILES[version].values())
 
 
@@ -52,7 +51,7 @@ def test_every_part_arrives(official: dict, version: str, tmp_path: Path) -> Non
     parts, folder = official[version]
     loaded = FusionFramesPipeline.from_pretrained(folder).parts
     save_model_folder(loaded, tmp_path, dtype=None)
-    ours = load_model_folder(tmp_path)
+    ours = open_model(tmp_path).load()
     for name in ("text_encoder", "keyframe", "interpolation", "movq", "image_movq"):
         if getattr(parts, name) is not None:
             assert same_weights(getattr(parts, name), getattr(loaded, name)), name
@@ -68,7 +67,7 @@ def test_configs_json_says_what_shapes_do_not(official: dict, tmp_path: Path) ->
     for path in folder.iterdir():
         (other / path.name).symlink_to(path)
     (other / "configs.json").write_text(json.dumps({**sizes, "text_encoder": {"tokens_length": 77}}))
-    config = read_config(other)
+    config = open_model(other).config
     assert (config.keyframe.head_dim, config.keyframe.groups) == (32, 16)
     assert (config.interpolation.trunk.head_dim, config.interpolation.trunk.groups) == (32, 32)
     assert config.text.max_tokens == 77
@@ -76,7 +75,7 @@ def test_configs_json_says_what_shapes_do_not(official: dict, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_bundled_model_in_the_official_layout_gives_the_same_video(tmp_path: Path) -> None:
-    parts = load_model_folder("tiny")
+    parts = open_model("tiny").load()
     save_official_folder(parts, tmp_path)
     settings: dict[str, Any] = {"num_frames": 4, "steps": 2, "interpolation_steps": 1, "passes": 1}
     expected = FusionFramesPipeline(parts)(PROMPT, **settings)
@@ -139,12 +138,12 @@ def test_a_missing_file_is_named_with_its_home(official: dict, version: str, tmp
         if path.stem != stems["movq"]:
             (tmp_path / path.name).symlink_to(path)
     with pytest.raises(CheckpointError, match=rf"no {stems['movq']}\.pt in .*https://huggingface\.co/ai-forever"):
-        open_official(tmp_path)
+        open_official_folder(tmp_path)
     (tmp_path / "text_encoder").unlink()
     (tmp_path / f"{stems['movq']}.pt").symlink_to(folder / f"{stems['movq']}.pt")
     with pytest.raises(CheckpointError, match=r"no text encoder at .*google/flan-ul2"):
-        open_official(tmp_path)
-    assert open_official(tmp_path, folder / "text_encoder").config == small_official(version)
+        open_official_folder(tmp_path)
+    assert open_official_folder(tmp_path, folder / "text_encoder").config == small_official(version)
 
 
 def test_a_file_in_another_ones_place_is_refused(official: dict, tmp_path: Path) -> None:
@@ -155,7 +154,7 @@ def test_a_file_in_another_ones_place_is_refused(official: dict, tmp_path: Path)
         (tmp_path / f"{stem}.pt").unlink()
         (tmp_path / f"{stem}.pt").symlink_to(folder / "t2v.pt")
         with pytest.raises(CheckpointError, match=rf"{stem}\.pt is a KandinskyVideo 1\.1 keyframe U-Net, but"):
-            open_official(tmp_path)
+            open_official_folder(tmp_path)
         (tmp_path / f"{stem}.pt").unlink()
         (tmp_path / f"{stem}.pt").symlink_to(folder / f"{stem}.pt")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from fusionframes_core.checkpoints.model_folder import load_model_folder, load_part
 from fusionframes_core.checkpoints.offload import OFFLOADS
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
@@ -21,7 +21,7 @@ PROMPT = "a large red circle moving left"
 
 
 def test_only_matrices_are_stored_in_8_bits(micro_folder: Path, micro_config: ModelConfig) -> None:
-    unet = load_part(micro_folder, micro_config, "interpolation", FP8, "cpu")
+    unet = open_model(micro_folder).components["interpolation"].load(FP8)
     types = {name: parameter.dtype for name, parameter in unet.named_parameters()}
     assert set(types.values()) == {FP8, torch.bfloat16}
     assert types["in_layer.weight"] == FP8
@@ -36,25 +36,26 @@ def test_8_bits_are_the_rounded_weights_and_nothing_else(
     micro_folder: Path, micro_config: ModelConfig, name: str
 ) -> None:
     """The same network in bf16, its matrices rounded to 8 bits, gives the same bits."""
-    stored = load_part(micro_folder, micro_config, name, FP8, "cpu")
-    plain = load_part(micro_folder, micro_config, name, torch.bfloat16, "cpu")
+    stored = open_model(micro_folder).components[name].load(FP8)
+    plain = open_model(micro_folder).components[name].load(torch.bfloat16)
     with torch.no_grad():
         for key, parameter in plain.named_parameters():
             parameter.copy_(stored.get_parameter(key).to(torch.bfloat16))
     pipes = []
     for unet in (stored, plain):
-        parts = load_model_folder(micro_folder, dtype=torch.bfloat16)
+        parts = open_model(micro_folder).load(torch.bfloat16)
         pipes.append(FusionFramesPipeline(type(parts)(**{**vars(parts), name: unet})))
     ours, theirs = (pipe(PROMPT, passes=1, steps=2) for pipe in pipes)
     assert torch.equal(ours.latents, theirs.latents)
 
 
 def test_a_file_in_8_bits_loads(micro_folder: Path, micro_config: ModelConfig, tmp_path: Path) -> None:
-    parts = load_model_folder(micro_folder)
+    parts = open_model(micro_folder).load()
+    shutil.copytree(micro_folder, tmp_path, dirs_exist_ok=True)
     save_weights(parts.keyframe.state_dict(), tmp_path / "keyframe.safetensors", FP8)
     whole = (micro_folder / "keyframe.safetensors").stat().st_size
     assert (tmp_path / "keyframe.safetensors").stat().st_size < 0.5 * whole
-    again = load_part(tmp_path, micro_config, "keyframe", FP8, "cpu")
+    again = open_model(tmp_path).components["keyframe"].load(FP8)
     for key, parameter in parts.keyframe.named_parameters():
         rounded = parameter.to(stored_type(key, parameter.ndim, FP8))
         assert torch.equal(again.get_parameter(key).float(), rounded.float()), key
@@ -99,8 +100,8 @@ def test_a_bad_name_is_refused(micro_folder: Path) -> None:
 
 
 def test_a_text_encoder_read_layer_by_layer_gives_the_same_context(micro_folder: Path) -> None:
-    whole = load_model_folder(micro_folder).text_encoder
-    parts = open_model(micro_folder, text_mode="layers").loaders["text_encoder"]()
+    whole = open_model(micro_folder).load().text_encoder
+    parts = open_model(micro_folder, text_mode="layers").components["text_encoder"].load()
     for _ in range(2):
         assert torch.equal(parts.encode([PROMPT, ""]).context, whole.encode([PROMPT, ""]).context)
         assert all(parameter.is_meta for parameter in parts.t5.block.parameters())
@@ -118,8 +119,8 @@ def test_fewer_bits_without_bitsandbytes_are_refused_in_a_sentence(
 def test_fewer_bits_keep_the_context(mode: str, tolerance: float, share: float) -> None:
     """The bundled model's text encoder: a mean error well below the context itself, in a quarter or an eighth."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    whole = open_model("tiny").loaders["text_encoder"]()
-    fewer = open_model("tiny", text_mode=mode).loaders["text_encoder"]()
+    whole = open_model("tiny").components["text_encoder"].load()
+    fewer = open_model("tiny", text_mode=mode).components["text_encoder"].load()
     expected, found = (encoder.encode([PROMPT]).context for encoder in (whole, fewer))
     assert (found - expected).abs().mean() < tolerance * expected.abs().mean()
     full, stored = (sum(p.nbytes for p in encoder.t5.block.parameters()) for encoder in (whole, fewer))

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.component import Component, build
 from fusionframes_core.checkpoints.convert import convert_file
 from fusionframes_core.checkpoints.inspect import inspect_file
 from fusionframes_core.checkpoints.model_folder import load_config
-from fusionframes_core.checkpoints.parts import Part, download_hint, open_part, open_text_part, own_part
+from fusionframes_core.checkpoints.official_folder import download_hint
+from fusionframes_core.checkpoints.open_model import open_component, open_model, open_text_encoder
 from fusionframes_core.checkpoints.state_dict import load_sources, save_weights
 from fusionframes_core.checkpoints.temporal_blocks import (
     AUTO,
@@ -39,8 +40,8 @@ KINDS = ("keyframe", "interpolation", "movq")
 OTHERS = [name for name in TEMPORAL_BLOCKS if name not in (NONE, "conv1d_attn1d_blocks")]
 
 
-def loaded(part: Part) -> torch.nn.Module:
-    model = build(part.network, device="meta")
+def loaded(part: Component) -> torch.nn.Module:
+    model = build(part.config, device="meta")
     load_sources(model, part.sources, dtype=torch.float32)
     return model
 
@@ -56,9 +57,9 @@ def test_a_file_alone_is_its_part_of_the_model(official: dict, version: str, con
             convert_file(folder / f"{stem}.pt", file)
         else:
             shutil.copy(folder / f"{stem}.pt", file)
-        part = open_part(file)
-        assert part.kind == kind
-        assert part.network == getattr(small_official(version), kind)
+        part = open_component(file)
+        assert part.kind.name == kind
+        assert part.config == getattr(small_official(version), kind)
         assert same_weights(loaded(part), getattr(parts, kind))
         names = {name for _, known in part.text for name in known}
         assert any("null_embedding" in name for name in names) == (kind != "movq")
@@ -68,7 +69,7 @@ def test_a_file_alone_is_its_part_of_the_model(official: dict, version: str, con
 def test_text_encoder_and_projection_from_two_files(official: dict, version: str, stem: str, tmp_path: Path) -> None:
     parts, folder = official[version]
     shutil.copy(folder / f"{stem}.pt", tmp_path)
-    text = open_text_part(folder / "text_encoder", tmp_path / f"{stem}.pt")
+    text = open_text_encoder(folder / "text_encoder", tmp_path / f"{stem}.pt")
     wanted = parts.config.text
     assert replace(text.config, feed_forward="") == replace(wanted, feed_forward="")
     own = {name: file.entries[theirs].shape for file, names in text.sources for name, theirs in names.items()}
@@ -79,11 +80,11 @@ def test_text_encoder_and_projection_from_two_files(official: dict, version: str
 def test_files_that_say_too_little_are_named(official: dict, micro_folder: Path, tmp_path: Path) -> None:
     shutil.copy(micro_folder / "keyframe.safetensors", tmp_path)
     with pytest.raises(CheckpointError, match=r"says no sizes: put the config\.json of its model folder beside it"):
-        open_part(tmp_path / "keyframe.safetensors")
+        open_component(tmp_path / "keyframe.safetensors")
     with pytest.raises(CheckpointError, match="but a U-Net or MoVQ of a FusionFrames model was expected"):
-        open_part(micro_folder / "text_encoder.safetensors")
+        open_component(micro_folder / "text_encoder.safetensors")
     with pytest.raises(CheckpointError, match=r"without a text projection: take t5_projections\.pt"):
-        open_text_part(official["1.1"][1] / "text_encoder", official["1.1"][1] / "t2v.pt")
+        open_text_encoder(official["1.1"][1] / "text_encoder", official["1.1"][1] / "t2v.pt")
     assert "KandinskyVideo_1_1" in download_hint("kandinsky-1.1/t2v.pt")
     assert download_hint("mine.safetensors") == ""
 
@@ -103,7 +104,7 @@ def folder(micro_folder: Path, tmp_path: Path) -> Path:
 def test_temporal_parts_of_another_kind(folder: Path, name: str) -> None:
     """Written and read back they are the same, over the same image U-Net; `none` is that alone."""
     config = load_config(folder)
-    whole = own_part(folder, config, "keyframe")
+    whole = open_model(folder).components["keyframe"]
     torch.manual_seed(1)
     other = build(replace(config.keyframe, temporal=name))
     initialise_temporal(other)
@@ -111,7 +112,7 @@ def test_temporal_parts_of_another_kind(folder: Path, name: str) -> None:
     part = with_temporal(whole, name)
     found = loaded(part)
     assert set(temporal_choices(whole)) == {AUTO, NONE, config.keyframe.temporal, name}
-    temporal = temporal_names(part.network)
+    temporal = temporal_names(part.config)
     new, old = other.state_dict(), loaded(whole).state_dict()
     for key, value in found.state_dict().items():
         assert torch.equal(value, new[key] if key in temporal else old[key]), key
@@ -122,9 +123,9 @@ def test_temporal_parts_of_another_kind(folder: Path, name: str) -> None:
 
 
 def test_what_is_not_there_is_named(folder: Path) -> None:
-    whole = own_part(folder, load_config(folder), "keyframe")
+    whole = open_model(folder).components["keyframe"]
     assert with_temporal(whole, AUTO) is whole
-    assert with_temporal(whole, whole.network.temporal) is whole
+    assert with_temporal(whole, whole.config.temporal) is whole
     with pytest.raises(ValueError, match="temporal_blocks must be one of auto, conv1d_attn1d_blocks"):
         with_temporal(whole, "conv9d")
     with pytest.raises(CheckpointError, match=r"needs temporal_conv1d_attn3d_blocks\.safetensors in .*there are auto"):
@@ -132,7 +133,7 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
     save_weights({"x": torch.zeros(1)}, temporal_path(folder, "conv1d_attn3d_blocks"))
     with pytest.raises(CheckpointError, match="holds no temporal parts"):
         with_temporal(whole, "conv1d_attn3d_blocks")
-    wide = replace(whole.network, temporal="conv1d_attn3d_blocks", model_channels=64, init_channels=64)
+    wide = replace(whole.config, temporal="conv1d_attn3d_blocks", model_channels=64, init_channels=64)
     save_temporal_weights(build(wide), temporal_path(folder, "conv1d_attn3d_blocks"))
     with pytest.raises(CheckpointError, match="belongs to another U-Net"):
         with_temporal(whole, "conv1d_attn3d_blocks")

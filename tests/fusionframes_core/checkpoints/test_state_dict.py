@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fusionframes_core.checkpoints.component import build
+from fusionframes_core.checkpoints.component import COMPONENTS, build
 from fusionframes_core.checkpoints.inspect import inspect_file, inspect_path
-from fusionframes_core.checkpoints.model_folder import MODEL_FILES, load_model_folder, save_model_folder
-from fusionframes_core.checkpoints.state_dict import load_weights, save_weights
+from fusionframes_core.checkpoints.model_folder import save_model_folder
+from fusionframes_core.checkpoints.open_model import load_weights, open_model
+from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.files import atomic_path
@@ -115,11 +116,11 @@ def test_an_interrupted_save_keeps_the_older_file(tmp_path: Path) -> None:
 
 
 def test_a_model_folder_round_trips(micro_folder: Path, tmp_path: Path) -> None:
-    parts = load_model_folder(micro_folder)
+    parts = open_model(micro_folder).load()
     save_model_folder(parts, tmp_path / "again", dtype=None)
-    again = load_model_folder(tmp_path / "again")
+    again = open_model(tmp_path / "again").load()
     assert again.config == parts.config
-    for name in MODEL_FILES:
+    for name in COMPONENTS:
         ours, theirs = getattr(parts, name).state_dict(), getattr(again, name).state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
         assert not getattr(again, name).training
@@ -130,7 +131,7 @@ def test_a_model_folder_round_trips(micro_folder: Path, tmp_path: Path) -> None:
 
 
 def test_half_precision_keeps_the_text_encoder_in_range(micro_folder: Path) -> None:
-    parts = load_model_folder(micro_folder, dtype=torch.float16)
+    parts = open_model(micro_folder).load(torch.float16)
     assert next(parts.keyframe.parameters()).dtype == torch.float16
     assert next(parts.text_encoder.parameters()).dtype == torch.bfloat16
 
@@ -140,7 +141,7 @@ def test_a_folder_without_one_of_its_files_is_refused(micro_folder: Path, tmp_pa
     folder = Path(shutil.copytree(micro_folder, tmp_path / "m"))
     (folder / file).unlink()
     with pytest.raises(CheckpointError, match=file):
-        load_model_folder(folder)
+        open_model(folder).load()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": 1}', "nonsense"])
@@ -148,18 +149,18 @@ def test_a_config_that_is_none_is_refused(micro_folder: Path, tmp_path: Path, co
     folder = Path(shutil.copytree(micro_folder, tmp_path / "m"))
     (folder / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"config\.json is not the configuration"):
-        load_model_folder(folder)
+        open_model(folder).load()
 
 
 def test_a_name_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model must be 'tiny' or a folder with a config\.json; got 'huge'"):
-        load_model_folder("huge")
+        open_model("huge").load()
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        load_model_folder(tmp_path)
+        open_model(tmp_path).load()
 
 
 def test_inspection_tells_the_models_apart(micro_folder: Path) -> None:
-    kinds = {name: inspect_file(micro_folder / f"{name}.safetensors").kind for name in MODEL_FILES}
+    kinds = {name: inspect_file(micro_folder / f"{name}.safetensors").kind for name in COMPONENTS}
     assert kinds == {
         "text_encoder": "text encoder",
         "keyframe": "keyframe U-Net",
@@ -167,7 +168,7 @@ def test_inspection_tells_the_models_apart(micro_folder: Path) -> None:
         "movq": "MoVQ autoencoder",
     }
     summary = inspect_file(micro_folder / "movq.safetensors")
-    parts = load_model_folder(micro_folder)
+    parts = open_model(micro_folder).load()
     assert summary.num_parameters == sum(p.numel() for p in parts.movq.parameters())
     assert summary.dtypes == {"F32": summary.num_parameters}
     assert inspect_path(micro_folder).startswith("micro: 4 keyframes at 2 FPS, 16x16")

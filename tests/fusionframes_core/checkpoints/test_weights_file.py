@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fusionframes_core.checkpoints.checkpoint_info import identify
 from fusionframes_core.checkpoints.component import build
-from fusionframes_core.checkpoints.identify import identify
-from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.checkpoints.weights_file import open_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.errors import CheckpointError

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from fusionframes_core.checkpoints.model_folder import CONFIG_FILE, model_folder
+from fusionframes_core.checkpoints.model_folder import CONFIG_FILE
+from fusionframes_core.checkpoints.open_model import model_folder
 from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.video_clips import RECIPE, moving, write

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fusionframes_core.checkpoints.model_folder import BUNDLED
+from fusionframes_core.checkpoints.open_model import BUNDLED
 from tests.helpers.toy_trainer import train
 from training import assemble, latents, train_keyframes
 from training.engine.run_settings import TrainSettings

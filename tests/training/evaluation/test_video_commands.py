@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusionframes_core.checkpoints.model_folder import model_folder
+from fusionframes_core.checkpoints.open_model import model_folder
 from fusionframes_core.media.read_video import read_video
 from tests.helpers.video_clips import moving, write
 from training.evaluate import main

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusionframes_core.checkpoints.state_dict import load_weights
+from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 from fusionframes_core.presets import PRESETS
 from training.engine.run_settings import TrainSettings

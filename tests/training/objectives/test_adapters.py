@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from fusionframes_core.checkpoints.lora import add_lora
-from fusionframes_core.checkpoints.model_folder import load_model_folder
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
 from fusionframes_core.models.unet.unet import UNet
 from tests.helpers.unet_cases import condition, group_condition, interpolation_config, randomise, video_config
@@ -75,7 +75,7 @@ def test_training_writes_a_file_that_fits_the_bundled_model(tmp_path: Path, part
     assert all(key.startswith("diffusion_model.") and ".lora_" in key for key in tensors)
     assert all(value.abs().max() > 0 for key, value in tensors.items() if key.endswith("lora_A.weight"))
     assert sum(bool(value.any()) for key, value in tensors.items() if key.endswith("lora_B.weight")) > 10
-    unet = getattr(load_model_folder("tiny"), part)
+    unet = getattr(open_model("tiny").load(), part)
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     add_lora(unet, tensors, 1.0)
     changed = {name for name, value in unet.state_dict().items() if not torch.equal(value, before[name])}

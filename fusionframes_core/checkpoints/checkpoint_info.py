@@ -1,29 +1,30 @@
-"""What a weights file is, from the names (and a few shapes) of its tensors."""
+"""What a weights file is, told from the names (and a few shapes) of its tensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ..errors import CheckpointError
+from .component import KINDS, ComponentKind
 from .names import RULES, TEXT_RULES, ours_from_official
+from .weights_file import WeightsFile
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 TITLES = {
-    "keyframe": "keyframe U-Net",
-    "image": "text-to-image U-Net",
-    "interpolation": "interpolation U-Net",
-    "movq": "MoVQ autoencoder",
-    "text_encoder": "text encoder",
+    **{kind.name: kind.title for kind in KINDS.values() if not kind.file_kind},
     "t5": "T5 text encoder",
     "projections": "text projections file",
 }
+"""What a file can be: a component, or one of the two official files that the text encoder is put together from."""
+
 UNET_PREFIX, TEXT_PREFIX = "unet.", "text."  # of the U-Net in an official file, of the text's parts in ours
 
 
 @dataclass(frozen=True)
-class Identity:
+class CheckpointInfo:
     """A file's model: `names` are ours → the file's, of the model itself; `text` of text parts that came with it.
 
     `kind` is a key of TITLES, or None for a model that is not ours; `version` is of KandinskyVideo, None where it
@@ -40,7 +41,33 @@ class Identity:
     @property
     def phrase(self) -> str:
         """The title with its article."""
-        return f"{'an' if self.title[0] in 'aeiouAEIOU' else 'a'} {self.title}"
+        return with_article(self.title)
+
+
+def component_of(file_kind: str) -> str:
+    """The component of a model that a file of this kind is: a text-to-image U-Net is the keyframe one without time."""
+    return (KINDS[file_kind].component if file_kind in KINDS else "") or file_kind
+
+
+def require_kind(kind: ComponentKind, file: WeightsFile, info: CheckpointInfo, own: Iterable[str] = ()) -> None:
+    """Raise CheckpointError, in one sentence, when a file holds another kind of component than `kind`.
+
+    With the names `own` of the network's tensors the error also carries what is missing and what is too much.
+    """
+    wanted = kind.file_kind or kind.name
+    if info.kind is not None and component_of(info.kind) == component_of(wanted):
+        return
+    keys = set(own)
+    unexpected = tuple(name for name in info.names if name not in keys)
+    missing = tuple(name for name in keys if name not in info.names)
+    raise CheckpointError(
+        f"{file.path} is {info.phrase}, but {with_article(kind.title)} was expected", missing, unexpected
+    )
+
+
+def with_article(title: str) -> str:
+    """A title with its article."""
+    return f"{'an' if title[0] in 'aeiouAEIOU' else 'a'} {title}"
 
 
 # Of each model that is often mistaken for ours: names of which all must be there, and what to call it.
@@ -62,7 +89,7 @@ _FOREIGN: tuple[tuple[tuple[str, ...], str], ...] = (
 _STABLE_DIFFUSION_VERSIONS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}
 
 
-def identify(shapes: Shapes) -> Identity:
+def identify(shapes: Shapes) -> CheckpointInfo:
     """Tell the model whose tensors have these names and shapes."""
     nested = any(name.startswith(UNET_PREFIX) for name in shapes)
     prefix = UNET_PREFIX if nested else ""
@@ -73,7 +100,7 @@ def identify(shapes: Shapes) -> Identity:
         model = {name for name in model if name.startswith(("shared.", "encoder.")) and ".embed_tokens." not in name}
     if known is None:
         title = _foreign(shapes)
-        return Identity(None, None, False, title, {name: name for name in shapes})
+        return CheckpointInfo(None, None, False, title, {name: name for name in shapes})
     kind, version, official = known
     rules = TEXT_RULES.get((kind, version or ""), ()) if official else ()
     text = {ours: name for name in shapes if (ours := _text_name(name, rules)) is not None}
@@ -81,12 +108,12 @@ def identify(shapes: Shapes) -> Identity:
     if kind == "projections":
         names, text = {}, text
     title = f"KandinskyVideo {version} {TITLES[kind]}" if version and kind != "t5" else TITLES[kind]
-    return Identity(kind, version, official, title, names, text)
+    return CheckpointInfo(kind, version, official, title, names, text)
 
 
 def _own_name(name: str, known: tuple[str, str | None, bool]) -> str:
     kind, version, official = known
-    rules = RULES.get((("keyframe" if kind == "image" else kind), version or "1.0"), ())
+    rules = RULES.get((component_of(kind), version or "1.0"), ())
     return ours_from_official(name, rules) if official else name
 
 
