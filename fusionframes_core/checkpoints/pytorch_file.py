@@ -75,7 +75,7 @@ def map_tensor(path: Path, place: Place) -> Tensor:
     """A tensor at its place, mapped: what is written to it stays in memory. It may start anywhere in the file."""
     if not all(place.shape):
         return torch.empty(place.shape, dtype=place.dtype)
-    raw = np.memmap(path, np.uint8, mode="c", offset=place.start, shape=(place.num_bytes,))
+    raw: np.ndarray = np.memmap(path, np.uint8, mode="c", offset=place.start, shape=(place.num_bytes,))
     if raw.ctypes.data % place.dtype.itemsize:
         raw = np.array(raw)
     return torch.from_numpy(raw).view(place.dtype).as_strided(place.shape, place.stride, place.offset)
