@@ -13,8 +13,9 @@ import torch
 from ..errors import CheckpointError, one_sentence
 from .checkpoint_info import CheckpointInfo, identify
 from .component import KINDS, build, component_names, kind_of_file
-from .model_folder import CONFIG_FILE, load_config
+from .model_folder import CONFIG_FILE
 from .official_folder import OFFICIAL_FILES, find_file, official_version
+from .open_model import load_config
 from .state_dict import some
 from .weights_file import Entry, WeightsFile, open_weights
 

@@ -194,6 +194,27 @@ def read_network_config(
     return kind.read_architecture(shapes_of(found.sources), known, hints_of(configs, kind))
 
 
+def lone_config(found: IdentifiedFile, kind: ComponentKind) -> ModelConfig:
+    """The configuration of the model that a single file belongs to: the preset of its version with the file's sizes.
+
+    Raises CheckpointError for a file that tells neither.
+    """
+    file, info = found.file, found.info
+    configs = read_configs(file.path.parent)
+    own = own_config(configs)
+    if own is not None:
+        return own
+    version = info.version or file.metadata.get("version") or (None if kind.is_unet else "1.0")
+    if version not in VERSION_PRESETS:
+        raise CheckpointError(f"{file.path} says no sizes: put the config.json of its model folder beside it")
+    with one_sentence(f"{file.path} has an unknown architecture"):
+        if "config" in file.metadata:
+            network: Any = from_dict(kind.config_class, json.loads(file.metadata["config"]))
+        else:
+            network = read_network_config(kind, found, configs)
+        return replace(VERSION_PRESETS[version], **{kind.config_field: network})
+
+
 def _config(version: str, found: Mapping[str, IdentifiedFile], configs: dict[str, Any], t5: T5Files) -> ModelConfig:
     own = own_config(configs)
     if own is not None:

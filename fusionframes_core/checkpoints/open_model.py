@@ -11,7 +11,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,24 +18,24 @@ from torch import nn
 from ..config import ModelConfig, from_dict
 from ..errors import CheckpointError, one_sentence
 from .checkpoint_info import component_of, identify, require_kind
-from .component import KINDS, Component, StoredModel, kinds_of_network
+from .component import KINDS, Component, ComponentKind, StoredModel, component_names, kinds_of_network
 from .lora import Lora, open_lora
-from .model_folder import CONFIG_FILE, load_config, open_model_folder, own_component
+from .model_folder import CONFIG_FILE, TOKENIZER_FILE
 from .official_folder import (
     OFFICIAL_FILES,
     VERSION_PRESETS,
     IdentifiedFile,
+    lone_config,
     official_version,
     open_official_folder,
     open_t5,
     own_config,
     read_configs,
-    read_network_config,
 )
 from .state_dict import load_sources
 from .temporal_blocks import AUTO, with_temporal
 from .text_encoder_weights import TextOptions
-from .weights_file import open_weights
+from .weights_file import WeightsFile, open_weights
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
 _IN_FILES = tuple(name for name, kind in KINDS.items() if kind.read_architecture and not kind.file_kind)
@@ -92,6 +91,38 @@ def with_lora(model: StoredModel, lora: Lora) -> StoredModel:
     )
 
 
+def load_config(folder: Path) -> ModelConfig:
+    """The ModelConfig of a model folder. Raises CheckpointError when its config.json is none."""
+    path = folder / CONFIG_FILE
+    with one_sentence(f"{path} is not the configuration of a model"):
+        return from_dict(ModelConfig, json.loads(path.read_text("utf-8")))
+
+
+def open_model_folder(folder: Path, only: Collection[str] | None = None) -> StoredModel:
+    """Look at the files of a model folder, or of its components `only`.
+
+    Raises CheckpointError that names the file that is missing or wrong.
+    """
+    config = load_config(folder)
+    names = [name for name in component_names(config) if only is None or name in only]
+    return StoredModel(config, {name: own_component(folder, config, KINDS[name]) for name in names})
+
+
+def own_component(folder: Path, config: ModelConfig, kind: ComponentKind, file: WeightsFile | None = None) -> Component:
+    """A component of a model folder, in the file of its name or in `file`. Raises CheckpointError."""
+    file = file or open_weights(folder / kind.file_name)
+    has_text = kind.null_embeddings and (folder / KINDS["text_encoder"].file_name).is_file()
+    text = open_weights(folder / KINDS["text_encoder"].file_name) if has_text else None
+    return Component(
+        kind,
+        config,
+        [(file, identify(file.shapes).names)],
+        folder,
+        text=[(text, {name: name for name in text.entries})] if text else (),
+        tokenizer=folder / TOKENIZER_FILE if kind.name == "text_encoder" else None,
+    )
+
+
 def open_component(path: str | Path) -> Component:
     """The U-Net or autoencoder in a file. Raises CheckpointError when it is none, or nothing says what sizes it has."""
     path = Path(path)
@@ -106,7 +137,7 @@ def open_component(path: str | Path) -> Component:
             config = replace(config, keyframe=replace(config.keyframe, temporal="none"))
         return own_component(path.parent, config, kind, file)
     found = IdentifiedFile(file, info)
-    config = _lone_config(found, kind.name)
+    config = lone_config(found, kind)
     return Component(kind, config, found.sources, path.parent, text=found.text if kind.null_embeddings else ())
 
 
@@ -152,21 +183,3 @@ def load_weights(
     for kind in kinds_of_network(network)[:1]:
         require_kind(kind, file, info, set(network.state_dict()))
     load_sources(network, [(file, info.names)], device, dtype)
-
-
-def _lone_config(found: IdentifiedFile, name: str) -> ModelConfig:
-    """The preset of the file's version, with the sizes that the file shows or says."""
-    file, info, kind = found.file, found.info, KINDS[name]
-    configs = read_configs(file.path.parent)
-    own = own_config(configs)
-    if own is not None:
-        return own
-    version = info.version or file.metadata.get("version") or (None if kind.is_unet else "1.0")
-    if version not in VERSION_PRESETS:
-        raise CheckpointError(f"{file.path} says no sizes: put the {CONFIG_FILE} of its model folder beside it")
-    with one_sentence(f"{file.path} has an unknown architecture"):
-        if "config" in file.metadata:
-            network: Any = from_dict(kind.config_class, json.loads(file.metadata["config"]))
-        else:
-            network = read_network_config(kind, found, configs)
-        return replace(VERSION_PRESETS[version], **{kind.config_field: network})

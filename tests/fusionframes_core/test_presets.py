@@ -13,8 +13,7 @@ import torch
 from safetensors import safe_open
 
 from fusionframes_core.checkpoints.component import COMPONENTS
-from fusionframes_core.checkpoints.model_folder import load_config
-from fusionframes_core.checkpoints.open_model import model_folder
+from fusionframes_core.checkpoints.open_model import load_config, model_folder
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.media.read_video import read_video
 from fusionframes_core.pipeline import FusionFramesPipeline

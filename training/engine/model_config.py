@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusionframes_core.checkpoints.model_folder import CONFIG_FILE, load_config
+from fusionframes_core.checkpoints.model_folder import CONFIG_FILE
+from fusionframes_core.checkpoints.open_model import load_config
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.presets import PRESETS
 

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from fusionframes_core.checkpoints.inspect import inspect_file
 from fusionframes_core.checkpoints.lora import add_lora, misfit, open_lora, shapes_in
-from fusionframes_core.checkpoints.model_folder import load_config
-from fusionframes_core.checkpoints.open_model import open_model
+from fusionframes_core.checkpoints.open_model import load_config, open_model
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.pipeline import FusionFramesPipeline
 

@@ -13,9 +13,8 @@ import torch
 from fusionframes_core.checkpoints.component import Component, build
 from fusionframes_core.checkpoints.convert import convert_file
 from fusionframes_core.checkpoints.inspect import inspect_file
-from fusionframes_core.checkpoints.model_folder import load_config
 from fusionframes_core.checkpoints.official_folder import download_hint
-from fusionframes_core.checkpoints.open_model import open_component, open_model, open_text_encoder
+from fusionframes_core.checkpoints.open_model import load_config, open_component, open_model, open_text_encoder
 from fusionframes_core.checkpoints.state_dict import load_sources, save_weights
 from fusionframes_core.checkpoints.temporal_blocks import (
     AUTO,
