@@ -43,7 +43,7 @@ class ComponentKind:
     config_field: str  # of ModelConfig
     config_class: type
     network: Callable[..., Any]
-    load: Callable[[Component, Dtype, Device], nn.Module]
+    load: Callable[[Component, Dtype, Device, Any], nn.Module]
     component: str = ""  # which component of a model such a file is; "": the one of its name
     file_kind: str = ""  # what `checkpoint_info.identify` calls its file; "": the name
     read_architecture: Callable[..., Any] | None = None  # (shapes under our names, version, hints) → configuration
@@ -88,9 +88,13 @@ class Component:
         """The same files for another configuration of the network."""
         return replace(self, model=replace(self.model, **{self.kind.config_field: config}))
 
-    def load(self, dtype: Dtype = torch.float32, device: Device = "cpu") -> Any:
-        """The network with its weights, in evaluation mode. Raises CheckpointError when a file does not fit."""
-        network = self.kind.load(self, self.kind.kept_dtype(dtype), device)
+    def load(self, dtype: Dtype = torch.float32, device: Device = "cpu", operations: Any = None) -> Any:
+        """The network with its weights, in evaluation mode, its layers made from `operations` (see `models.layers`).
+
+        Raises CheckpointError when a file does not fit.
+        """
+        kept = self.kind.kept_dtype(dtype)
+        network = self.kind.load(self, kept, device, operations or operations_for(kept))
         for change in self.changes:
             change(network)
         return network
@@ -142,13 +146,14 @@ def build(config: Any, device: Device | None = None, dtype: Dtype | None = None,
     return network(config, operations=operations or TorchOperations, device=device, dtype=dtype)
 
 
-def _load_network(component: Component, dtype: Dtype, device: Device) -> nn.Module:
-    network = build(component.config, device="meta", operations=operations_for(dtype))
+def _load_network(component: Component, dtype: Dtype, device: Device, operations: Any) -> nn.Module:
+    network = build(component.config, device="meta", operations=operations)
     load_sources(network, component.sources, device, dtype)
     return network.eval().requires_grad_(False)
 
 
-def _load_text_encoder(component: Component, dtype: Dtype, device: Device) -> nn.Module:
+def _load_text_encoder(component: Component, dtype: Dtype, device: Device, operations: Any) -> nn.Module:
+    """T5 is transformers' own and takes no other layers."""
     assert component.tokenizer is not None
     return load_text_encoder(
         component.config, component.tokenizer, component.sources, device, dtype, component.text_options

@@ -100,6 +100,58 @@ def broken_rules(found: Import) -> list[str]:
     return [rule for rule, broken in rules.items() if broken]
 
 
+FLOORS = (
+    ("errors", "config", "files"),
+    ("kernels", "models", "presets"),
+    ("sampling", "media", "checkpoints"),
+    ("settings",),
+    ("image_to_video",),
+    ("pipeline",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+"""The rooms of fusionframes_core from the ground up; a room may import from its own floor's modules and from below."""
+
+
+def test_core_imports_one_way() -> None:
+    """No room of the core imports from its own floor or above, and every room has a floor."""
+    floors = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    problems = []
+    for found in (found for found in imports_of("fusionframes_core") if found.within("fusionframes_core")):
+        own, target = _room(found.file), _module_of(found.name).split(".")
+        other = target[1] if len(target) > 1 else None
+        assert own in floors, f"{own} has no floor"
+        if other and other != own and floors[other] >= floors[own]:
+            problems.append(str(found))
+    assert not problems, "\n".join(problems)
+
+
+def _room(file: str) -> str:
+    parts = Path(file).parts
+    return parts[1].removesuffix(".py")
+
+
+@pytest.mark.parametrize("room", ["fusionframes_core", "nodes", "training"])
+def test_no_two_modules_import_each_other(room: str) -> None:
+    """Circles of any length; what is imported inside a function, or for types alone, does not count."""
+    graph: dict[str, set[str]] = {}
+    for found in imports_of(room):
+        if not found.lazy and found.name.startswith(room):
+            graph.setdefault(_module_name(found.file), set()).add(_module_of(found.name))
+    for module in graph:
+        reached, coming = set(), list(graph[module] - {module})
+        while coming:
+            following = coming.pop()
+            if following not in reached:
+                reached.add(following)
+                coming += graph.get(following, ())
+        assert module not in reached, f"{module} imports itself by way of others"
+
+
+def _module_name(file: str) -> str:
+    return ".".join(Path(file).with_suffix("").parts).removesuffix(".__init__")
+
+
 @pytest.mark.parametrize("room", ["fusionframes_core", "nodes", "training", "tests", "benchmarks"])
 def test_every_room_keeps_the_import_rules(room: str) -> None:
     problems = [f"{found}: {rule}" for found in imports_of(room) for rule in broken_rules(found)]

@@ -178,6 +178,65 @@ def test_shapes_and_types_are_told_without_reading(tmp_path: Path) -> None:
     assert portions == [["a"], ["b.c"]]
 
 
+def awkward_state(old: bool) -> dict[str, Any]:
+    """Tensors that share a storage, views of all kinds, no numbers at all, one number, several types.
+
+    The format before 2020 knows no 8-bit floats.
+    """
+    shared = torch.arange(24.0).reshape(4, 6)
+    return {
+        "whole": shared,
+        "row": shared[1],
+        "column": shared[:, 2],
+        "turned": shared.t(),
+        "empty": torch.zeros(0, 3),
+        "number": torch.tensor(3.5),
+        "half": torch.arange(7, dtype=torch.float16),
+        "eight": torch.arange(5.0).to(torch.float16 if old else torch.float8_e4m3fn),
+        "nested": {"odd": torch.arange(3, dtype=torch.bfloat16)},
+    }
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["archive", "legacy"])
+def test_a_pytorch_file_is_unpickled_once_however_often_it_is_read(
+    tmp_path: Path, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mapped tensors are those that torch.load gives, and what is written to them never reaches the file."""
+    path, calls, load = tmp_path / "w.pt", [], torch.load
+    state = awkward_state(old)
+    torch.save(state, path, _use_new_zipfile_serialization=not old)
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "load", lambda *given, **named: calls.append(given) or load(*given, **named))
+    file = open_weights(path)
+    expected = {
+        **{key: value for key, value in state.items() if key != "nested"},
+        "nested.odd": state["nested"]["odd"],
+    }
+    for _ in range(2):
+        found = file.tensors(file.entries)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key].float(), expected[key].float()) for key in found)
+        assert {key: found[key].dtype for key in found} == {key: expected[key].dtype for key in found}
+        for portion in file.portions(file.entries, limit=1):
+            for tensor in portion.values():
+                tensor.zero_()
+    assert path.read_bytes() == before
+    if not old:
+        assert len(calls) == 1
+
+
+def test_loading_a_pytorch_file_unpickles_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converted to another type too, where it is read in portions."""
+    state = {f"{i}.weight": torch.full((64, 64), float(i)) for i in range(40)}
+    torch.save(state, tmp_path / "w.pt")
+    calls, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *given, **named: calls.append(given) or load(*given, **named))
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False, device="meta") for _ in range(40)))
+    load_weights(model, tmp_path / "w.pt", dtype=torch.bfloat16)
+    assert all((layer.weight == i).all() for i, layer in enumerate(model))
+    assert len(calls) == 1
+
+
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="peak memory is read from /proc, which this system does not have")
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float8_e4m3fn])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
