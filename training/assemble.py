@@ -8,8 +8,9 @@ import torch
 from safetensors import safe_open
 
 from fusionframes_core.checkpoints.component import ModelParts, build
-from fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE, save_model_folder
+from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.files import atomic_path
 from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
 

@@ -12,8 +12,9 @@ from ..config import to_dict
 from ..files import atomic_path
 from .component import KINDS, ModelParts, component_names
 from .state_dict import save_weights
+from .text_encoder_weights import TOKENIZER_FILE
 
-CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
+CONFIG_FILE = "config.json"
 
 
 def save_model_folder(parts: ModelParts, folder: str | Path, dtype: torch.dtype | None = torch.float16) -> None:

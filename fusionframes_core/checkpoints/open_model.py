@@ -20,7 +20,7 @@ from ..errors import CheckpointError, one_sentence
 from .checkpoint_info import component_of, identify, require_kind
 from .component import KINDS, Component, ComponentKind, StoredModel, component_names, kinds_of_network
 from .lora import Lora, open_lora
-from .model_folder import CONFIG_FILE, TOKENIZER_FILE
+from .model_folder import CONFIG_FILE
 from .official_folder import (
     OFFICIAL_FILES,
     VERSION_PRESETS,
@@ -34,8 +34,8 @@ from .official_folder import (
 )
 from .state_dict import load_sources
 from .temporal_blocks import AUTO, with_temporal
-from .text_encoder_weights import TextOptions
-from .weights_file import WeightsFile, open_weights
+from .text_encoder_weights import TOKENIZER_FILE, TextOptions
+from .weights_file import WeightsFile, open_weights, refuse_stand_ins
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
 _IN_FILES = tuple(name for name, kind in KINDS.items() if kind.read_architecture and not kind.file_kind)
@@ -94,6 +94,7 @@ def with_lora(model: StoredModel, lora: Lora) -> StoredModel:
 def load_config(folder: Path) -> ModelConfig:
     """The ModelConfig of a model folder. Raises CheckpointError when its config.json is none."""
     path = folder / CONFIG_FILE
+    refuse_stand_ins(path)
     with one_sentence(f"{path} is not the configuration of a model"):
         return from_dict(ModelConfig, json.loads(path.read_text("utf-8")))
 

@@ -16,7 +16,9 @@ from ..config import TextEncoderConfig
 from ..errors import CheckpointError
 from ..models.text_encoder import TextEncoder, load_tokenizer
 from .state_dict import Sources, check_sources, load_sources, read_sources
+from .weights_file import refuse_stand_ins
 
+TOKENIZER_FILE = "tokenizer.json"  # in a model folder, and beside Flan-UL2
 MODES = ("full", "8bit", "4bit", "layers")
 _BLOCKS = "t5.block."
 
@@ -64,6 +66,9 @@ def load_text_encoder(
 
 def read_tokenizer(path: Path) -> Any:
     """The tokenizer. Raises CheckpointError when it is missing or none."""
+    file = path / TOKENIZER_FILE if path.is_dir() else path
+    if file.is_file():
+        refuse_stand_ins(file)
     try:
         return load_tokenizer(path)
     except (FileNotFoundError, ValueError) as error:

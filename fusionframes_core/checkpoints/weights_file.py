@@ -7,6 +7,7 @@ safetensors files and PyTorch archives are mapped into memory, not read; a PyTor
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,18 @@ from ..errors import CheckpointError
 SAFETENSORS, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn)
 PORTION = 64 * 2**20  # bytes that are mapped at a time where the tensors are converted and not kept
+# What a file begins with that is no weights file, in lower case; what it is and what to do.
+_STAND_INS: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    (
+        (b"version https://git-lfs.github.com/", b"version https://hawser.github.com/"),
+        "a Git LFS pointer, which only names the weights: fetch them with `git lfs pull`, or download the file itself",
+    ),
+    (
+        (b"<!doctype", b"<html", b"<head", b"<?xml", b"<body"),
+        "a web page, not weights: download the file itself, logged in where its page asks for that",
+    ),
+    ((b'{"error', b'{"message', b"{'error", b"access to model"), "a server's answer, not weights: download it again"),
+)
 _SAFETENSORS_TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -135,7 +148,17 @@ def open_weights(path: str | Path) -> WeightsFile:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no weights at {path}: the file does not exist")
+    refuse_stand_ins(path)
     return _open_pickled(path) if is_pickled(path) else _open_safetensors(path)
+
+
+def refuse_stand_ins(path: Path) -> None:
+    """Raise CheckpointError for what downloads leave behind in the place of weights."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for beginnings, what in _STAND_INS:
+        if start.startswith(beginnings):
+            raise CheckpointError(f"cannot load {path}: it is {what}")
 
 
 def _open_safetensors(path: Path) -> WeightsFile:
@@ -229,7 +252,9 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         if not archive and file.read(2) == b"PK":
             raise CheckpointError(f"cannot load {path}: it must be a complete PyTorch file, and this one was cut short")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own words on old formats would stand before our sentence
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except MemoryError:
         raise
     except Exception as error:  # torch, pickle and zipfile raise what they like for a file that is none of theirs

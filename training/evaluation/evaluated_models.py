@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionframes_core.checkpoints.component import COMPONENTS, ModelParts, build
-from fusionframes_core.checkpoints.model_folder import CONFIG_FILE, TOKENIZER_FILE
+from fusionframes_core.checkpoints.model_folder import CONFIG_FILE
 from fusionframes_core.checkpoints.open_model import BUNDLED, load_config, load_weights
 from fusionframes_core.checkpoints.state_dict import read_weights
+from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.config import ModelConfig, MoVQConfig
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ, inflate_movq

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fusionframes_core.checkpoints.component import COMPONENTS, ModelParts, build
-from fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE
 from fusionframes_core.checkpoints.open_model import load_weights, model_folder
 from fusionframes_core.checkpoints.state_dict import save_weights
+from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.files import atomic_path
 from fusionframes_core.models.unet.keyframe_unet import temporal_parameters

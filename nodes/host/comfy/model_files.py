@@ -6,7 +6,6 @@ from pathlib import Path, PurePath
 
 import folder_paths
 
-from ....fusionframes_core.checkpoints.model_folder import TOKENIZER_FILE
 from ....fusionframes_core.checkpoints.official_folder import (
     OFFICIAL_FILES,
     TEXT_FOLDERS,
@@ -17,6 +16,7 @@ from ....fusionframes_core.checkpoints.official_folder import (
     require_files,
 )
 from ....fusionframes_core.checkpoints.open_model import model_folder
+from ....fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 
 BUNDLED, AUTO = "tiny", "auto"
 UNETS, TEXTS, VAES = "diffusion_models", "text_encoders", "vae"  # ComfyUI's names of its folders

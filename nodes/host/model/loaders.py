@@ -17,11 +17,12 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....fusionframes_core.checkpoints.component import Component
-from ....fusionframes_core.checkpoints.model_folder import CONFIG_FILE, TOKENIZER_FILE
+from ....fusionframes_core.checkpoints.model_folder import CONFIG_FILE
 from ....fusionframes_core.checkpoints.official_folder import official_version
 from ....fusionframes_core.checkpoints.open_model import open_component, open_model, open_text_encoder
 from ....fusionframes_core.checkpoints.state_dict import Sources, check_sources
 from ....fusionframes_core.checkpoints.temporal_blocks import AUTO, with_temporal
+from ....fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from ....fusionframes_core.checkpoints.weights_file import is_pickled
 from ....fusionframes_core.errors import CheckpointError
 from ....fusionframes_core.media.latent_preview import PLAIN_COLOURS, LatentColours, fit_latent_colours

@@ -136,3 +136,11 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
     save_temporal_weights(build(wide), temporal_path(folder, "conv1d_attn3d_blocks"))
     with pytest.raises(CheckpointError, match="belongs to another U-Net"):
         with_temporal(whole, "conv1d_attn3d_blocks")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "keyframe.safetensors"])
+def test_a_pointer_in_a_folder_is_named(folder: Path, name: str) -> None:
+    """Cloned without Git LFS, a folder holds pointers in the place of its large files."""
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(CheckpointError, match=rf"cannot load .*{name}: it is a Git LFS pointer"):
+        open_model(folder).load()

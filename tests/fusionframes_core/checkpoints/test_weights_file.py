@@ -93,6 +93,28 @@ def test_files_without_weights_are_refused(tmp_path: Path, model: nn.Module) -> 
     assert "does not exist" in refusal(model, tmp_path / "nothing.pt")
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1\nsize 12345\n"
+PAGE = "\ufeff\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (LFS, "it is a Git LFS pointer, which only names the weights: fetch them with `git lfs pull`"),
+        (PAGE, "it is a web page, not weights: download the file itself"),
+        ("<HTML><BODY>404", "it is a web page"),
+        ('{"error": "Invalid credentials"}', "it is a server's answer, not weights"),
+    ],
+)
+def test_what_a_download_left_behind_is_called_by_its_name(
+    tmp_path: Path, model: nn.Module, suffix: str, content: str, what: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / f"w{suffix}").write_text(content, "utf-8")
+    assert what in refusal(model, tmp_path / f"w{suffix}")
+    assert not recwarn.list
+
+
 def test_numbers_beside_the_weights_are_passed_over(tmp_path: Path, model: nn.Module) -> None:
     torch.save({**{key: value + 1 for key, value in model.state_dict().items()}, "epoch": 3}, tmp_path / "w.pt")
     expected = model.weight.detach() + 1
