@@ -13,7 +13,7 @@ from fusionframes_core.checkpoints.model_folder import MODEL_FILES, TOKENIZER_FI
 from fusionframes_core.checkpoints.state_dict import load_weights, save_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.files import atomic_path
-from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
+from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 
