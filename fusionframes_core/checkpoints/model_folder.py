@@ -18,7 +18,8 @@ from ..errors import CheckpointError
 from ..files import atomic_path
 from ..models.casting import operations_for
 from ..models.movq.movq import MoVQ
-from ..models.text_encoder import TextEncoder, load_tokenizer
+from ..models.text_encoder import TextEncoder
+from ..models.tokenizer import load_tokenizer
 from ..models.unet.interpolation_unet import InterpolationUNet
 from ..models.unet.unet import UNet
 from .component import build, part_dtype

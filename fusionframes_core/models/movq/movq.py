@@ -155,7 +155,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x), condition)
         for level in reversed(self.up):
             x = level(x, condition)
-        x = by_frames(lambda frames, seen: self.conv_out(silu(self.norm_out(frames, seen))), x, condition)
+        x = by_frames(lambda frames, portion: self.conv_out(silu(self.norm_out(frames, portion))), x, condition)
         return F.pixel_shuffle(x, self.patch_size)
 
 

@@ -22,15 +22,11 @@ PORTION_NUMEL = 2**20  # numbers of an activation that by_frames takes at once
 
 @dataclass(frozen=True)
 class FrameContext:
-    """What conditions a decoder block.
+    """What conditions a decoder block, as `TrunkCondition` a U-Net's."""
 
-    latents (B·T, C, h, w): the quantised latents that modulate the spatial norms.
-    num_frames: T. temporal: False skips every temporal layer, so that frames are decoded as independent images.
-    """
-
-    latents: Tensor
-    num_frames: int
-    temporal: bool
+    latents: Tensor  # (B·T, C, h, w): modulate the spatial norms
+    num_frames: int  # T: how the rows of an activation make videos
+    temporal: bool  # False: frames are decoded as independent images, every temporal layer is skipped
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,7 @@ class TemporalParts:
 
 @dataclass(frozen=True)
 class MoVQSpec:
-    """What all blocks of one encoder or decoder have in common: sizes, how layers are made, norms, where it mixes
-    time."""
+    """What all blocks of one encoder or decoder have in common: how layers are made, sizes, norms, temporal parts."""
 
     layers: LayerFactory
     groups: int
@@ -129,7 +124,7 @@ class SpatialNorm(FrameNorm):
 class FirstFrameNorm(SpatialNorm):
     """The first frame's latent modulates all frames of the chunk, as in the official 1.1 code's spatial attention.
 
-    That code hands the chunk's latents on as they come and takes the first; its checkpoint was trained so.
+    Its checkpoints expect that, though every frame has a latent of its own ("per_frame").
     """
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:

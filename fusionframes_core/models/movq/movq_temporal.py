@@ -117,8 +117,8 @@ class ResnetBlock(nn.Module):
         return spec.layers.conv2d(in_channels, out_channels, 3)
 
     def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, condition: FrameContext) -> Tensor:
-        """conv(silu(norm(x)))"""
-        return by_frames(lambda frames, seen: conv(silu(norm(frames, seen))), x, condition)
+        """conv(silu(norm(x))), a few frames at a time."""
+        return by_frames(lambda frames, portion: conv(silu(norm(frames, portion))), x, condition)
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
         h = self.convolve(self.conv1, self.norm1, x, condition)

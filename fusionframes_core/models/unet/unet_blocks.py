@@ -71,7 +71,7 @@ class ResNetBlock(nn.Module):
         self.shortcut_down_sample = layers.halving(outputs) if down else nn.Identity()
         self.temporal_down = placement.resampling_layer(outputs, spec) if down else Skip()
         # 1.1's code calls the layer after doubling a second time at the shortcut's end, where the one after halving
-        # belongs: its weights were trained so, and that other layer's never were.
+        # belongs: the one was trained that way, the other not at all.
         self.last_temporal = "temporal_up" if placement.up_twice else "temporal_down"
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:

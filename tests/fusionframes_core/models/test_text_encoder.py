@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fusionframes_core.config import TextEncoderConfig
-from fusionframes_core.models.text_encoder import TextContext, TextEncoder, concatenate, load_tokenizer
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder, concatenate
+from fusionframes_core.models.tokenizer import load_tokenizer
 from training.moving_shapes.shapes_tokenizer import build_tokenizer
 
 CONFIG = TextEncoderConfig(
