@@ -265,7 +265,7 @@ def inflate_movq(image_movq: MoVQ, config: MoVQConfig, generator: torch.Generato
     movq = MoVQ(config, device=example.device, dtype=example.dtype)
     initialise_temporal(movq, generator)
     source, target = image_movq.state_dict(), movq.state_dict()
-    places = {name: _place(target[name], weight.ndim) for name, weight in source.items() if name in target}
+    places = {name: _image_part(target[name], weight.ndim) for name, weight in source.items() if name in target}
     added = {name for name, _ in temporal_parameters(movq)}
     problems = {
         "missing": [name for name in target if name not in source and name not in added],
@@ -279,6 +279,6 @@ def inflate_movq(image_movq: MoVQ, config: MoVQConfig, generator: torch.Generato
     return movq
 
 
-def _place(weight: Tensor, ndim: int) -> Tensor:
-    """Where inflation puts a tensor of `ndim` axes: all of `weight`, or the central slice of a 3D kernel."""
+def _image_part(weight: Tensor, ndim: int) -> Tensor:
+    """The view of `weight` that an image weight of `ndim` axes goes to: all of it, or a 3D kernel's central slice."""
     return weight[:, :, weight.shape[2] // 2] if weight.ndim == 5 and ndim == 4 else weight

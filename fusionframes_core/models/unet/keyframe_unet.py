@@ -22,12 +22,12 @@ def frame_positions(name: str, num_frames: int, device: torch.device | str | Non
     if num_frames < 1 or num_frames > 180:
         raise ValueError(f"num_frames must be from 1 to 180; got {num_frames}")
     positions = torch.arange(num_frames, device=device, dtype=torch.float32)
-    # 1.0's code: torch.arange(0, 180, 180 // T), so that few keyframes lie as far apart as many
+    # 1.0's code takes torch.arange(0, 180, 180 // T): its step is a whole number, rounded down
     return positions * (180 // num_frames) if name == "spread" else positions
 
 
 def freeze_spatial(unet: nn.Module) -> None:
-    """Only the temporal parts train."""
+    """Only the temporal parts train; the text-to-image weights stay as they are (section 4.1)."""
     unet.requires_grad_(False)
     for _, parameter in temporal_parameters(unet):
         parameter.requires_grad_(True)

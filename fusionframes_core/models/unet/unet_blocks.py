@@ -216,8 +216,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """The level's stages, the first of which resamples and takes `skipped` channels of a skip connection, then
-    attention."""
+    """The level's stages, then attention; the first resamples and takes `skipped` channels of a skip connection."""
 
     def __init__(self, inputs: int, skipped: int, outputs: int, level: int, resample: Resample, spec: UNetSpec) -> None:
         super().__init__()

@@ -141,8 +141,8 @@ class GridGroupNorm(ConditionalGroupNorm):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        places = from_tokens(self.place(grid_features(height, width, x))[None], height, width)
-        return super().forward(x, embedding) + places
+        modulated = super().forward(x, embedding)
+        return modulated + from_tokens(self.place(grid_features(height, width, x))[None], height, width)
 
 
 TEMPORAL_NORMS: dict[str, type[ConditionalGroupNorm]] = {"none": ConditionalGroupNorm, "grid": GridGroupNorm}
