@@ -12,7 +12,8 @@ from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.files import atomic_path
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 
 from .engine.model_config import model_config
 from .engine.stage_command import run_command

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ, inflate_movq
-from fusionframes_core.models.movq.movq_temporal import temporal_parameters
+from fusionframes_core.models.temporal import temporal_parameters
 
 from .engine.figures import Figures
 from .engine.model_config import model_config

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.config import UNetConfig
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet, initialise
 from fusionframes_core.sampling.schedule import NoiseSchedule
 

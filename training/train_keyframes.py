@@ -18,14 +18,9 @@ from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.checkpoints.state_dict import read_weights
 from fusionframes_core.checkpoints.temporal_blocks import save_temporal_weights, temporal_path
 from fusionframes_core.config import UNetConfig
+from fusionframes_core.models.temporal import initialise_temporal, temporal_parameters
 from fusionframes_core.models.text_encoder import TextContext
-from fusionframes_core.models.unet.keyframe_unet import (
-    frame_positions,
-    freeze_spatial,
-    inflate_keyframe,
-    initialise_temporal,
-    temporal_parameters,
-)
+from fusionframes_core.models.unet.keyframe_unet import frame_positions, freeze_spatial, inflate_keyframe
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.sampling.schedule import NoiseSchedule
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fusionframes_core.files import atomic_path
-from fusionframes_core.models.text_encoder import TextContext, TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 
 from .engine.figures import Figures
 from .engine.model_config import model_config

@@ -13,7 +13,7 @@ import torch
 
 from ..config import UNetConfig, from_dict, to_dict
 from ..errors import CheckpointError, one_sentence
-from ..models.unet.keyframe_unet import temporal_parameters
+from ..models.temporal import temporal_parameters
 from ..models.unet.temporal_layers import TEMPORAL_BLOCKS
 from ..models.unet.unet import UNet
 from .component import Component, build

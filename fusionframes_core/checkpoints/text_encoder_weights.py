@@ -14,7 +14,8 @@ from torch import nn
 
 from ..config import TextEncoderConfig
 from ..errors import CheckpointError
-from ..models.text_encoder import TextEncoder, load_tokenizer
+from ..models.text_encoder import TextEncoder
+from ..models.tokenizer import load_tokenizer
 from .state_dict import Sources, check_sources, load_sources, read_sources
 from .weights_file import refuse_stand_ins
 

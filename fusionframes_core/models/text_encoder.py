@@ -1,16 +1,14 @@
 """Prompt to U-Net context: a T5 encoder, then Linear (no bias) and LayerNorm (paper section 4; Flan-UL2 at full size).
 
-transformers is imported only when an encoder is built or a tokenizer is loaded, so that importing this module is cheap.
+transformers is imported only when an encoder is built, so that importing this module is cheap.
 """
 
 from __future__ import annotations
 
-import textwrap
 import typing
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import TextEncoderConfig
-from .layers import TorchOperations
+from ..errors import named
+from .layers import LayerFactory, TorchOperations
+from .tokenizer import tokenize
 
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 HEADS = ("keyframes", "interpolation")
 INTERPOLATION_HEADS, INTERPOLATION_PROJECTIONS = ("shared", "null", "full"), ("own", "keyframes")
-SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-QUOTED_CHARACTERS = 160
+NULL_EMBEDDING_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -61,17 +60,19 @@ def concatenate(contexts: Sequence[TextContext]) -> TextContext:
 class InterpolationHead(nn.Module):
     """What interpolation has of its own in the official models: a null embedding, and in 1.1 a projection."""
 
-    def __init__(
-        self, config: TextEncoderConfig, operations: Any, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> None:
+    def __init__(self, config: TextEncoderConfig, layers: LayerFactory) -> None:
         super().__init__()
-        self.projection = self.norm = None
-        if config.interpolation_head == "full":
-            width = config.context_dim
-            self.projection = operations.Linear(config.d_model, width, bias=False, device=device, dtype=dtype)
-            self.norm = operations.LayerNorm(width, device=device, dtype=dtype)
-        self.null_embedding = nn.Parameter(torch.empty(config.context_dim, device=device, dtype=dtype))
-        nn.init.normal_(self.null_embedding, std=0.02)
+        full = config.interpolation_head == "full"
+        self.projection = layers.linear(config.d_model, config.context_dim, bias=False) if full else None
+        self.norm = layers.layer_norm(config.context_dim) if full else None
+        self.null_embedding = new_null_embedding(config.context_dim, layers)
+
+
+def new_null_embedding(width: int, layers: LayerFactory) -> nn.Parameter:
+    """What stands for "no prompt": (width,), normal at random until it is trained."""
+    embedding = nn.Parameter(torch.empty(width, device=layers.device, dtype=layers.dtype))
+    nn.init.normal_(embedding, std=NULL_EMBEDDING_STD)
+    return embedding
 
 
 class TextEncoder(nn.Module):
@@ -79,7 +80,7 @@ class TextEncoder(nn.Module):
 
     `tokenizer` is what `load_tokenizer` returns; None builds an encoder that takes token ids only. T5 is drawn at
     random; load a state dict for anything but training from scratch. Its embedding is stored once (`t5.embed_tokens`).
-    Raises ValueError when the tokenizer has more tokens than the config's vocabulary.
+    Raises ValueError for a tokenizer with more tokens than the vocabulary, and for an unknown interpolation head.
     """
 
     def __init__(
@@ -93,16 +94,17 @@ class TextEncoder(nn.Module):
         super().__init__()
         if tokenizer is not None and len(tokenizer) > config.vocab_size:
             raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the text encoder only {config.vocab_size}")
+        named(dict.fromkeys(INTERPOLATION_HEADS), "interpolation_head", config.interpolation_head)
+        named(dict.fromkeys(INTERPOLATION_PROJECTIONS), "interpolation_projection", config.interpolation_projection)
+        layers = LayerFactory(operations, device, dtype)
         self.config = config
         self.tokenizer = tokenizer
         self.t5 = _build_t5(config, device, dtype)
-        self.projection = operations.Linear(config.d_model, config.context_dim, bias=False, device=device, dtype=dtype)
-        self.norm = operations.LayerNorm(config.context_dim, device=device, dtype=dtype)
-        self.null_embedding = nn.Parameter(torch.empty(config.context_dim, device=device, dtype=dtype))
-        nn.init.normal_(self.null_embedding, std=0.02)
-        _check(config)
+        self.projection = layers.linear(config.d_model, config.context_dim, bias=False)
+        self.norm = layers.layer_norm(config.context_dim)
+        self.null_embedding = new_null_embedding(config.context_dim, layers)
         own = config.interpolation_head != "shared"
-        self.interpolation = InterpolationHead(config, operations, device, dtype) if own else None
+        self.interpolation = InterpolationHead(config, layers) if own else None
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> TextContext:
         """Encode token ids (B, L) with `mask` (B, L) bool, True = token, to a context of the longest prompt + 1."""
@@ -119,6 +121,7 @@ class TextEncoder(nn.Module):
         """
         mask = mask.bool()
         finite = torch.isfinite(states).flatten(1).all(dim=1)
+        # One padding token stays behind the longest prompt: the official code's, and the U-Net's mean counts it.
         num_tokens = min(int(mask.sum(dim=1).max()) + 1, mask.shape[1])
         projection, norm = self._projection(head)
         states, mask = states[:, :num_tokens].to(norm.weight.dtype), mask[:, :num_tokens]
@@ -126,7 +129,7 @@ class TextEncoder(nn.Module):
         if bool(finite.all()):
             return TextContext(context, mask)
         warnings.warn("the text encoder overflowed and ignores the prompt; use bf16 or fp32 for it", stacklevel=2)
-        return self._replace(TextContext(context, mask), ~finite, head)
+        return self._with_null(TextContext(context, mask), ~finite, head)
 
     def encode(self, prompts: Sequence[str]) -> TextContext:
         """Encode prompts to a context (B, N, D), N = tokens of the longest prompt + 1, at most `max_tokens`.
@@ -152,7 +155,7 @@ class TextEncoder(nn.Module):
         for head in heads:
             encoded = self.project(states, mask, head)
             encoded = encoded.pad(self.config.max_tokens) if self.config.fixed_length else encoded
-            contexts.append(self._replace(encoded, empty, head))
+            contexts.append(self._with_null(encoded, empty, head))
         return contexts
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -173,6 +176,7 @@ class TextEncoder(nn.Module):
     def _projection(self, head: str) -> tuple[Any, Any]:
         """The projection and the norm of a head: interpolation's own where it has some."""
         own = self.interpolation if head == "interpolation" else None
+        # 1.1's code has a projection for interpolation, loads it, and projects with the keyframes' ("keyframes").
         if own is not None and own.projection is not None and self.config.interpolation_projection == "own":
             return own.projection, own.norm
         return self.projection, self.norm
@@ -184,7 +188,7 @@ class TextEncoder(nn.Module):
         own = self.interpolation if head == "interpolation" else None
         return (own or self).null_embedding
 
-    def _replace(self, encoded: TextContext, rows: Tensor, head: str = "keyframes") -> TextContext:
+    def _with_null(self, encoded: TextContext, rows: Tensor, head: str = "keyframes") -> TextContext:
         """Put a head's null context in the place of the chosen rows (B,) bool."""
         first = torch.arange(encoded.mask.shape[1], device=rows.device) == 0
         null = first[:, None] * self.null_of(head)
@@ -198,54 +202,6 @@ def null_context(embedding: Tensor, batch: int, num_tokens: int) -> TextContext:
     mask = torch.zeros(batch, num_tokens, dtype=torch.bool, device=context.device)
     context[:, 0], mask[:, 0] = embedding, True
     return TextContext(context, mask)
-
-
-def _check(config: TextEncoderConfig) -> None:
-    tables = {"interpolation_head": INTERPOLATION_HEADS, "interpolation_projection": INTERPOLATION_PROJECTIONS}
-    for field, allowed in tables.items():
-        if getattr(config, field) not in allowed:
-            raise ValueError(f"{field} must be one of {', '.join(allowed)}; got {getattr(config, field)!r}")
-
-
-def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    """Token ids of each prompt, the end token included, at most `max_tokens`; warns of what is cut.
-
-    Raises TypeError for anything but strings.
-    """
-    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-        raise TypeError(f"prompts must be a list of at least one string; got {prompts!r}")
-    encoded = tokenizer(list(prompts), return_offsets_mapping=True, verbose=False)
-    rows = []
-    for prompt, ids, offsets in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        if len(ids) > max_tokens:
-            _warn_cut(prompt[offsets[max_tokens - 2][1] :].strip(), len(ids), max_tokens)
-            ids = [*ids[: max_tokens - 1], tokenizer.eos_token_id]
-        rows.append(ids)
-    return rows
-
-
-def load_tokenizer(folder_or_file: str | Path) -> PreTrainedTokenizerFast:
-    """Load a T5-style fast tokenizer from a `tokenizer.json` or the folder that holds one.
-
-    Raises FileNotFoundError when there is none, and ValueError when it is no tokenizer or lacks <pad>, </s> or <unk>.
-    """
-    path = Path(folder_or_file)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"no tokenizer at {path}: it must be a tokenizer.json or a folder that holds one")
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ValueError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from error
-    missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
-    if missing:
-        raise ValueError(f"{path} is not a T5 tokenizer: it lacks {', '.join(missing)}")
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
 
 
 def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Module:
@@ -267,12 +223,3 @@ def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtyp
         # The stack alone: T5EncoderModel's second name for the embedding would be stored twice.
         encoder: nn.Module = T5EncoderModel(t5_config).encoder
     return encoder.to(dtype=dtype or torch.get_default_dtype())
-
-
-def _warn_cut(text: str, num_tokens: int, limit: int) -> None:
-    quoted = textwrap.shorten(text, QUOTED_CHARACTERS, placeholder=" …") or text[:QUOTED_CHARACTERS]
-    warnings.warn(
-        f"the prompt has {num_tokens} tokens, the text encoder takes {limit}; "
-        f"its last {len(text.split())} word(s) were cut: {quoted!r}",
-        stacklevel=4,
-    )

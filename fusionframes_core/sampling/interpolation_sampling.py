@@ -9,14 +9,12 @@ from torch import Tensor
 
 from ..config import ScheduleConfig
 from ..models.text_encoder import TextContext
-from ..models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet, merge_groups
+from ..models.unet.interpolation_unet import GROUP_FRAMES, InterpolationCondition, InterpolationUNet, merge_groups
 from .guidance import ContextGuidance, GuidedModel
 from .noise import NoiseSource
 from .sampler import Callback, Stopped
 from .schedule import NoiseSchedule
 from .stage import Sampling, guided
-
-GROUP_FRAMES = 3  # frames that interpolation puts between two neighbours
 
 
 def interpolate(

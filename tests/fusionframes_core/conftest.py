@@ -14,7 +14,8 @@ from fusionframes_core.checkpoints.component import ModelParts, build
 from fusionframes_core.checkpoints.convert import save_official_folder
 from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.config import ModelConfig
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.presets import TINY
 from tests.helpers.official_cases import VERSIONS, small_parts
 from training.moving_shapes.shapes_tokenizer import build_tokenizer

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fusionframes_core.media.frames import fit_image
-from fusionframes_core.models.text_encoder import load_tokenizer
+from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.sampling.first_frame import first_image
 from fusionframes_core.settings import GenerationSettings, motion_score

@@ -13,8 +13,8 @@ from fusionframes_core.checkpoints.component import ModelParts, build
 from fusionframes_core.checkpoints.convert import save_official_folder
 from fusionframes_core.checkpoints.text_encoder_weights import read_tokenizer
 from fusionframes_core.config import ModelConfig
-from fusionframes_core.models.layers import ConditionalGroupNorm
 from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.unet.unet_layers import ConditionalGroupNorm
 from tests.helpers.official_cases import random_model, small_official
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "fusionframes_core" / "tiny" / "tokenizer.json"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from fusionframes_core.checkpoints.component import build
 from fusionframes_core.checkpoints.open_model import load_config
 from fusionframes_core.checkpoints.temporal_blocks import save_temporal_weights, temporal_path
-from fusionframes_core.models.unet.keyframe_unet import initialise_temporal
+from fusionframes_core.models.temporal import initialise_temporal
 from tests.helpers.host_graphs import Graph
 from tests.helpers.host_server import Server
 

@@ -16,7 +16,8 @@ from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.errors import CheckpointError
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 from training.assemble import assemble
 from training.moving_shapes.shapes_tokenizer import build_tokenizer
 

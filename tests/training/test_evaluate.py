@@ -13,7 +13,8 @@ from fusionframes_core.checkpoints.component import ModelParts, build
 from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.presets import PRESETS, TINY
 from training.evaluate import main
 from training.evaluation.evaluated_models import load_movq

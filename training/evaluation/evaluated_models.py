@@ -23,7 +23,8 @@ from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.config import ModelConfig, MoVQConfig
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ, inflate_movq
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from fusionframes_core.models.text_encoder import SPECIAL_TOKENS
+from fusionframes_core.models.tokenizer import SPECIAL_TOKENS
 
 from .scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS
 

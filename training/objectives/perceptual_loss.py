@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fusionframes_core.models.layout import fold_frames
 from fusionframes_core.models.movq.movq import Encoder, MoVQ
-from fusionframes_core.models.movq.movq_blocks import FrameContext, fold_frames
+from fusionframes_core.models.movq.movq_blocks import FrameContext
 
 
 def features(encoder: Encoder, pixels: Tensor) -> Iterator[Tensor]:

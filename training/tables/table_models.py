@@ -14,7 +14,7 @@ from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.files import atomic_path
-from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
+from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 

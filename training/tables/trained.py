@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
+from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 

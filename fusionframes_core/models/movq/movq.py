@@ -14,33 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config import MoVQConfig
-from ..layers import TorchOperations, silu
+from ...errors import named
+from ..inplace import MERGES, silu
+from ..layers import LayerFactory, TorchOperations
+from ..layout import fold_frames, unfold_frames
+from ..temporal import Skip, initialise_temporal, temporal_parameters
 from .movq_blocks import (
     ATTENTION_NORMS,
+    ENCODER_NORMS,
     AttentionBlock,
-    BlockSpec,
     Downsample,
     FrameContext,
     FrameNorm,
-    Skip,
+    MoVQSpec,
     SpatialNorm,
     Upsample,
     by_frames,
-    fold_frames,
-    unfold_frames,
 )
-from .movq_temporal import (
-    DECODERS,
-    MERGES,
-    frames_are_independent,
-    initialise_temporal,
-    make_resnet,
-    make_temporal_attention,
-    make_temporal_block,
-    temporal_parameters,
-)
-
-__all__ = ["DECODERS", "MoVQ", "inflate_movq", "initialise_temporal", "temporal_parameters"]
+from .movq_temporal import DECODERS, frames_are_independent, make_resnet, make_temporal_attention, make_temporal_block
 
 LATENT_ACTIVATIONS = {"none": nn.Identity, "tanh": nn.Tanh}
 
@@ -48,7 +39,7 @@ LATENT_ACTIVATIONS = {"none": nn.Identity, "tanh": nn.Tanh}
 class Middle(nn.Module):
     """Residual block, attention, residual block at the lowest resolution."""
 
-    def __init__(self, channels: int, spec: BlockSpec) -> None:
+    def __init__(self, channels: int, spec: MoVQSpec) -> None:
         super().__init__()
         self.block_1 = make_resnet(channels, channels, spec)
         self.attn_1 = AttentionBlock(channels, spec)
@@ -57,9 +48,9 @@ class Middle(nn.Module):
         self.block_2 = make_resnet(channels, channels, spec)
         self.temporal_block_2 = make_temporal_block(channels, spec)
 
-    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
+    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
         for layer in self.children():
-            x = layer(x, context)
+            x = layer(x, condition)
         return x
 
 
@@ -69,7 +60,7 @@ class Level(nn.Module):
     channels: into the first block, then out of every block.
     """
 
-    def __init__(self, channels: list[int], attention: bool, spec: BlockSpec) -> None:
+    def __init__(self, channels: list[int], attention: bool, spec: MoVQSpec) -> None:
         super().__init__()
         widths = channels[1:]
         self.block = nn.ModuleList(make_resnet(i, o, spec) for i, o in pairwise(channels))
@@ -79,43 +70,43 @@ class Level(nn.Module):
             make_temporal_attention(width, spec) if attention else Skip() for width in widths
         )
 
-    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
+    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
         for layers in zip(self.block, self.temporal_block, self.attn, self.temporal_attn, strict=True):
             for layer in layers:
-                x = layer(x, context)
+                x = layer(x, condition)
         return x
 
 
 class DownLevel(Level):
     """A level of the encoder, halved at its end when `resample`."""
 
-    def __init__(self, channels: list[int], attention: bool, resample: bool, spec: BlockSpec) -> None:
+    def __init__(self, channels: list[int], attention: bool, resample: bool, spec: MoVQSpec) -> None:
         super().__init__(channels, attention, spec)
         self.downsample = Downsample(channels[-1], spec) if resample else Skip()
 
-    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        return self.downsample(super().forward(x, context), context)
+    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
+        return self.downsample(super().forward(x, condition), condition)
 
 
 class UpLevel(Level):
     """A level of the decoder, doubled at its end when `resample`."""
 
-    def __init__(self, channels: list[int], attention: bool, resample: bool, spec: BlockSpec) -> None:
+    def __init__(self, channels: list[int], attention: bool, resample: bool, spec: MoVQSpec) -> None:
         super().__init__(channels, attention, spec)
         self.upsample = Upsample(channels[-1], spec) if resample else Skip()
 
-    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        return self.upsample(super().forward(x, context), context)
+    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
+        return self.upsample(super().forward(x, condition), condition)
 
 
 class Encoder(nn.Module):
     """(N, 3, H, W) pixels -> (N, C, h, w); knows single frames only."""
 
-    def __init__(self, config: MoVQConfig, spec: BlockSpec) -> None:
+    def __init__(self, config: MoVQConfig, spec: MoVQSpec) -> None:
         super().__init__()
         self.patch_size = config.patch_size
         widths = [config.channels * mult for mult in config.channel_mult]
-        self.conv_in = spec.conv2d(3 * config.patch_size**2, config.channels, 3)
+        self.conv_in = spec.layers.conv2d(3 * config.patch_size**2, config.channels, 3)
         self.down = nn.ModuleList()
         width = config.channels
         for index, out in enumerate(widths):
@@ -124,26 +115,26 @@ class Encoder(nn.Module):
             width = out
         self.mid = Middle(width, spec)
         self.norm_out = spec.norm(width, spec)
-        self.conv_out = spec.conv2d(width, config.latent_channels, 3)
+        self.conv_out = spec.layers.conv2d(width, config.latent_channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        context = FrameContext(latents=x, num_frames=1, temporal=False)  # no norm of the encoder looks at the latents
+        condition = FrameContext(latents=x, num_frames=1, temporal=False)  # no norm of the encoder looks at the latents
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size))
         for level in self.down:
-            x = level(x, context)
-        x = self.mid(x, context)
-        return self.conv_out(silu(self.norm_out(x, context)))
+            x = level(x, condition)
+        x = self.mid(x, condition)
+        return self.conv_out(silu(self.norm_out(x, condition)))
 
 
 class Decoder(nn.Module):
-    """(B·T, C, h, w) -> (B·T, 3, H, W), modulated by the latents of the context."""
+    """(B·T, C, h, w) -> (B·T, 3, H, W), modulated by the latents of the condition."""
 
-    def __init__(self, config: MoVQConfig, spec: BlockSpec) -> None:
+    def __init__(self, config: MoVQConfig, spec: MoVQSpec) -> None:
         super().__init__()
         self.patch_size = config.patch_size
         widths = [config.channels * mult for mult in config.channel_mult]
         width = widths[-1]
-        self.conv_in = spec.conv2d(config.latent_channels, width, 3)
+        self.conv_in = spec.layers.conv2d(config.latent_channels, width, 3)
         self.mid = Middle(width, spec)
         levels = []
         for index, out in reversed(list(enumerate(widths))):
@@ -152,13 +143,13 @@ class Decoder(nn.Module):
             width = out
         self.up = nn.ModuleList(reversed(levels))  # numbered like the encoder's: 0 is the highest resolution
         self.norm_out = spec.norm(width, spec)
-        self.conv_out = spec.conv2d(width, 3 * config.patch_size**2, 3)
+        self.conv_out = spec.layers.conv2d(width, 3 * config.patch_size**2, 3)
 
-    def forward(self, x: Tensor, context: FrameContext) -> Tensor:
-        x = self.mid(self.conv_in(x), context)
+    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
+        x = self.mid(self.conv_in(x), condition)
         for level in reversed(self.up):
-            x = level(x, context)
-        x = by_frames(lambda frames, seen: self.conv_out(silu(self.norm_out(frames, seen))), x, context)
+            x = level(x, condition)
+        x = by_frames(lambda frames, portion: self.conv_out(silu(self.norm_out(frames, portion))), x, condition)
         return F.pixel_shuffle(x, self.patch_size)
 
 
@@ -174,24 +165,21 @@ class MoVQ(nn.Module):
     ) -> None:
         """Raises ValueError for a choice that the config's tables do not know."""
         super().__init__()
-        _check(config)
+        check_config(config)
         self.config = config
-        encoder_spec = BlockSpec(
-            operations=operations,
-            device=device,
-            dtype=dtype,
+        encoder_spec = MoVQSpec(
+            layers=LayerFactory(operations, device, dtype),
             groups=config.groups,
             latent_channels=config.latent_channels,
             norm=FrameNorm,
-            attention_norm=FrameNorm,
-            temporal_attention_norm=FrameNorm,
+            attention_norms=ENCODER_NORMS,
             temporal_merge=config.temporal_merge,
             temporal=DECODERS["image"],
         )
         self.encoder = Encoder(config, encoder_spec)
-        self.quant_conv = encoder_spec.conv2d(config.latent_channels, config.latent_channels, 1)
+        self.quant_conv = encoder_spec.layers.conv2d(config.latent_channels, config.latent_channels, 1)
         self.latent_activation = LATENT_ACTIVATIONS[config.latent_activation]()
-        self.post_quant_conv = encoder_spec.conv2d(config.latent_channels, config.latent_channels, 1)
+        self.post_quant_conv = encoder_spec.layers.conv2d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config, decoder_spec(config, encoder_spec))
 
     @property
@@ -226,23 +214,22 @@ class MoVQ(nn.Module):
         if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
             raise ValueError(f"latents must be (B, {self.config.latent_channels}, T, h, w); got {tuple(latents.shape)}")
         frames = fold_frames(latents)
-        context = FrameContext(latents=frames, num_frames=latents.shape[2], temporal=temporal)
-        return unfold_frames(self.decoder(self.post_quant_conv(frames), context), latents.shape[2])
+        condition = FrameContext(latents=frames, num_frames=latents.shape[2], temporal=temporal)
+        return unfold_frames(self.decoder(self.post_quant_conv(frames), condition), latents.shape[2])
 
 
-def decoder_spec(config: MoVQConfig, encoder_spec: BlockSpec) -> BlockSpec:
+def decoder_spec(config: MoVQConfig, encoder_spec: MoVQSpec) -> MoVQSpec:
     """The decoder's blocks: as the encoder's, with modulated norms and the temporal parts of Table 3."""
-    attention_norm, temporal_attention_norm = ATTENTION_NORMS[config.attention_norm]
     return dataclasses.replace(
         encoder_spec,
         norm=SpatialNorm,
-        attention_norm=attention_norm,
-        temporal_attention_norm=temporal_attention_norm,
+        attention_norms=ATTENTION_NORMS[config.attention_norm],
         temporal=DECODERS[config.decoder],
     )
 
 
-def _check(config: MoVQConfig) -> None:
+def check_config(config: MoVQConfig) -> None:
+    """Raise ValueError for a choice that the tables do not know and for sizes that do not fit together."""
     tables: dict[str, Any] = {
         "decoder": DECODERS,
         "attention_norm": ATTENTION_NORMS,
@@ -250,8 +237,7 @@ def _check(config: MoVQConfig) -> None:
         "latent_activation": LATENT_ACTIVATIONS,
     }
     for field, table in tables.items():
-        if getattr(config, field) not in table:
-            raise ValueError(f"{field} must be one of {', '.join(table)}; got {getattr(config, field)!r}")
+        named(table, field, getattr(config, field))
     outside = [level for level in config.attention_levels if not 0 <= level < len(config.channel_mult)]
     if outside:
         raise ValueError(f"attention_levels must index channel_mult {config.channel_mult}; got {outside}")
@@ -273,7 +259,7 @@ def inflate_movq(image_movq: MoVQ, config: MoVQConfig, generator: torch.Generato
     movq = MoVQ(config, device=example.device, dtype=example.dtype)
     initialise_temporal(movq, generator)
     source, target = image_movq.state_dict(), movq.state_dict()
-    places = {name: _place(target[name], weight.ndim) for name, weight in source.items() if name in target}
+    places = {name: _image_part(target[name], weight.ndim) for name, weight in source.items() if name in target}
     added = {name for name, _ in temporal_parameters(movq)}
     problems = {
         "missing": [name for name in target if name not in source and name not in added],
@@ -287,6 +273,6 @@ def inflate_movq(image_movq: MoVQ, config: MoVQConfig, generator: torch.Generato
     return movq
 
 
-def _place(weight: Tensor, ndim: int) -> Tensor:
-    """Where inflation puts a tensor of `ndim` axes: all of `weight`, or the central slice of a 3D kernel."""
+def _image_part(weight: Tensor, ndim: int) -> Tensor:
+    """The view of `weight` that an image weight of `ndim` axes goes to: all of it, or a 3D kernel's central slice."""
     return weight[:, :, weight.shape[2] // 2] if weight.ndim == 5 and ndim == 4 else weight

@@ -10,17 +10,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ...config import InterpolationConfig, UNetConfig
 from ...errors import named
-from ..layers import Maker, TorchOperations, add_scaled, blend
-from .keyframe_unet import copy_weights, initialise_temporal
-from .temporal_layers import Temporal, TemporalAttentionBlock, TemporalKind, nothing, over_time
+from ..inplace import MERGES
+from ..layers import LayerFactory, TorchOperations
+from ..layout import over_time
+from ..temporal import TemporalLayer, TemporalPart, initialise_temporal
+from .keyframe_unet import copy_weights
+from .temporal_layers import TemporalAttentionBlock
 from .unet import Trunk, UNet
-from .unet_blocks import TrunkCondition
+from .unet_layers import ScalarEmbedding, TemporalPlacement, TrunkCondition, UNetSpec, skip
 
-MISSING = 3  # frames between two keyframes
+GROUP_FRAMES = 3  # frames that interpolation puts between two neighbouring keyframes: a group
 SKIP_FRAMES = 20  # entries of the skip-frame table
 
 
@@ -36,89 +40,93 @@ class InterpolationCondition:
     temporal: Tensor  # (B,) bool; False switches a video's temporal layers off (m = 0 in eq. 5)
 
 
-MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"residual": add_scaled, "convex": blend}
-"""`residual`: spatial + α·temporal (eq. 3); `convex`: (1 − α)·spatial + α·temporal (the official code)."""
-
-
 class Merge(nn.Module):
     """Merges what a temporal layer made into its input, by a learned α that a video can switch off."""
 
-    def __init__(self, how: str, make: Maker) -> None:
+    def __init__(self, temporal_merge: str, spec: UNetSpec) -> None:
         super().__init__()
-        self.alpha = make.alpha()
-        self.merge = named(MERGES, "temporal_merge", how)
+        self.alpha = spec.layers.alpha()
+        self.merge_rule = MERGES[temporal_merge]
 
     def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition) -> Tensor:
         """x and out (B·T, C, H, W); `out` may be written over."""
-        shape = (condition.batch, -1)
-        weight = self.alpha(x)
+        shape = (-1, condition.num_frames)
+        alpha = self.alpha(x)
         if condition.merge_mask is not None:
-            weight = weight * condition.merge_mask.to(x.dtype)
-        return self.merge(x.unflatten(0, shape), out.unflatten(0, shape), weight).flatten(0, 1)
+            alpha = alpha * condition.merge_mask.to(x.dtype)  # m of eq. 5: with α = 0 the spatial output is all
+        return self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha).flatten(0, 1)
 
 
-class MergedConvolution(Temporal):
-    """The 3×1×1 convolution across groups that follows a spatial convolution, merged by α."""
+class MergedConvolution(TemporalLayer[TrunkCondition]):
+    """The 3×1×1 convolution across groups that follows a spatial convolution, merged by α (paper, eq. 3)."""
 
-    def __init__(self, channels: int, make: Maker, how: str) -> None:
+    def __init__(self, channels: int, spec: UNetSpec, temporal_merge: str) -> None:
         super().__init__()
-        self.projection = make.conv3d(channels, channels, (3, 1, 1))
-        self.merge = Merge(how, make)
+        self.projection = spec.layers.conv3d(channels, channels, (3, 1, 1))
+        self.merge = Merge(temporal_merge, spec)
 
-    def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return self.merge(x, over_time(self.projection, x, condition.batch), condition)
+    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+        return self.merge(x, over_time(self.projection, x, condition.num_frames), condition)
 
-    def last_layers(self) -> list[nn.Module]:
+    def zero_layers(self) -> list[nn.Module]:
         return [self.merge.alpha]
 
 
 class MergedAttentionBlock(TemporalAttentionBlock):
     """1.1's temporal attention across groups and its feed-forward, each merged by its own α."""
 
-    def __init__(self, channels: int, make: Maker, how: str) -> None:
-        super().__init__(channels, make)
-        self.merge_attention = Merge(how, make)
-        self.merge_feed_forward = Merge(how, make)
+    def __init__(self, channels: int, spec: UNetSpec, temporal_merge: str) -> None:
+        super().__init__(channels, spec)
+        self.merge_attention = Merge(temporal_merge, spec)
+        self.merge_feed_forward = Merge(temporal_merge, spec)
 
-    def mix(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         x = self.merge_attention(x, self.attend(x, condition), condition)
-        return self.merge_feed_forward(x, self.feed_forward(self.out_norm(x, condition.temporal)), condition)
+        return self.merge_feed_forward(x, self.feed_forward(self.out_norm(x, condition.temporal_norms)), condition)
 
-    def last_layers(self) -> list[nn.Module]:
+    def zero_layers(self) -> list[nn.Module]:
         return [self.merge_attention.alpha, self.merge_feed_forward.alpha]
 
 
-def _kind(config: InterpolationConfig) -> TemporalKind:
+SHORTCUT_TEMPORAL = {"each": False, "up_twice": True}
+"""Of `shortcut_temporal`: whether the layer after doubling runs twice (1.1's code)."""
+TEXT_POOLING = {"before": True, "after": False}
+"""Of `text_pooling`: whether the pooled text joins the time embedding before the other embeddings merge."""
+
+
+def temporal_placement(config: InterpolationConfig) -> TemporalPlacement:
+    """Where an interpolation U-Net mixes its groups. Raises ValueError for a choice that the tables do not know."""
     named(MERGES, "temporal_merge", config.temporal_merge)
-    convolution = partial(MergedConvolution, how=config.temporal_merge)
-    attention = partial(MergedAttentionBlock, how=config.temporal_merge)
-    return TemporalKind(
-        attention_block=attention if config.temporal_attention else nothing,
+    convolution = partial(MergedConvolution, temporal_merge=config.temporal_merge)
+    attention = partial(MergedAttentionBlock, temporal_merge=config.temporal_merge)
+    return TemporalPlacement(
+        attention_block=attention if config.temporal_attention else skip,
         convolution_layer=convolution,
-        resampling_layer=convolution if config.extra_temporal_convs else nothing,
+        resampling_layer=convolution if config.extra_temporal_convs else skip,
         up_twice=named(SHORTCUT_TEMPORAL, "shortcut_temporal", config.shortcut_temporal),
         mirrored=False,
-        framed=False,
+        frame_positions=False,
     )
 
 
-class GroupEmbedding(Temporal):
+class GroupEmbedding(TemporalPart):
     """Skip-frames and perturbation level, merged into the time embedding by learned weights that start at zero."""
 
-    def __init__(self, make: Maker) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
-        self.perturbation = make.scalar()
-        self.perturbation_merge = make.alpha()
-        self.skip_frames = make.embedding(SKIP_FRAMES, make.config.time_embed_dim)
-        self.skip_frames_merge = make.alpha()
+        self.perturbation = ScalarEmbedding(spec)
+        self.perturbation_merge = spec.layers.alpha()
+        self.skip_frames = spec.layers.embedding(SKIP_FRAMES, spec.config.time_embed_dim)
+        self.skip_frames_merge = spec.layers.alpha()
 
-    def forward(self, time: Tensor, skip_frames: Tensor, perturbation: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, time: Tensor, skip_frames: Tensor, perturbation: Tensor) -> Tensor:
         """time (B, E), skip_frames (B,) long, perturbation (B,): (B, E)."""
+        # The official code merges the two in different ways: (1 − α)·time + α·perturbation, but time + α·skip-frames.
         level = self.perturbation(perturbation, time.dtype)
         time = torch.lerp(time, level, self.perturbation_merge(time))
         return time + self.skip_frames_merge(time) * self.skip_frames(skip_frames)
 
-    def last_layers(self) -> list[nn.Module]:
+    def zero_layers(self) -> list[nn.Module]:
         return [self.perturbation_merge, self.skip_frames_merge]
 
 
@@ -134,7 +142,7 @@ def blend_base(keyframes: Tensor) -> Tensor:
 
 def linear_blend(keyframes: Tensor) -> Tensor:
     """Linear interpolation over time: (B, C, G+1, h, w) to (B, C, 4G+1, h, w), keyframes in their places."""
-    share = torch.arange(MISSING + 1, device=keyframes.device, dtype=keyframes.dtype) / (MISSING + 1)
+    share = torch.arange(GROUP_FRAMES + 1, device=keyframes.device, dtype=keyframes.dtype) / (GROUP_FRAMES + 1)
     left, right = keyframes[:, :, :-1, None], keyframes[:, :, 1:, None]
     frames = torch.lerp(left, right, share.reshape(-1, 1, 1)).flatten(2, 3)
     return torch.cat((frames, keyframes[:, :, -1:]), dim=2)
@@ -143,9 +151,6 @@ def linear_blend(keyframes: Tensor) -> Tensor:
 GROUP_BASES: dict[str, Callable[[Tensor], Tensor]] = {"zero": zero_base, "blend": blend_base}
 """What the diffused groups are differences from: nothing (the paper, the official code) or the linear blend, which a
 small model then never has to learn."""
-
-SHORTCUT_TEMPORAL = {"each": False, "up_twice": True}
-TEXT_POOLING = {"before": True, "after": False}
 
 
 class InterpolationUNet(Trunk):
@@ -160,12 +165,12 @@ class InterpolationUNet(Trunk):
     ) -> None:
         if config.trunk.temporal != "none":
             raise ValueError(f"trunk.temporal must be 'none' for interpolation; got {config.trunk.temporal!r}")
-        make = Maker(config.trunk, operations, device, dtype)
-        super().__init__(make, _kind(config))
+        spec = UNetSpec(config.trunk, LayerFactory(operations, device, dtype), temporal_placement(config))
+        super().__init__(spec)
         self.base = named(GROUP_BASES, "base", config.base)
         self.pool_first = named(TEXT_POOLING, "text_pooling", config.text_pooling)
         self.fixed_perturbation = config.fixed_perturbation
-        self.group_embedding = GroupEmbedding(make)
+        self.group_embedding = GroupEmbedding(spec)
 
     def forward(self, x: Tensor, t: Tensor, condition: InterpolationCondition) -> Tensor:
         """Noisy groups x (B, 12, G, h, w), three frames × four channels, at times t (B,): v, (B, 12, G, h, w)."""
@@ -181,14 +186,22 @@ class InterpolationUNet(Trunk):
         """The same from whole inputs (B, 20, G, h, w): left keyframe, three noisy frames, right keyframe."""
         mask = condition.mask[:, None, None, :]
         time = F.silu(self.embed_time(t, condition, mask, inputs.dtype))
-        merge_mask = condition.temporal[:, None, None, None, None]
-        seen = TrunkCondition(inputs.shape[0], time, time, time, condition.context, mask, merge_mask, still=False)
-        return self.run(inputs, self.in_layer, seen)
+        trunk_condition = TrunkCondition(
+            num_frames=inputs.shape[2],  # groups stand where a keyframe U-Net has frames
+            temporal=True,
+            time=time,
+            temporal_norms=time,
+            temporal_attention_norm=time,
+            context=condition.context,
+            mask=mask,
+            merge_mask=condition.temporal[:, None, None, None, None],
+        )
+        return self.run_levels(inputs, self.in_layer, trunk_condition)
 
     def embed_time(self, t: Tensor, condition: InterpolationCondition, mask: Tensor, dtype: torch.dtype) -> Tensor:
         """Diffusion time, pooled text, perturbation and skip-frames as (B, E)."""
         level = condition.perturbation
-        if self.fixed_perturbation is not None:
+        if self.fixed_perturbation is not None:  # 1.0's code feeds zeros, whatever the keyframes went through
             level = torch.full_like(level, self.fixed_perturbation)
         time = self.to_time_embed(t, dtype)
         if self.pool_first:
@@ -232,8 +245,8 @@ def inflate_interpolation(
         if output_copy != "fresh":
             source: Any = image_unet.out_layer[2]
             target: Any = unet.out_layer[2]
-            target.weight.copy_(source.weight.repeat(MISSING, 1, 1, 1))
-            target.bias.copy_(source.bias.repeat(MISSING))
+            target.weight.copy_(source.weight.repeat(GROUP_FRAMES, 1, 1, 1))
+            target.bias.copy_(source.bias.repeat(GROUP_FRAMES))
     return unet
 
 
@@ -242,13 +255,13 @@ def split_groups(video: Tensor) -> tuple[Tensor, Tensor]:
     frames = video.shape[2]
     if frames < 5 or frames % 4 != 1:
         raise ValueError(f"the number of frames must be 4·G + 1 with G at least 1; got {frames}")
-    inner = video[:, :, :-1].unflatten(2, (-1, MISSING + 1))[:, :, :, 1:]
-    return video[:, :, :: MISSING + 1], inner.permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
+    inner = video[:, :, :-1].unflatten(2, (-1, GROUP_FRAMES + 1))[:, :, :, 1:]
+    return video[:, :, :: GROUP_FRAMES + 1], rearrange(inner, "b c g f h w -> b (f c) g h w")
 
 
 def merge_groups(keyframes: Tensor, groups: Tensor) -> Tensor:
     """The inverse of `split_groups`: (B, C, G+1, h, w) and (B, 3·C, G, h, w) to (B, C, 4G+1, h, w)."""
-    inner = groups.unflatten(1, (MISSING, -1)).permute(0, 2, 3, 1, 4, 5)
+    inner = rearrange(groups, "b (f c) g h w -> b c g f h w", f=GROUP_FRAMES)
     video = torch.cat((keyframes[:, :, :-1, None], inner), dim=3).flatten(2, 3)
     return torch.cat((video, keyframes[:, :, -1:]), dim=2)
 
@@ -256,5 +269,5 @@ def merge_groups(keyframes: Tensor, groups: Tensor) -> Tensor:
 def interpolation_trunk(image: UNetConfig, **changes: Any) -> UNetConfig:
     """The trunk's config of an interpolation U-Net made from a text-to-image U-Net's config."""
     channels = image.in_channels
-    inputs, outputs = (MISSING + 2) * channels, MISSING * channels
+    inputs, outputs = (GROUP_FRAMES + 2) * channels, GROUP_FRAMES * channels
     return dataclasses.replace(image, in_channels=inputs, out_channels=outputs, temporal="none", **changes)

@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...config import UNetConfig
-from .temporal_layers import Temporal
-from .unet import FrameEmbedding, UNet
+from ..temporal import initialise_temporal, temporal_parameters
+from .unet import UNet
 
 FRAME_POSITIONS = ("spread", "index")
 
 
-def frame_positions(kind: str, num_frames: int, device: torch.device | str | None = None) -> Tensor:
+def frame_positions(name: str, num_frames: int, device: torch.device | str | None = None) -> Tensor:
     """Positions (T,) of the keyframes, float32: "spread" over 0..180 (official 1.0) or by "index" (1.1)."""
-    if kind not in FRAME_POSITIONS:
-        raise ValueError(f"frame_positions must be one of {', '.join(FRAME_POSITIONS)}; got {kind!r}")
+    if name not in FRAME_POSITIONS:
+        raise ValueError(f"frame_positions must be one of {', '.join(FRAME_POSITIONS)}; got {name!r}")
     if num_frames < 1 or num_frames > 180:
         raise ValueError(f"num_frames must be from 1 to 180; got {num_frames}")
     positions = torch.arange(num_frames, device=device, dtype=torch.float32)
-    return positions * (180 // num_frames) if kind == "spread" else positions
-
-
-def temporal_modules(unet: nn.Module) -> Iterator[tuple[str, Temporal | FrameEmbedding]]:
-    """The outermost temporal parts of a U-Net and their names."""
-    inside: tuple[str, ...] = ()
-    for name, module in unet.named_modules():
-        if isinstance(module, (Temporal, FrameEmbedding)) and not name.startswith(inside):
-            inside = (*inside, name + ".")
-            yield name, module
-
-
-def temporal_parameters(unet: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and parameters of everything that the image model does not have."""
-    for prefix, module in temporal_modules(unet):
-        for name, parameter in module.named_parameters():
-            yield f"{prefix}.{name}", parameter
-
-
-def initialise_temporal(unet: nn.Module) -> None:
-    """Make every temporal part an identity: the video U-Net then gives the image U-Net's output for each frame."""
-    for _, module in temporal_modules(unet):
-        module.reset_identity()
+    # 1.0's code takes torch.arange(0, 180, 180 // T): its step is a whole number, rounded down
+    return positions * (180 // num_frames) if name == "spread" else positions
 
 
 def freeze_spatial(unet: nn.Module) -> None:
-    """Only the temporal parts train."""
+    """Only the temporal parts train; the text-to-image weights stay as they are (section 4.1)."""
     unet.requires_grad_(False)
     for _, parameter in temporal_parameters(unet):
         parameter.requires_grad_(True)

@@ -16,14 +16,15 @@ from torch import Tensor
 from ...config import InterpolationConfig
 from ...errors import named
 from ..layers import TorchOperations
-from .interpolation_unet import MISSING, InterpolationCondition, InterpolationUNet, linear_blend
-from .keyframe_unet import copy_weights, initialise_temporal
+from ..temporal import initialise_temporal
+from .interpolation_unet import GROUP_FRAMES, InterpolationCondition, InterpolationUNet, linear_blend
+from .keyframe_unet import copy_weights
 from .unet import UNet
 
 
 def masked_config(config: InterpolationConfig) -> InterpolationConfig:
     """The configuration with the channels of appendix 10: 4 noisy + 4 given + 1 mask, to 4."""
-    channels = config.trunk.out_channels // MISSING
+    channels = config.trunk.out_channels // GROUP_FRAMES
     return dataclasses.replace(
         config, trunk=dataclasses.replace(config.trunk, in_channels=2 * channels + 1, out_channels=channels)
     )
@@ -35,9 +36,9 @@ def spread(keyframes: Tensor, present: Tensor) -> Tensor:
     `present` (B,) bool: False empties a video's mask, as for the unconditional half of context guidance.
     """
     batch, channels, count, height, width = keyframes.shape
-    frames = keyframes.new_zeros(batch, channels + 1, (MISSING + 1) * (count - 1) + 1, height, width)
-    frames[:, :channels, :: MISSING + 1] = keyframes
-    frames[:, channels:, :: MISSING + 1] = present.to(keyframes.dtype).reshape(-1, 1, 1, 1, 1)
+    frames = keyframes.new_zeros(batch, channels + 1, (GROUP_FRAMES + 1) * (count - 1) + 1, height, width)
+    frames[:, :channels, :: GROUP_FRAMES + 1] = keyframes
+    frames[:, channels:, :: GROUP_FRAMES + 1] = present.to(keyframes.dtype).reshape(-1, 1, 1, 1, 1)
     return frames
 
 

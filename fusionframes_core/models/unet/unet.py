@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from ...config import UNetConfig
 from ...errors import named
-from ..layers import ConditionalGroupNorm, Maker, TorchOperations
-from .temporal_layers import TEMPORAL_BLOCKS, Temporal, TemporalKind, reset, zero
-from .unet_blocks import AttentionPooling, DownLevel, TrunkCondition, UpLevel
+from ..layers import LayerFactory, TorchOperations
+from ..layout import fold_frames, unfold_frames
+from ..temporal import NeutralNorm, TemporalPart
+from .temporal_layers import TEMPORAL_BLOCKS
+from .unet_blocks import AttentionPooling, DownLevel, Resample, UpLevel
+from .unet_layers import ScalarEmbedding, TrunkCondition, UNetSpec
 
 
 @dataclass
@@ -32,7 +35,7 @@ class KeyframeCondition:
 class SeparateConditioning(nn.Module):
     """Official 1.0: temporal attention's norm sees the frame alone, the other temporal norms the time alone."""
 
-    def __init__(self, make: Maker) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
 
     def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
@@ -48,23 +51,21 @@ class SumConditioning(SeparateConditioning):
         return total, total
 
 
-class MixedConditioning(Temporal):
+class MixedConditioning(TemporalPart):
     """Ours: the sum and the mean of the text, then a residual MLP: what a frame's number means may depend on words.
 
     The sum alone has the text as the frozen image model pooled it, which need not keep what only a video shows: "left"
     and "right" make the same pictures.
     """
 
-    def __init__(self, make: Maker) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
-        width = make.config.time_embed_dim
-        self.text = make.linear(make.config.context_dim, width)
-        self.linear_in = make.linear(width, width)
-        self.linear_out = make.linear(width, width)
+        width = spec.config.time_embed_dim
+        self.text = spec.layers.linear(spec.config.context_dim, width)
+        self.linear_in = spec.layers.linear(width, width)
+        self.linear_out = spec.layers.linear(width, width)
 
-    def forward(  # type: ignore[override]
-        self, time: Tensor, frame: Tensor, condition: KeyframeCondition
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
         attended = condition.mask[..., None].to(condition.context.dtype)
         mean = (condition.context * attended).sum(dim=1) / attended.sum(dim=1).clamp(min=1)
         video = time + self.text(mean)
@@ -72,11 +73,11 @@ class MixedConditioning(Temporal):
         total = F.silu(total + self.linear_out(F.silu(self.linear_in(F.silu(total)))))
         return total, total
 
-    def last_layers(self) -> list[nn.Module]:
+    def zero_layers(self) -> list[nn.Module]:
         return [self.linear_out]
 
 
-TEMPORAL_CONDITIONING: dict[str, Callable[[Maker], nn.Module]] = {
+TEMPORAL_CONDITIONING: dict[str, Callable[[UNetSpec], nn.Module]] = {
     "separate": SeparateConditioning,
     "sum": SumConditioning,
     "mixed": MixedConditioning,
@@ -87,59 +88,61 @@ TEMPORAL_CONDITIONING: dict[str, Callable[[Maker], nn.Module]] = {
 class Trunk(nn.Module):
     """Input convolution, down levels, up levels, output; the subclasses make the embeddings."""
 
-    def __init__(self, make: Maker, kind: TemporalKind) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
-        config = self.config = make.config
-        check(config)
-        self.to_time_embed = make.scalar()
-        self.feature_pooling = AttentionPooling(make)
-        self.in_layer = make.conv(config.in_channels, config.init_channels, 3)
-        self.temporal_in = kind.resampling_layer(config.init_channels, make)
+        config, layers, placement = spec.config, spec.layers, spec.placement
+        check_levels(config)
+        self.config = config
+        self.to_time_embed = ScalarEmbedding(spec)
+        self.feature_pooling = AttentionPooling(spec)
+        self.in_layer = layers.conv2d(config.in_channels, config.init_channels, 3)
+        self.temporal_in = placement.resampling_layer(config.init_channels, spec)
         widths = (config.init_channels, *(config.model_channels * mult for mult in config.channel_mult))
-        levels = len(widths) - 1
+        lowest = len(widths) - 2  # the level of the lowest resolution: nothing below it to resample for or skip over
+        downs, ups = [Resample.DOWN] * lowest + [Resample.NONE], [Resample.UP] * lowest + [Resample.NONE]
+        skipped = [*widths[1 : lowest + 1], 0]
         self.down_samples = nn.ModuleList(
-            DownLevel(widths[i], widths[i + 1], i, i != levels - 1, make, kind) for i in range(levels)
+            DownLevel(widths[i], widths[i + 1], i, downs[i], spec) for i in range(lowest + 1)
         )
         self.up_samples = nn.ModuleList(
-            UpLevel(widths[i + 1], widths[i + 1] if i != levels - 1 else 0, widths[i], i, i != levels - 1, make, kind)
-            for i in reversed(range(levels))
+            UpLevel(widths[i + 1], skipped[i], widths[i], i, ups[i], spec) for i in reversed(range(lowest + 1))
         )
-        self.temporal_out = kind.resampling_layer(config.init_channels, make)
+        self.temporal_out = placement.resampling_layer(config.init_channels, spec)
         self.out_layer = nn.Sequential(
-            make.operations.GroupNorm(config.groups, config.init_channels, device=make.device, dtype=make.dtype),
+            layers.group_norm(config.groups, config.init_channels),
             nn.SiLU(),
-            make.conv(config.init_channels, config.out_channels, 3),
+            layers.conv2d(config.init_channels, config.out_channels, 3),
         )
 
-    def run(self, x: Tensor, in_layer: nn.Module, condition: TrunkCondition) -> Tensor:
+    def run_levels(self, x: Tensor, in_layer: nn.Module, condition: TrunkCondition) -> Tensor:
         """(B, in, T, H, W) to (B, out, T, H, W)."""
         factor = 2 ** (len(self.down_samples) - 1)
         if x.shape[3] % factor or x.shape[4] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}; got {tuple(x.shape[3:])}")
-        frames = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        frames = fold_frames(x).contiguous(memory_format=torch.channels_last)
         frames = self.temporal_in(in_layer(frames), condition)
         skips: list[Tensor] = []
         for level in self.down_samples:
             frames = level(frames, condition)
             skips.append(frames)
-        skips.pop()
+        skips.pop()  # the lowest level's output goes on as it is
         for index, level in enumerate(self.up_samples):
             frames = level(torch.cat((frames, skips.pop()), dim=1) if index else frames, condition)
         out = self.out_layer(self.temporal_out(frames, condition))
-        return out.unflatten(0, (condition.batch, -1)).transpose(1, 2).contiguous()
+        return unfold_frames(out, condition.num_frames).contiguous()
 
 
-class FrameEmbedding(nn.Module):
+class FrameEmbedding(TemporalPart):
     """Frame positions, and in 1.1 the motion score and the noise on the conditioning frame, embedded per frame."""
 
-    def __init__(self, make: Maker) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
-        self.position = make.scalar()
-        self.motion_score = make.scalar() if make.config.motion_score else None
-        self.noise_augmentation = make.scalar() if make.config.noise_augmentation else None
+        self.position = ScalarEmbedding(spec)
+        self.motion_score = ScalarEmbedding(spec) if spec.config.motion_score else None
+        self.noise_augmentation = ScalarEmbedding(spec) if spec.config.noise_augmentation else None
 
     def forward(self, condition: KeyframeCondition, dtype: torch.dtype) -> Tensor:
-        """(B·T, E)."""
+        """(B·T, E) in `dtype`. Raises ValueError without positions."""
         positions = condition.positions
         if positions is None:
             raise ValueError("positions must be given, as (B, T), for a video U-Net; or set image=True for stills")
@@ -152,9 +155,9 @@ class FrameEmbedding(nn.Module):
                 frame = frame + embed(value, dtype).repeat_interleave(positions.shape[1], dim=0)
         return frame
 
-    def reset_identity(self) -> None:
-        """Fresh weights."""
-        reset(self)
+    def zero_layers(self) -> list[nn.Module]:
+        """None: only temporal parts see the embedding, and they are identities themselves."""
+        return []
 
 
 class UNet(Trunk):
@@ -167,30 +170,39 @@ class UNet(Trunk):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        make = Maker(config, operations, device, dtype)
-        kind = named(TEMPORAL_BLOCKS, "temporal", config.temporal)
-        super().__init__(make, kind)
+        """Raises ValueError for a choice that the tables do not know, and for sizes that do not fit together."""
+        placement = named(TEMPORAL_BLOCKS, "temporal", config.temporal)
+        spec = UNetSpec(config, LayerFactory(operations, device, dtype), placement)
+        super().__init__(spec)
         conditioning = named(TEMPORAL_CONDITIONING, "temporal_conditioning", config.temporal_conditioning)
-        self.combine = conditioning(make) if kind.framed else None
-        self.frame_embedding = FrameEmbedding(make) if kind.framed else None
-        self.image_in_layer = make.conv(config.in_channels, config.init_channels, 3) if config.image_input else None
+        self.combine = conditioning(spec) if placement.frame_positions else None
+        self.frame_embedding = FrameEmbedding(spec) if placement.frame_positions else None
+        image_layer = spec.layers.conv2d(config.in_channels, config.init_channels, 3) if config.image_input else None
+        self.image_in_layer = image_layer
 
     def forward(self, x: Tensor, t: Tensor, condition: KeyframeCondition) -> Tensor:
         """Predict from noisy latents x (B, in, T, h, w) at times t (B,): (B, out, T, h, w)."""
         mask = condition.mask[:, None, None, :]
         time = self.feature_pooling(self.to_time_embed(t, x.dtype), condition.context, mask)
-        temporal = attention = None
+        temporal_norms = attention_norm = None
         if self.frame_embedding is not None and self.combine is not None and not condition.image:
-            temporal, attention = self.combine(time, self.frame_embedding(condition, x.dtype), condition)
-        still = temporal is None
+            frame = self.frame_embedding(condition, x.dtype)
+            temporal_norms, attention_norm = self.combine(time, frame, condition)
+        # 1.1 has an input layer for stills; its code takes that one in calls of at most two frames, whatever they are.
         in_layer = self.image_in_layer if condition.image and self.image_in_layer is not None else self.in_layer
-        seen = TrunkCondition(
-            x.shape[0], F.silu(time), temporal, attention, condition.context, mask, merge_mask=None, still=still
+        trunk_condition = TrunkCondition(
+            num_frames=x.shape[2],
+            temporal=temporal_norms is not None,
+            time=F.silu(time),
+            temporal_norms=temporal_norms,
+            temporal_attention_norm=attention_norm,
+            context=condition.context,
+            mask=mask,
         )
-        return self.run(x, in_layer, seen)
+        return self.run_levels(x, in_layer, trunk_condition)
 
 
-def check(config: UNetConfig) -> None:
+def check_levels(config: UNetConfig) -> None:
     """Raise ValueError for sizes that do not fit together (widths are checked where they are used)."""
     levels = len(config.channel_mult)
     for name in ("num_blocks", "cross_attention", "self_attention"):
@@ -203,5 +215,5 @@ def check(config: UNetConfig) -> None:
 def initialise(unet: Trunk) -> None:
     """Start values for training from scratch: every norm begins neutral (zero scale and shift)."""
     for module in unet.modules():
-        if isinstance(module, ConditionalGroupNorm):
-            zero(module.modulation)
+        if isinstance(module, NeutralNorm):
+            module.make_neutral()

@@ -1,57 +1,43 @@
-"""The spatial blocks of the U-Nets and the levels they form.
+"""The spatial blocks of the U-Nets and the levels they form (the official text-to-image architecture).
 
-Inside the trunk a video is (B·T, C, H, W), channels-last in memory: both `to_tokens` and the (B, C, T, H, W) view that
-the temporal convolutions want are then free. What every block is conditioned on travels in one `TrunkCondition`.
+Inside the trunk a video is (B·T, C, H, W), channels-last in memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import Enum
 
+from einops import rearrange
 from torch import Tensor, nn
 
-from ..layers import Maker, SiLU, plus, silu, to_frames, to_tokens
-
-if TYPE_CHECKING:
-    from .temporal_layers import TemporalKind
-
-
-@dataclass
-class TrunkCondition:
-    """What the blocks of one forward see. Embeddings are already through the SiLU that every norm starts with."""
-
-    batch: int  # B, videos
-    time: Tensor  # (B, E): diffusion time and pooled text
-    temporal: Tensor | None  # (B or B·T, E): conditions the norms of the temporal blocks
-    temporal_attention: Tensor | None  # (B or B·T, E): conditions the first norm of the temporal attention blocks
-    context: Tensor  # (B, N, D) text
-    mask: Tensor  # (B, 1, 1, N) bool
-    merge_mask: Tensor | None  # (B, 1, 1, 1, 1), interpolation: 0 switches the merged temporal layers of a video off
-    still: bool  # True: frames are images, every temporal block is skipped
+from ..inplace import add_residual, silu
+from ..layout import from_tokens, to_tokens
+from ..temporal import Skip
+from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward
 
 
-class Skip(nn.Module):
-    """A block that does nothing."""
+class Resample(Enum):
+    """What a block does to height and width."""
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return x
+    NONE = "none"
+    UP = "up"  # doubles both
+    DOWN = "down"  # halves both
 
 
 class Block(nn.Module):
-    """Norm, SiLU, convolution; may double or halve the resolution, and may mix time after its convolutions."""
+    """Norm, SiLU, convolution; doubles before it or halves after it, and mixes time where the placement says so."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, up: bool | None, make: Maker, kind: TemporalKind
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, resample: Resample, spec: UNetSpec) -> None:
         super().__init__()
-        self.group_norm = make.norm(inputs)
-        self.up_sample = make.double(inputs) if up is True else nn.Identity()
-        self.temporal_up = kind.resampling_layer(inputs, make) if up is True else Skip()
-        self.projection = make.conv(inputs, outputs, kernel)
-        self.temporal = kind.convolution_layer(outputs, make)
-        self.down_sample = make.half(outputs) if up is False else nn.Identity()
-        self.temporal_down = kind.resampling_layer(outputs, make) if up is False else Skip()
+        layers, placement = spec.layers, spec.placement
+        up, down = resample is Resample.UP, resample is Resample.DOWN
+        self.group_norm = ConditionalGroupNorm(inputs, spec)
+        self.up_sample = layers.doubling(inputs) if up else nn.Identity()
+        self.temporal_up = placement.resampling_layer(inputs, spec) if up else Skip()
+        self.projection = layers.conv2d(inputs, outputs, kernel)
+        self.temporal = placement.convolution_layer(outputs, spec)
+        self.down_sample = layers.halving(outputs) if down else nn.Identity()
+        self.temporal_down = placement.resampling_layer(outputs, spec) if down else Skip()
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
@@ -61,25 +47,32 @@ class Block(nn.Module):
         return self.temporal_down(x, condition)
 
 
-class ResNetBlock(nn.Module):
-    """Bottleneck of four `Block`s (kernels 1, 3, 3, 1) with a shortcut; `ups`: which double (True) or halve (False)."""
+KERNELS = (1, 3, 3, 1)
+RESAMPLING_BLOCK = {Resample.UP: 1, Resample.DOWN: 2}
+"""Which of the four convolutions resamples: the second doubles before it, the third halves after it."""
 
-    def __init__(
-        self, inputs: int, outputs: int, make: Maker, kind: TemporalKind, ups: tuple[bool | None, ...] = (None,) * 4
-    ) -> None:
+
+class ResNetBlock(nn.Module):
+    """Bottleneck of four `Block`s (kernels 1, 3, 3, 1) with a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, resample: Resample, spec: UNetSpec) -> None:
         super().__init__()
-        hidden = max(inputs, outputs) // make.config.compression_ratio
+        layers, placement = spec.layers, spec.placement
+        hidden = max(inputs, outputs) // spec.config.compression_ratio
         widths = (inputs, hidden, hidden, hidden, outputs)
+        resamples = [resample if RESAMPLING_BLOCK.get(resample) == i else Resample.NONE for i in range(len(KERNELS))]
         self.resnet_blocks = nn.ModuleList(
-            Block(widths[i], widths[i + 1], kernel, ups[i], make, kind) for i, kernel in enumerate((1, 3, 3, 1))
+            Block(widths[i], widths[i + 1], kernel, resamples[i], spec) for i, kernel in enumerate(KERNELS)
         )
-        up, down = True in ups, False in ups
-        self.shortcut_up_sample = make.double(inputs) if up else nn.Identity()
-        self.temporal_up = kind.resampling_layer(inputs, make) if up else Skip()
-        self.shortcut_projection = make.conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.shortcut_down_sample = make.half(outputs) if down else nn.Identity()
-        self.temporal_down = kind.resampling_layer(outputs, make) if down else Skip()
-        self.last_layer = "temporal_up" if kind.up_twice else "temporal_down"
+        up, down = resample is Resample.UP, resample is Resample.DOWN
+        self.shortcut_up_sample = layers.doubling(inputs) if up else nn.Identity()
+        self.temporal_up = placement.resampling_layer(inputs, spec) if up else Skip()
+        self.shortcut_projection = layers.conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.shortcut_down_sample = layers.halving(outputs) if down else nn.Identity()
+        self.temporal_down = placement.resampling_layer(outputs, spec) if down else Skip()
+        # 1.1's code calls the layer after doubling a second time at the shortcut's end, where the one after halving
+        # belongs: the one was trained that way, the other not at all.
+        self.last_temporal = "temporal_up" if placement.up_twice else "temporal_down"
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
@@ -88,116 +81,130 @@ class ResNetBlock(nn.Module):
             out = block(out, condition)
         x = self.temporal_up(self.shortcut_up_sample(x), condition)
         x = self.shortcut_down_sample(self.shortcut_projection(x))
-        return plus(self.get_submodule(self.last_layer)(x, condition), out)
-
-
-def feed_forward(channels: int, make: Maker) -> nn.Sequential:
-    """Two 1×1 convolutions without bias around a SiLU."""
-    hidden = make.config.expansion_ratio * channels
-    return nn.Sequential(make.conv(channels, hidden, 1, bias=False), SiLU(), make.conv(hidden, channels, 1, bias=False))
+        return add_residual(self.get_submodule(self.last_temporal)(x, condition), out)
 
 
 class SelfAttentionBlock(nn.Module):
     """Attention within each frame, then a feed-forward."""
 
-    def __init__(self, channels: int, make: Maker, kind: TemporalKind) -> None:
+    def __init__(self, channels: int, spec: UNetSpec) -> None:
         super().__init__()
-        self.in_norm = make.norm(channels)
-        self.attention = make.attention(channels, channels, channels)
-        self.temporal = kind.attention_layer(channels, make)
-        self.out_norm = make.norm(channels)
-        self.feed_forward = feed_forward(channels, make)
+        self.in_norm = ConditionalGroupNorm(channels, spec)
+        self.attention = Attention(channels, channels, channels, spec)
+        self.temporal = spec.placement.attention_layer(channels, spec)
+        self.out_norm = ConditionalGroupNorm(channels, spec)
+        self.feed_forward = feed_forward(channels, spec)
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, C, H, W), shape kept."""
         tokens = to_tokens(self.in_norm(x, condition.time))
-        x = plus(x, to_frames(self.attention(tokens, tokens), *x.shape[2:]))
+        x = add_residual(x, from_tokens(self.attention(tokens, tokens), *x.shape[2:]))
         x = self.temporal(x, condition)
-        return plus(x, self.feed_forward(self.out_norm(x, condition.time)))
+        return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
 
 
 class CrossAttentionBlock(nn.Module):
     """Attention of all frames of a video to its text, then a feed-forward."""
 
-    def __init__(self, channels: int, make: Maker) -> None:
+    def __init__(self, channels: int, spec: UNetSpec) -> None:
         super().__init__()
-        self.in_norm = make.norm(channels)
-        self.attention = make.attention(channels, channels, make.config.context_dim)
-        self.out_norm = make.norm(channels)
-        self.feed_forward = feed_forward(channels, make)
+        self.in_norm = ConditionalGroupNorm(channels, spec)
+        self.attention = Attention(channels, channels, spec.config.context_dim, spec)
+        self.out_norm = ConditionalGroupNorm(channels, spec)
+        self.feed_forward = feed_forward(channels, spec)
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, C, H, W), shape kept; keys and values are computed once for each video."""
+        """(B·T, C, H, W), shape kept."""
         tokens = to_tokens(self.in_norm(x, condition.time))
-        per_video = tokens.reshape(condition.batch, -1, tokens.shape[-1])
+        # All frames ask at once, so that keys and values are computed once for each video.
+        per_video = rearrange(tokens, "(b t) n c -> b (t n) c", t=condition.num_frames)
         out = self.attention(per_video, condition.context, condition.mask)
-        x = plus(x, to_frames(out.reshape(tokens.shape), *x.shape[2:]))
-        return plus(x, self.feed_forward(self.out_norm(x, condition.time)))
+        x = add_residual(x, from_tokens(out.reshape(tokens.shape), *x.shape[2:]))
+        return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
 
 
 class AttentionPooling(nn.Module):
     """Adds the text, pooled by attention from its mean, to the time embedding."""
 
-    def __init__(self, make: Maker) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
-        width = make.config.context_dim
-        self.attention = make.attention(width, make.config.time_embed_dim, width)
+        width = spec.config.context_dim
+        self.attention = Attention(width, spec.config.time_embed_dim, width, spec)
 
     def forward(self, embedding: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """embedding (B, E), context (B, N, D), mask (B, 1, 1, N); the mean runs over all N tokens, as upstream."""
-        return embedding + self.attention(context.mean(dim=1, keepdim=True), context, mask).squeeze(1)
+        """embedding (B, E), context (B, N, D), mask (B, 1, 1, N): (B, E)."""
+        # As in the official code the mean counts padding tokens too, so it depends on how long the context was padded.
+        query = context.mean(dim=1, keepdim=True)
+        return embedding + self.attention(query, context, mask).squeeze(1)
 
 
 class Stage(nn.Module):
     """Residual block, text attention, residual block, with a temporal block beside each residual block."""
 
-    def __init__(
-        self, inputs: int, middle: int, outputs: int, cross: bool, make: Maker, kind: TemporalKind,
-        ups: tuple[tuple[bool | None, ...], tuple[bool | None, ...]], temporal_first: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, widths: tuple[int, int, int], cross_attention: bool, resample: Resample, spec: UNetSpec) -> None:
+        """`widths`: channels in, between the residual blocks and out."""
         super().__init__()
-        self.temporal_first = temporal_first
-        self.in_resnet = ResNetBlock(inputs, middle, make, kind, ups[0])
-        self.attention = CrossAttentionBlock(middle, make) if cross else Skip()
-        self.out_resnet = ResNetBlock(middle, outputs, make, kind, ups[1])
-        self.in_temporal = kind.residual_block(inputs if temporal_first else middle, make)
-        self.out_temporal = kind.residual_block(middle if temporal_first else outputs, make)
+        inputs, middle, outputs = widths
+        first, last = (resample, Resample.NONE) if resample is Resample.UP else (Resample.NONE, resample)
+        self.in_resnet = ResNetBlock(inputs, middle, first, spec)
+        self.attention = CrossAttentionBlock(middle, spec) if cross_attention else Skip()
+        self.out_resnet = ResNetBlock(middle, outputs, last, spec)
+        in_width, out_width = self.temporal_widths(widths)
+        self.in_temporal = spec.placement.residual_block(in_width, spec)
+        self.out_temporal = spec.placement.residual_block(out_width, spec)
+
+    @staticmethod
+    def temporal_widths(widths: tuple[int, int, int]) -> tuple[int, int]:
+        """Channels of the two temporal blocks, for the stage's channels."""
+        raise NotImplementedError
+
+    def order(self) -> tuple[nn.Module, ...]:
+        """The blocks in the order in which they run."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """Down levels mix time after each residual block, up levels before it (the mirror image)."""
-        order: tuple[nn.Module, ...] = (
-            self.in_resnet,
-            self.in_temporal,
-            self.attention,
-            self.out_resnet,
-            self.out_temporal,
-        )
-        if self.temporal_first:
-            order = (self.in_temporal, self.in_resnet, self.attention, self.out_temporal, self.out_resnet)
-        for block in order:
+        """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
+        for block in self.order():
             x = block(x, condition)
         return x
 
 
-PLAIN: tuple[bool | None, ...] = (None,) * 4
+class DownStage(Stage):
+    """Mixes time after each residual block."""
+
+    @staticmethod
+    def temporal_widths(widths: tuple[int, int, int]) -> tuple[int, int]:
+        return widths[1], widths[2]
+
+    def order(self) -> tuple[nn.Module, ...]:
+        return self.in_resnet, self.in_temporal, self.attention, self.out_resnet, self.out_temporal
+
+
+class UpStage(Stage):
+    """Mixes time before each residual block: the mirror image of a down stage."""
+
+    @staticmethod
+    def temporal_widths(widths: tuple[int, int, int]) -> tuple[int, int]:
+        return widths[0], widths[1]
+
+    def order(self) -> tuple[nn.Module, ...]:
+        return self.in_temporal, self.in_resnet, self.attention, self.out_temporal, self.out_resnet
 
 
 class DownLevel(nn.Module):
-    """Attention, then `num_blocks` stages; the last halves the resolution when `halve`."""
+    """Attention, then the level's stages, the last of which resamples."""
 
-    def __init__(self, inputs: int, outputs: int, level: int, halve: bool, make: Maker, kind: TemporalKind) -> None:
+    def __init__(self, inputs: int, outputs: int, level: int, resample: Resample, spec: UNetSpec) -> None:
         super().__init__()
-        config = make.config
-        attends, count = config.self_attention[level], config.num_blocks[level]
-        self.self_attention_block = SelfAttentionBlock(inputs, make, kind) if attends else Skip()
-        self.temporal_attention_block = kind.attention_block(inputs, make) if attends else Skip()
+        config = spec.config
+        attends, count, cross = config.self_attention[level], config.num_blocks[level], config.cross_attention[level]
+        self.self_attention_block = SelfAttentionBlock(inputs, spec) if attends else Skip()
+        self.temporal_attention_block = spec.placement.attention_block(inputs, spec) if attends else Skip()
         stages = []
         for index in range(count):
-            last = (None, None, False if halve else None, None) if index == count - 1 else PLAIN
             width = inputs if index == 0 else outputs
-            stages.append(
-                Stage(width, outputs, outputs, config.cross_attention[level], make, kind, (PLAIN, last), False)
-            )
+            last = resample if index == count - 1 else Resample.NONE
+            stages.append(DownStage((width, outputs, outputs), cross, last, spec))
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
@@ -209,29 +216,28 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """`num_blocks` stages, the first doubling the resolution when `double`, then attention."""
+    """The level's stages, then attention; the first resamples and takes `skipped` channels of a skip connection."""
 
-    def __init__(
-        self, inputs: int, skipped: int, outputs: int, level: int, double: bool, make: Maker, kind: TemporalKind
-    ) -> None:
+    def __init__(self, inputs: int, skipped: int, outputs: int, level: int, resample: Resample, spec: UNetSpec) -> None:
         super().__init__()
-        config = make.config
-        attends, count = config.self_attention[level], config.num_blocks[level]
-        self.mirrored = kind.mirrored
+        config = spec.config
+        attends, count, cross = config.self_attention[level], config.num_blocks[level], config.cross_attention[level]
+        self.mirrored = spec.placement.mirrored
         stages = []
         for index in range(count):
-            first = (None, True if double else None, None, None) if index == 0 else PLAIN
             width = inputs + skipped if index == 0 else inputs
             end = outputs if index == count - 1 else inputs
-            stages.append(Stage(width, width, end, config.cross_attention[level], make, kind, (first, PLAIN), True))
+            first = resample if index == 0 else Resample.NONE
+            stages.append(UpStage((width, width, end), cross, first, spec))
         self.stages = nn.ModuleList(stages)
-        self.temporal_attention_block = kind.attention_block(outputs, make) if attends else Skip()
-        self.self_attention_block = SelfAttentionBlock(outputs, make, kind) if attends else Skip()
+        self.temporal_attention_block = spec.placement.attention_block(outputs, spec) if attends else Skip()
+        self.self_attention_block = SelfAttentionBlock(outputs, spec) if attends else Skip()
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs + skipped, H, W) to (B·T, outputs, H', W')."""
         for stage in self.stages:
             x = stage(x, condition)
+        # The official keyframe U-Net mirrors its down levels, the official interpolation U-Net (1.1) does not.
         if self.mirrored:
             return self.self_attention_block(self.temporal_attention_block(x, condition), condition)
         return self.temporal_attention_block(self.self_attention_block(x, condition), condition)

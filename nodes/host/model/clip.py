@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ....fusionframes_core.checkpoints.state_dict import check_weights
 from ....fusionframes_core.config import TextEncoderConfig
-from ....fusionframes_core.models.text_encoder import TextContext, load_tokenizer, tokenize
+from ....fusionframes_core.models.text_encoder import TextContext
+from ....fusionframes_core.models.tokenizer import load_tokenizer, tokenize
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gated-gelu": partial(torch.nn.functional.gelu, approximate="tanh"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....fusionframes_core.config import InterpolationConfig, UNetConfig
 from ....fusionframes_core.models.unet.interpolation_unet import (
-    MISSING,
+    GROUP_FRAMES,
     InterpolationCondition,
     InterpolationUNet,
     merge_groups,
@@ -95,7 +95,7 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):
             perturbation=conditions["perturbation"].flatten(),
             temporal=conditions["temporal"].flatten() > 0.5,
         )
-        missing = [x[:, :, place::4] for place in range(1, 1 + MISSING)]  # `split_groups` would be a copy more
+        missing = [x[:, :, place::4] for place in range(1, 1 + GROUP_FRAMES)]  # `split_groups` would be a copy more
         inputs = torch.cat((seen.keyframes[:, :, :-1], *missing, seen.keyframes[:, :, 1:]), dim=1)
         inputs[:, x.shape[1] : -x.shape[1]] -= conditions["scale_input"](self.base(conditions["keyframes"]))
         return merge_groups(torch.zeros_like(x[:, :, ::4]), self.predict(inputs, timestep, seen))

@@ -27,7 +27,7 @@ from fusionframes_core.checkpoints.temporal_blocks import (
 )
 from fusionframes_core.config import to_dict
 from fusionframes_core.errors import CheckpointError
-from fusionframes_core.models.unet.keyframe_unet import initialise_temporal
+from fusionframes_core.models.temporal import initialise_temporal
 from fusionframes_core.models.unet.temporal_layers import TEMPORAL_BLOCKS
 from tests.helpers.official_cases import VERSIONS, same_weights, small_official
 

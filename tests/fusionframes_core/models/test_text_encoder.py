@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fusionframes_core.config import TextEncoderConfig
-from fusionframes_core.models.text_encoder import TextContext, TextEncoder, concatenate, load_tokenizer
+from fusionframes_core.models.text_encoder import TextContext, TextEncoder, concatenate
+from fusionframes_core.models.tokenizer import load_tokenizer
 from training.moving_shapes.shapes_tokenizer import build_tokenizer
 
 CONFIG = TextEncoderConfig(
@@ -164,15 +165,22 @@ def test_bfloat16_stays_near_float32(encoder, tokenizer_file):
     assert (encoded.context.float() - encoder.encode(PROMPTS).context).abs().max() < 0.1
 
 
-def test_tokenizer_must_fit_and_be_one(encoder, tmp_path):
+def test_tokenizer_must_fit(encoder):
     small = TextEncoderConfig(**{**vars(CONFIG), "vocab_size": 10})
     with pytest.raises(ValueError, match="the text encoder only 10"):
         TextEncoder(small, encoder.tokenizer)
-    with pytest.raises(FileNotFoundError, match="no tokenizer at"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
-        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("interpolation_head", "interpolation_head must be one of shared, null, full; got 'other'"),
+        ("interpolation_projection", "interpolation_projection must be one of own, keyframes; got 'other'"),
+    ],
+)
+def test_unknown_heads_are_refused_before_anything_is_built(field, message):
+    with pytest.raises(ValueError, match=message):
+        TextEncoder(dataclasses.replace(CONFIG, d_model=-1, **{field: "other"}), None)
 
 
 def test_projection_agrees_with_the_official_code(golden_dir):

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from fusionframes_core.checkpoints.open_model import load_weights
-from fusionframes_core.models.text_encoder import TextEncoder, load_tokenizer
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.presets import PRESETS
 from training.engine.run_settings import TrainSettings
 from training.moving_shapes.scenes import MOTIONS, caption, sample_scene

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fusionframes_core.checkpoints.state_dict import save_weights
-from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
+from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.models.unet.temporal_layers import TemporalConv3dBlock, TemporalConvLayer
 from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.presets import TINY
@@ -47,7 +47,7 @@ def test_start_of_another_conditioning_takes_what_fits(tmp_path: Path, temporal:
         assert torch.equal(new[name], old[own]), name
     fresh = [part for part in model.modules() if isinstance(part, (TemporalConv3dBlock, TemporalConvLayer))]
     assert len(fresh) > 0 or temporal == "conv1d_attn3d_blocks"
-    assert all(not layer.weight.any() for part in fresh for layer in part.last_layers())
+    assert all(not layer.weight.any() for part in fresh for layer in part.zero_layers())
 
 
 def test_start_needs_weights() -> None:

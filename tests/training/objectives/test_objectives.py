@@ -11,7 +11,8 @@ import torch
 
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.models.movq.movq import MoVQ
-from fusionframes_core.models.movq.movq_temporal import DECODERS, temporal_parameters
+from fusionframes_core.models.movq.movq_temporal import DECODERS
+from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
 from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.presets import PAPER, PRESETS, TINY

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fusionframes_core.models.movq.movq import MoVQ
-from fusionframes_core.models.movq.movq_temporal import DECODERS, temporal_parameters
+from fusionframes_core.models.movq.movq_temporal import DECODERS
+from fusionframes_core.models.temporal import temporal_parameters
 from tests.helpers.movq_cases import OFFICIAL, SMALL, random_latents, random_movq
 
 
@@ -158,7 +159,7 @@ def test_dtype_is_kept() -> None:
     [
         ({"decoder": "conv2"}, "decoder must be one of image, conv1, .*; got 'conv2'"),
         ({"attention_norm": "last"}, "attention_norm must be one of first_frame, per_frame; got 'last'"),
-        ({"temporal_merge": "sum"}, "temporal_merge must be one of convex, residual; got 'sum'"),
+        ({"temporal_merge": "sum"}, "temporal_merge must be one of residual, convex; got 'sum'"),
         ({"latent_activation": "relu"}, "latent_activation must be one of none, tanh; got 'relu'"),
         ({"attention_levels": (2,)}, r"attention_levels must index channel_mult \(1, 2\); got \[2\]"),
         ({"groups": 3}, r"groups 3 must divide the channels of every level; got \[8, 16\]"),

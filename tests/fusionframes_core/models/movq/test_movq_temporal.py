@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fusionframes_core.models.movq.movq import MoVQ, inflate_movq
-from fusionframes_core.models.movq.movq_temporal import DECODERS, initialise_temporal, temporal_parameters
+from fusionframes_core.models.movq.movq_temporal import DECODERS
+from fusionframes_core.models.temporal import initialise_temporal, temporal_parameters
 from tests.helpers.movq_cases import SMALL, random_latents, random_movq
 
 VIDEO_DECODERS = [name for name in DECODERS if name != "image"]

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.models.unet.interpolation_unet import (
     InterpolationUNet,
     inflate_interpolation,
     merge_groups,
     split_groups,
 )
-from fusionframes_core.models.unet.keyframe_unet import freeze_spatial, temporal_parameters
+from fusionframes_core.models.unet.keyframe_unet import freeze_spatial
 from tests.helpers.unet_cases import (
     close,
     condition,

@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fusionframes_core.models.layers import TEMPORAL_NORMS
-from fusionframes_core.models.unet.keyframe_unet import (
-    frame_positions,
-    freeze_spatial,
-    inflate_keyframe,
-    initialise_temporal,
-    temporal_parameters,
-)
-from fusionframes_core.models.unet.temporal_layers import TEMPORAL_BLOCKS, from_windows, to_windows
+from fusionframes_core.models.temporal import initialise_temporal, temporal_parameters
+from fusionframes_core.models.unet.keyframe_unet import frame_positions, freeze_spatial, inflate_keyframe
+from fusionframes_core.models.unet.temporal_layers import TEMPORAL_BLOCKS
 from fusionframes_core.models.unet.unet import TEMPORAL_CONDITIONING, UNet
-from fusionframes_core.models.unet.unet_blocks import TrunkCondition
+from fusionframes_core.models.unet.unet_layers import TEMPORAL_NORMS, TrunkCondition
 from tests.helpers.unet_cases import IMAGE, close, condition, frame_by_frame, image_unet, randomise, video_config
 
 VIDEO = [name for name in TEMPORAL_BLOCKS if name != "none"]
@@ -99,26 +93,12 @@ def test_conv3d_keeps_the_parameter_count_comparable() -> None:
     assert 0.75 < counts["conv3d_attn1d_blocks"] / counts["conv1d_attn1d_blocks"] < 1.25
 
 
-@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 6), (4, 3), (5, 7), (1, 1)])
-@pytest.mark.parametrize("window", [1, 2])
-def test_windows_round_trip_and_hold_only_their_square(height: int, width: int, window: int) -> None:
-    video = torch.randn(2, 3, height, width, 5)
-    tokens, mask = to_windows(video, window)
-    assert torch.equal(from_windows(tokens, video, window), video.flatten(0, 1).permute(0, 3, 1, 2))
-    columns = -(-width // window)
-    for index in range(tokens.shape[0] // 2):
-        top, left = window * (index // columns), window * (index % columns)
-        square = video[0, :, top : top + window, left : left + window].reshape(-1, 5)
-        real = tokens[index] if mask is None else tokens[index][mask[index, 0, 0]]
-        assert torch.equal(real, square)
-
-
 @torch.no_grad()
 def test_window_attention_sees_its_square_and_nothing_beyond() -> None:
     video = randomise(UNet(video_config("conv1d_attn3d_blocks")))
     block = video.up_samples[-1].temporal_attention_block
     frame = torch.randn(3, 32)
-    seen = TrunkCondition(1, frame[:1], frame, frame, torch.zeros(1), torch.zeros(1), None, still=False)
+    seen = TrunkCondition(3, True, frame[:1], frame, frame, torch.zeros(1), torch.zeros(1))
     block.in_norm.forward = lambda x, _: x  # the norm's statistics see the whole frame
     x = torch.randn(3, 16, 5, 4)
     changed = x.clone()

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from fusionframes_core.models.layers import Alpha, ConditionalGroupNorm, TorchOperations
+from fusionframes_core.models.layers import Alpha, TorchOperations
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet, initialise
+from fusionframes_core.models.unet.unet_layers import ConditionalGroupNorm
 from tests.helpers.unet_cases import IMAGE, close, condition, frame_by_frame, image_unet, randomise, video_config
 
 

@@ -1,0 +1,61 @@
+"""Arithmetic that writes its result over an operand: fresh memory costs most beside the convolutions.
+
+The operand that is written over is the last activation of each function, which nobody else may hold. It is kept where a
+gradient needs an operand and where the two activations lie differently in memory; values are the same either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU; in place when no gradient needs its input."""
+    return F.silu(x, inplace=not x.requires_grad)
+
+
+class SiLU(nn.Module):
+    """`silu` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return silu(x)
+
+
+def add_residual(x: Tensor, branch: Tensor) -> Tensor:
+    """x + branch, over `branch`."""
+    return torch.add(x, branch, out=_same_layout(x, branch))
+
+
+def modulate(normed: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """normed · scale + shift, over `normed`."""
+    return torch.addcmul(shift, normed, scale, out=_writable(normed, scale, shift))
+
+
+def merge_residual(spatial: Tensor, temporal: Tensor, alpha: Tensor) -> Tensor:
+    """spatial + α · temporal (paper, eq. 3), over `temporal`."""
+    return torch.addcmul(spatial, alpha, temporal, out=_same_layout(spatial, temporal, alpha))
+
+
+def merge_convex(spatial: Tensor, temporal: Tensor, alpha: Tensor) -> Tensor:
+    """(1 − α) · spatial + α · temporal (the official code, against the paper's eq. 3), over `temporal`."""
+    return torch.lerp(spatial, temporal, alpha, out=_same_layout(spatial, temporal, alpha))
+
+
+MERGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"residual": merge_residual, "convex": merge_convex}
+"""How a temporal layer's output is merged into the spatial one's, by `temporal_merge`: (spatial, temporal, α)."""
+
+
+def _writable(operand: Tensor, *others: Tensor) -> Tensor | None:
+    """`operand` as an `out=` argument, None where it must be kept."""
+    if torch.compiler.is_compiling():  # the compiler places results itself; out= would break its graph
+        return None
+    return None if any(tensor.requires_grad for tensor in (operand, *others)) else operand
+
+
+def _same_layout(x: Tensor, operand: Tensor, *others: Tensor) -> Tensor | None:
+    """The result has x's memory layout, in place or not: the convolutions behind it are chosen by that."""
+    return _writable(operand, x, *others) if operand.stride() == x.stride() else None

@@ -1,0 +1,129 @@
+"""What a video model has and its image model has not: one base class, one switch, one start as an identity.
+
+The paper inserts temporal parts into a pretrained image model (section 4.1, appendix 9, section 4.3). Each starts as an
+identity, so that a fresh video model gives the image model's output frame by frame, and is trained from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+
+class BlockCondition(Protocol):
+    """What the conditions of both families of blocks say of time."""
+
+    @property
+    def num_frames(self) -> int:
+        """T: how the rows (B·T) of an activation make videos."""
+
+    @property
+    def temporal(self) -> bool:
+        """False skips every temporal layer: the frames are independent images."""
+
+
+Condition = TypeVar("Condition", bound=BlockCondition)
+
+
+class Skip(nn.Module):
+    """A block that is not there: the input, whatever the condition."""
+
+    def forward(self, x: Tensor, condition: object) -> Tensor:
+        return x
+
+
+class NeutralNorm(nn.Module):
+    """Base of the norms: each can be made neutral, its output the normalised input whatever it is conditioned on."""
+
+    def make_neutral(self) -> None:
+        """Scale one and shift zero."""
+        raise NotImplementedError
+
+
+class TemporalPart(nn.Module):
+    """Base of everything that the image model does not have."""
+
+    def temporal_parameters(self, prefix: str) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names, under `prefix`, and parameters that train with the temporal parts: all of them."""
+        return self.named_parameters(prefix)
+
+    def drawn_layers(self) -> list[nn.Module]:
+        """The layers that get random weights before some are set to zero, in the order of the draws."""
+        return [layer for layer in self.modules() if isinstance(layer, _DRAWN)]
+
+    def zero_layers(self) -> list[nn.Module]:
+        """The layers that are zero while this part is an identity: the last ones, or the merge weights α."""
+        raise NotImplementedError
+
+    def initialise_identity(self, generator: torch.Generator | None = None) -> None:
+        """Random weights, neutral norms, zero last layers: the part gives back its input and can still be trained."""
+        for layer in self.drawn_layers():
+            draw_weights(layer, generator)
+        for norm in self.modules():
+            if isinstance(norm, NeutralNorm):
+                norm.make_neutral()
+        for layer in self.zero_layers():
+            zero_weights(layer)
+
+
+class TemporalLayer(TemporalPart, Generic[Condition]):
+    """Base of the layers over time, which the condition's `temporal` switches."""
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        return self.mix_frames(x, condition) if condition.temporal else x
+
+    def mix_frames(self, x: Tensor, condition: Condition) -> Tensor:
+        """(B·T, C, H, W), shape kept; the input as an identity."""
+        raise NotImplementedError
+
+
+def temporal_parts(model: nn.Module) -> Iterator[tuple[str, TemporalPart]]:
+    """The temporal parts of a model and their names; none lies inside another."""
+    for name, module in model.named_modules():
+        if isinstance(module, TemporalPart):
+            yield name, module
+
+
+def temporal_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters of everything that the image model does not have: what "temporal only" training trains."""
+    for name, part in temporal_parts(model):
+        yield from part.temporal_parameters(name)
+
+
+def initialise_temporal(model: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Make every temporal part an identity: the video model then gives the image model's output for each frame.
+
+    `generator` (on the CPU; None: torch's global one) draws the weights that an identity leaves free.
+    """
+    for _, part in temporal_parts(model):
+        part.initialise_identity(generator)
+
+
+_DRAWN = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)
+
+
+@torch.no_grad()
+def draw_weights(layer: nn.Module, generator: torch.Generator | None = None) -> None:
+    """torch's first weights of a layer: uniform in ±1/√(inputs per output), or normal for an embedding.
+
+    They are drawn on the CPU, so that a seed means the same on every device.
+    """
+    bound = 1 / math.sqrt(layer.get_parameter("weight")[0].numel())
+    for parameter in layer.parameters(recurse=False):
+        drawn = torch.empty(parameter.shape)
+        if isinstance(layer, nn.Embedding):
+            drawn.normal_(generator=generator)
+        else:
+            drawn.uniform_(-bound, bound, generator=generator)
+        parameter.copy_(drawn)
+
+
+@torch.no_grad()
+def zero_weights(layer: nn.Module) -> None:
+    """Zero a layer's weight and bias."""
+    for parameter in layer.parameters(recurse=False):
+        parameter.zero_()
