@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,33 @@ from torch import Tensor
 
 from ....fusionframes_core.checkpoints.state_dict import read_weights, save_weights
 from ....fusionframes_core.models.unet.interpolation_unet import linear_blend
+from ....fusionframes_core.sampling.first_frame import FirstFrame
+from ....fusionframes_core.sampling.options import InterpolationOptions
 from ..model.hosted_models import SETTINGS
 
 MASK = "attention_mask"
+
+
+@dataclass(frozen=True)
+class ConditioningPair:
+    """The CONDITIONINGs of classifier-free guidance: `negative` is the negative prompt's, or the null context."""
+
+    positive: Any
+    negative: Any
+
+
+@dataclass(frozen=True)
+class FirstFrameConditionings:
+    """The CONDITIONINGs of 1.1's three-way guidance: text and first frame, the first frame alone, neither."""
+
+    positive: Any
+    image_only: Any
+    negative: Any
+
+
+def text_conditionings(text: Any, negative: Any | None) -> ConditioningPair:
+    """The pair of an encoded prompt and a negative one; without that the null context."""
+    return ConditioningPair(text, negative or unconditional(text))
 
 
 def encode(clip: Any, prompt: str) -> Any:
@@ -47,33 +72,37 @@ def ramp(frames: Tensor, start: int, stop: int, blend: bool) -> Tensor:
     return (frames >= stop).float()
 
 
-def prepare_interpolation(
-    latents: Tensor, skip_frames: int, perturbation: int, text: Any | None
-) -> tuple[Any, Any, Tensor]:
-    """(positive, negative, latents (B, 4, 4T − 3, h, w)) for an interpolation MODEL and any sampler."""
-    asked = {"skip_frames": skip_frames, "perturbation": perturbation}
+def interpolation_conditionings(text: Any | None, options: InterpolationOptions) -> ConditioningPair:
+    """The pair of context guidance: the network sees the given frames (and the text, if it reads any), or neither."""
+    numbers = {"skip_frames": options.skip_frames, "perturbation": options.perturbation}
     entries = text or [[None, {}]]
-    positive = [[context, {**_timeless(entry), SETTINGS: {**asked, "informed": True}}] for context, entry in entries]
-    nothing = unconditional(text)[0][0] if text else None
-    negative = [[nothing, {SETTINGS: {**asked, "informed": False}}]]
-    return positive, negative, linear_blend(latents.float())
+    positive = [[context, {**_timeless(entry), SETTINGS: {**numbers, "informed": True}}] for context, entry in entries]
+    null = unconditional(text)[0][0] if text else None
+    return ConditioningPair(positive, [[null, {SETTINGS: {**numbers, "informed": False}}]])
 
 
-def prepare_still(text: Any, negative: Any) -> tuple[Any, Any]:
-    """(positive, negative) for a still from a keyframe model, whose temporal parts are skipped then."""
-    return _with(text, still=True), _with(negative or unconditional(text), still=True)
+def interpolation_latents(frames: Tensor) -> Tensor:
+    """Frames (B, 4, T, h, w) in every fourth place of latents (B, 4, 4T − 3, h, w), blended between them."""
+    return linear_blend(frames.float())
 
 
-def prepare_first_frame(
-    text: Any, negative: Any, first: Tensor, motion_score: float, noise_augmentation: int
-) -> tuple[Any, Any, Any]:
-    """(text and image, image alone, neither): 1.1's three conditions for a first frame's latent (1, 4, 1, h, w)."""
-    levels = {"motion_score": motion_score, "noise_augmentation": noise_augmentation}
-    nothing = negative or unconditional(text)
-    return _with(text, first=first, **levels), _with(nothing, first=first, **levels), _with(nothing, **levels)
+def still_conditionings(pair: ConditioningPair) -> ConditioningPair:
+    """The pair for a still from a keyframe model, whose temporal parts are skipped then."""
+    settings = {"still": True}
+    return ConditioningPair(_with(pair.positive, settings), _with(pair.negative, settings))
 
 
-def _with(conditioning: Any, **settings: Any) -> Any:
+def first_frame_conditionings(pair: ConditioningPair, first: FirstFrame) -> FirstFrameConditionings:
+    """1.1's three conditions for keyframes that continue a first frame of one video."""
+    scores = {"motion_score": first.motion_score, "noise_augmentation": first.noise_augmentation}
+    given = {"first": first.latent, **scores}
+    return FirstFrameConditionings(
+        _with(pair.positive, given), _with(pair.negative, given), _with(pair.negative, scores)
+    )
+
+
+def _with(conditioning: Any, settings: dict[str, Any]) -> Any:
+    """A CONDITIONING whose every entry brings these settings for our models."""
     return [[context, {**options, SETTINGS: settings}] for context, options in conditioning]
 
 
