@@ -46,6 +46,7 @@ from .sampling.checks import (
     require_text_model,
 )
 from .sampling.comfy_samplers import sampler_names, scheduler_names
+from .sampling.conditioning_files import load_conditioning, save_conditioning
 from .sampling.conditionings import (
     encode,
     first_frame_conditionings,
@@ -53,9 +54,6 @@ from .sampling.conditionings import (
     interpolation_latents,
     text_conditionings,
 )
-from .sampling.conditionings import load as load_conditioning
-from .sampling.conditionings import save as save_conditioning
-from .sampling.conditionings import schedule as schedule_conditionings
 from .sampling.first_frame_stage import (
     augment_first_frame,
     draw_first_frame,
@@ -63,6 +61,7 @@ from .sampling.first_frame_stage import (
     sample_from_image,
 )
 from .sampling.patches import with_loop, with_windows
+from .sampling.prompt_schedule import schedule_conditionings
 from .sampling.sampling_options import DEFAULT, SamplingInputs, image_sampling_options, sampling_options
 from .sampling.sampling_plan import plan
 from .sampling.stages import (
