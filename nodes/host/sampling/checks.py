@@ -13,9 +13,12 @@ from ..model.vae import VideoAutoencoder
 
 def name_of(model: Any) -> str:
     """What a MODEL or VAE is, as a person would call it."""
-    names = {KeyframeModel: "a FusionFrames keyframe model", InterpolationModel: "a FusionFrames interpolation model"}
-    inner = getattr(model, "model", None)
-    return names.get(type(inner), f"a model of another kind ({type(inner).__name__})")
+    kind = type(getattr(model, "model", None))
+    names: dict[type, str] = {
+        KeyframeModel: "a FusionFrames keyframe model",
+        InterpolationModel: "a FusionFrames interpolation model",
+    }
+    return names.get(kind, f"a model of another kind ({kind.__name__})")
 
 
 def require_keyframe_model(model: Any) -> None:

@@ -80,12 +80,12 @@ def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) 
 
 def frames_of(video: Any | None, images: Tensor | None) -> tuple[Tensor, float]:
     """IMAGE frames (T, H, W, 3) and their rate, of a VIDEO or an IMAGE batch. Raises ValueError unless one is given."""
-    if (video is None) == (images is None):
-        raise ValueError("connect either video or images")
-    if video is None:
+    if video is not None and images is None:
+        components = video.get_components()
+        return components.images, float(components.frame_rate)
+    if images is not None and video is None:
         return images, IMAGE_RATE
-    parts = video.get_components()
-    return parts.images, float(parts.frame_rate)
+    raise ValueError("connect either video or images")
 
 
 def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
