@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .pipeline import FusionFramesPipeline as FusionFramesPipeline
     from .pipeline import GenerationResult as GenerationResult
-    from .sampling.sampler import Stopped as Stopped
+    from .sampling.callbacks import Stopped as Stopped
     from .settings import GenerationSettings as GenerationSettings
 
 _HOMES = {
     "FusionFramesPipeline": ".pipeline",
     "GenerationResult": ".pipeline",
     "GenerationSettings": ".settings",
-    "Stopped": ".sampling.sampler",
+    "Stopped": ".sampling.callbacks",
 }
 __all__ = ["FusionFramesPipeline", "GenerationResult", "GenerationSettings", "Stopped"]
 

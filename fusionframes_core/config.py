@@ -94,7 +94,7 @@ class InterpolationConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Noise schedule and sampler of record of one U-Net (DESIGN: samplers of record)."""
+    """Noise schedule of one U-Net, and how its makers sampled it: what is taken where nothing else is asked for."""
 
     schedule: str  # a key of sampling.schedule.SCHEDULES
     train_steps: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,21 +16,21 @@ from .checkpoints.component import ModelParts, StoredModel
 from .checkpoints.offload import Models, OffloadedModels
 from .checkpoints.open_model import open_model
 from .checkpoints.temporal_blocks import AUTO
-from .image_to_video import check_image, decode_images, encode_images, latent_size, make_first_image
+from .image_to_video import check_image, make_first_frame
 from .models.casting import compute_dtype
 from .models.movq.chunked_decode import decode_chunked
+from .models.movq.frame_chunks import decode_frames, encode_frames
 from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
 from .models.unet.keyframe_unet import frame_positions
+from .sampling.callbacks import Callback, StageCallback, run_callback
 from .sampling.interpolation_sampling import interpolate
 from .sampling.keyframe_sampling import sample_keyframes, sample_keyframes_from_image
-from .sampling.noise import stage_noise
-from .sampling.sampler import Callback, Stopped
-from .sampling.stage import Sampling
-from .settings import GenerationSettings
+from .sampling.noise import KEYFRAME_STAGE, interpolation_stage, stage_noise
+from .sampling.options import ContextPair, InterpolationOptions
+from .sampling.stage_sampler import StageSampler
+from .settings import GenerationSettings, ResolvedImageSettings, ResolvedSettings, latent_size
 
 FPS_FACTOR = 4  # of one interpolation pass
-
-StageCallback = Callable[[str, int, int, Tensor], "Stopped | None"]
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,27 @@ class GenerationResult:
     keyframe_latents: Tensor
     latents: Tensor
     fps: float
-    settings: GenerationSettings
+    settings: ResolvedSettings
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """Number of frames T of each video."""
         return self.frames.shape[2]
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The contexts of one generation, by the stage that reads them."""
+
+    keyframes: ContextPair
+    interpolation: TextContext | None = None  # 1.1: interpolation reads the prompt too
 
 
 class FusionFramesPipeline(Models):
     """The four models of a ModelParts and the way from a prompt to a video.
 
     Each stage is a method of its own; latents travel between them as float32 (B, 4, T, h, w). The callbacks of stages
-    are `callback(step, total, x0)` with the whole video's predicted latents x0; see `sampling.sampler.denoise`.
+    are `callback(step, total, x0)` with the whole video's predicted latents x0; see `sampling.callbacks`.
     """
 
     interpolator = staticmethod(interpolate)  # how the interpolation is sampled; another architecture brings its own
@@ -114,7 +122,7 @@ class FusionFramesPipeline(Models):
 
         `settings` and keyword `overrides` are GenerationSettings; they are checked before any work (ValueError).
         `callback(stage, step, total, latents)` follows every step of the stages "keyframes", "interpolation 1", ...
-        and "decode"; what it raises, or a Stopped that it returns, ends the generation. A seed's keyframes
+        and "decode"; what it raises (Stopped is meant for that) ends the generation. A seed's keyframes
         are the same for every number of passes. `image` (3, H, W) or (B, 3, H, W) in [−1, 1], of any size, is the
         first frame (1.1 models; without one they draw it themselves).
         """
@@ -122,22 +130,12 @@ class FusionFramesPipeline(Models):
         chosen = replace(settings or GenerationSettings(), **overrides).resolve(self.config)
         pixels = check_image(image, len(prompts), self.config)
         texts = self._encode_all(prompts, chosen.negative_prompt)
-        report = _stage(callback, "keyframes")
-        keyframes = self._keyframes(texts["keyframes"], texts.get("negative"), chosen, report, pixels)
+        keyframes = self._keyframes(texts.keyframes, chosen, _of_stage(callback, "keyframes"), pixels)
         latents = keyframes
         for index in range(chosen.passes):
-            latents = self.interpolate(
-                latents,
-                text=texts.get("interpolation"),
-                seed=chosen.seed,
-                steps=chosen.interpolation_steps,
-                sampler=chosen.sampler,
-                guidance=chosen.interpolation_guidance,
-                skip_frames=chosen.skip_frames[index],
-                perturbation=chosen.perturbation,
-                callback=_stage(callback, f"interpolation {index + 1}"),
-            )
-        report = _stage(callback, "decode")
+            report = _of_stage(callback, f"interpolation {index + 1}")
+            latents = self._interpolate(latents, texts.interpolation, chosen, chosen.interpolation_pass(index), report)
+        report = _of_stage(callback, "decode")
         frames = self.decode(latents, callback=report, windows=chosen.decode_windows).float().cpu().clamp(-1, 1)
         fps = self.config.fps * FPS_FACTOR**chosen.passes
         return GenerationResult(frames, keyframes.cpu(), latents.cpu(), fps, chosen)
@@ -166,7 +164,7 @@ class FusionFramesPipeline(Models):
         size = (height or self.config.size[0], width or self.config.size[1])
         chosen = GenerationSettings(size=size, passes=0, **overrides).resolve(self.config)
         pixels = check_image(image, text.context.shape[0], self.config)
-        return self._keyframes(text, negative, chosen, callback, pixels)
+        return self._keyframes(self._pair(text, negative), chosen, callback, pixels)
 
     def interpolate(
         self,
@@ -181,11 +179,9 @@ class FusionFramesPipeline(Models):
         """One pass: latents (B, 4, T, h, w), T ≥ 2, to (B, 4, 4T − 3, h, w); the given frames stay as they are.
 
         `text` (`encode_text(prompts, "interpolation")`) is for models whose interpolation reads the prompt (None:
-        unconditional); others ignore it. `guidance`
-        is w of eq. 5. `overrides`: seed, sampler, perturbation.
+        unconditional); others ignore it. `guidance` is w of eq. 5. `overrides`: seed, sampler, perturbation.
         """
-        config = self.config
-        batch, _, count = latents.shape[:3]
+        count = latents.shape[2]
         if count < 2:
             raise ValueError(f"latents must have at least 2 frames to interpolate between; got {count}")
         chosen = GenerationSettings(
@@ -194,17 +190,8 @@ class FusionFramesPipeline(Models):
             interpolation_guidance=guidance,
             interpolation_steps=steps,
             **overrides,
-        ).resolve(config)
-        latents = latents.to(self.device, torch.float32)
-        null = self._null(text if config.interpolation_text else None, batch, "interpolation")
-        contexts = (text.to(self.device) if config.interpolation_text and text is not None else null, null)
-        # The number of frames tells the passes of one video apart, however they are called.
-        noise = stage_noise(chosen.seed, f"interpolation of {count}", batch, self.device)
-        sampling = Sampling(config.interpolation_schedule, _known(chosen.interpolation_steps), chosen.sampler, callback)
-        levels, weight = (skip_frames, chosen.perturbation), _known(chosen.interpolation_guidance)
-        drop = config.drop_temporal
-        with self.residency.stage("interpolation") as unet:
-            return self.interpolator(unet, latents, contexts, weight, levels, noise, sampling, drop)
+        ).resolve(self.config)
+        return self._interpolate(latents, text, chosen, chosen.interpolation_pass(0), callback)
 
     @torch.no_grad()
     def decode(
@@ -217,54 +204,68 @@ class FusionFramesPipeline(Models):
         """
 
         def report(done: int, total: int) -> None:
-            answer = callback(done, total, latents) if callback is not None else None
-            if isinstance(answer, Stopped):
-                raise answer
+            run_callback(callback, done, total, latents)
 
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
                 return decode_chunked(movq, inputs, callback=report, output_device=latents.device, windows=windows)
-            return decode_images(movq, inputs, latents.device, report)
+            return decode_frames(movq, inputs, latents.device, report)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) in [−1, 1] to latents (B, 4, T, h, w), float32, a few frames at a time."""
         with self.residency.stage("movq") as movq:
-            return encode_images(movq, pixels, self.device)
+            return encode_frames(movq, pixels, self.device)
 
     def _keyframes(
-        self,
-        text: TextContext,
-        negative: TextContext | None,
-        chosen: GenerationSettings,
-        callback: Callback | None,
-        image: Tensor | None,
+        self, texts: ContextPair, chosen: ResolvedSettings, callback: Callback | None, image: Tensor | None
     ) -> Tensor:
         config = self.config
-        batch = text.context.shape[0]
-        text = text.to(self.device)
-        other = negative.to(self.device) if negative is not None else self._null(text, batch, "keyframes")
-        positions = frame_positions(config.frame_positions, _known(chosen.num_frames), device=self.device)
-        positions = positions.expand(batch, -1)
-        noise = stage_noise(chosen.seed, "keyframes", batch, self.device)
-        sampling = Sampling(config.keyframe_schedule, _known(chosen.steps), chosen.sampler, callback)
-        size, weight = latent_size(config, chosen), _known(chosen.guidance)
-        if not config.keyframe.image_input:
+        positions = frame_positions(config.frame_positions, chosen.num_frames, self.device).expand(texts.batch, -1)
+        noise = stage_noise(chosen.seed, KEYFRAME_STAGE, texts.batch, self.device)
+        sampler = StageSampler(config.keyframe_schedule, chosen.keyframe_sampling, noise, callback)
+        if isinstance(chosen, ResolvedImageSettings):
+            first = make_first_frame(self.residency, texts, chosen, image)
             with self.residency.stage("keyframe") as unet:
-                return sample_keyframes(unet, text, other, weight, positions, size, noise, sampling)
-        first = make_first_image(self.residency, (text, other), chosen, sampling, image)
+                return sample_keyframes_from_image(unet, texts, positions, first, chosen.image_guidance, sampler)
         with self.residency.stage("keyframe") as unet:
-            return sample_keyframes_from_image(unet, text, other, weight, positions, first, noise, sampling)
+            return sample_keyframes(unet, texts, positions, latent_size(config, chosen.size), sampler)
 
-    def _encode_all(self, prompts: list[str], negative: str) -> dict[str, TextContext]:
+    def _interpolate(
+        self,
+        latents: Tensor,
+        text: TextContext | None,
+        chosen: ResolvedSettings,
+        options: InterpolationOptions,
+        callback: Callback | None,
+    ) -> Tensor:
+        config = self.config
+        batch, _, count = latents.shape[:3]
+        if not config.interpolation_text:
+            text = None
+        null = self._null(text, batch, "interpolation")
+        texts = ContextPair(null if text is None else text.to(self.device), null)
+        noise = stage_noise(chosen.seed, interpolation_stage(count), batch, self.device)
+        sampler = StageSampler(config.interpolation_schedule, chosen.interpolation_sampling, noise, callback)
+        frames = latents.to(self.device, torch.float32)
+        with self.residency.stage("interpolation") as unet:
+            return self.interpolator(unet, frames, texts, options, sampler, config.drop_temporal)
+
+    def _encode_all(self, prompts: list[str], negative: str) -> _Texts:
         """Every context that a generation needs, so that the text encoder can go before the U-Nets come."""
-        heads = ("keyframes", "interpolation") if self.config.interpolation_text else ("keyframes",)
+        heads = HEADS if self.config.interpolation_text else HEADS[:1]
         with self._text_encoder() as encoder:
-            texts = dict(zip(heads, encoder.encode_for(prompts, heads), strict=True))
-            if negative:
-                texts["negative"] = encoder.encode([negative] * len(prompts))
-        return texts
+            keyframes, *interpolation = encoder.encode_for(prompts, heads)
+            avoided = encoder.encode([negative] * len(prompts)) if negative else None
+        return _Texts(self._pair(keyframes, avoided), *interpolation)
+
+    def _pair(self, text: TextContext, negative: TextContext | None) -> ContextPair:
+        """The keyframes' contexts on the models' device; no negative prompt is the null context."""
+        text = text.to(self.device)
+        if negative is None:
+            return ContextPair(text, self._null(text, text.context.shape[0], "keyframes"))
+        return ContextPair(text, negative.to(self.device))
 
     @contextmanager
     def _text_encoder(self) -> Iterator[TextEncoder]:
@@ -282,12 +283,6 @@ class FusionFramesPipeline(Models):
         return null_context(self._nulls[head], batch, count).to(self.device)
 
 
-def _known(value: Any) -> Any:
-    """A setting that `resolve` has filled in."""
-    assert value is not None
-    return value
-
-
 def _check_prompts(prompt: Any) -> list[str]:
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
@@ -295,5 +290,5 @@ def _check_prompts(prompt: Any) -> list[str]:
     return prompts
 
 
-def _stage(callback: StageCallback | None, name: str) -> Callback | None:
+def _of_stage(callback: StageCallback | None, name: str) -> Callback | None:
     return None if callback is None else partial(callback, name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .config import ModelConfig, MoVQConfig
 from .models.movq.chunked_decode import DECODE_WINDOWS
+from .sampling.options import InterpolationOptions, SamplingOptions
 from .sampling.sampler import SAMPLERS
 
 MAX_SEED = 2**64 - 1
@@ -17,8 +18,8 @@ MAX_PASSES = 2
 MAX_SKIP_FRAMES = 12  # section 4.2: s ∈ {1, ..., 12}
 MAX_MOTION = 1000
 MAX_STILL_NOISE = 999  # a time of the 1000-step schedule
-MOTION_SCORES = {"low": 1, "medium": 10, "high": 50, "extreme": 100}  # 1.1
-DEFAULT_MOTION, IMAGE_GUIDANCE, NOISE_AUGMENTATION = "medium", 2.0, 20  # 1.1's call
+MOTION_SCORES = {"low": 1, "medium": 10, "high": 50, "extreme": 100}  # of 1.1's code
+DEFAULT_MOTION, IMAGE_GUIDANCE, NOISE_AUGMENTATION = "medium", 2.0, 20  # defaults of 1.1's code
 
 
 def _option(default: Any, help: str) -> Any:
@@ -55,23 +56,17 @@ class GenerationSettings:
         "blended", "how the decoder cuts a long video: blended chunks, or the official code's groups (official)"
     )
 
-    def resolve(self, config: ModelConfig) -> GenerationSettings:
-        """These settings with the model's defaults filled in. Raises ValueError as `validate` does."""
+    def resolve(self, config: ModelConfig) -> ResolvedSettings:
+        """These settings with the model's defaults filled in. Raises ValueError as `validate` does.
+
+        For a model that continues an image the result is a ResolvedImageSettings.
+        """
         self.validate(config)
-        defaults: dict[str, Any] = {
-            "num_frames": config.num_frames,
-            "guidance": config.guidance,
-            "interpolation_guidance": config.interpolation_guidance,
-            "steps": config.keyframe_schedule.steps,
-            "interpolation_steps": config.interpolation_schedule.steps,
-            "size": config.size,
-        }
+        given = {field.name: getattr(self, field.name) for field in fields(GenerationSettings)}
+        chosen = {name: value for name, value in given.items() if value is not None}
         if config.keyframe.image_input:
-            defaults["image_guidance"] = IMAGE_GUIDANCE
-            defaults["still_guidance"] = config.guidance
-            defaults["motion"] = DEFAULT_MOTION
-            defaults["noise_augmentation"] = NOISE_AUGMENTATION
-        return replace(self, **{key: value for key, value in defaults.items() if getattr(self, key) is None})
+            return ResolvedImageSettings(**{**model_defaults(config), **image_defaults(config), **chosen})
+        return ResolvedSettings(**{**model_defaults(config), **chosen})
 
     def validate(self, config: ModelConfig) -> None:
         """Raise ValueError that names the argument, its value and what is allowed, at the first that is wrong."""
@@ -118,6 +113,69 @@ class GenerationSettings:
             check_range("noise_augmentation", self.noise_augmentation, 0, MAX_STILL_NOISE)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSettings(GenerationSettings):
+    """GenerationSettings for one model, with every default filled in: `GenerationSettings.resolve` makes them."""
+
+    num_frames: int = field()
+    guidance: float = field()
+    interpolation_guidance: float = field()
+    steps: int = field()
+    interpolation_steps: int = field()
+    size: tuple[int, int] = field()
+
+    @property
+    def keyframe_sampling(self) -> SamplingOptions:
+        """How keyframes are sampled."""
+        return SamplingOptions(self.steps, self.guidance, self.sampler)
+
+    @property
+    def interpolation_sampling(self) -> SamplingOptions:
+        """How every interpolation pass is sampled."""
+        return SamplingOptions(self.interpolation_steps, self.interpolation_guidance, self.sampler)
+
+    def interpolation_pass(self, index: int) -> InterpolationOptions:
+        """What pass 0 or 1 is told."""
+        return InterpolationOptions(self.skip_frames[index], self.perturbation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedImageSettings(ResolvedSettings):
+    """ResolvedSettings for a model that continues an image (1.1)."""
+
+    image_guidance: float = field()
+    still_guidance: float = field()
+    motion: str = field()
+    noise_augmentation: int = field()
+
+    @property
+    def still_sampling(self) -> SamplingOptions:
+        """How a first frame is drawn: as keyframes are, but for the guidance."""
+        return SamplingOptions(self.steps, self.still_guidance, self.sampler)
+
+
+def model_defaults(config: ModelConfig) -> dict[str, Any]:
+    """The values of a model for settings that are None."""
+    return {
+        "num_frames": config.num_frames,
+        "guidance": config.guidance,
+        "interpolation_guidance": config.interpolation_guidance,
+        "steps": config.keyframe_schedule.steps,
+        "interpolation_steps": config.interpolation_schedule.steps,
+        "size": config.size,
+    }
+
+
+def image_defaults(config: ModelConfig) -> dict[str, Any]:
+    """The same for the settings of a first frame, with the defaults of 1.1's code."""
+    return {
+        "image_guidance": IMAGE_GUIDANCE,
+        "still_guidance": config.guidance,
+        "motion": DEFAULT_MOTION,
+        "noise_augmentation": NOISE_AUGMENTATION,
+    }
+
+
 def motion_score(motion: str | float) -> float:
     """The score of 1.1's motion by its name, or a number as it is. Raises ValueError for anything else."""
     if isinstance(motion, str) and motion in MOTION_SCORES:
@@ -142,6 +200,12 @@ def size_multiple(config: ModelConfig) -> int:
 def spatial_factor(config: MoVQConfig) -> int:
     """Pixels per latent position along height and along width."""
     return config.patch_size * 2 ** (len(config.channel_mult) - 1)
+
+
+def latent_size(config: ModelConfig, size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of the latents of a video of `size`, (height, width) in pixels."""
+    factor = spatial_factor(config.movq)
+    return size[0] // factor, size[1] // factor
 
 
 def check_range(name: str, value: Any, lowest: int, highest: int) -> None:

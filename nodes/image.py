@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import KANDINSKY_VIDEO_1_1
+from ..fusionframes_core.sampling.first_frame import FirstFrame
 from ..fusionframes_core.settings import IMAGE_GUIDANCE, NOISE_AUGMENTATION
 from . import host, inputs
 from .sockets import CATEGORY, latent
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 _HEIGHT, _WIDTH = KANDINSKY_VIDEO_1_1.size
 _MODEL = "A keyframe model that continues a first frame: KandinskyVideo 1.1."
 _IMAGE = "The first frame. It is scaled and cropped to width and height; of a batch the first image is taken."
 _VAE = "The MoVQ of the first frame: image_vae of Load Model, or movq.pt in Load MoVQ."
 _NEGATIVE = "What must not be shown: another encoded prompt. Left open: the empty prompt."
+
+
+class FirstFrameInputs(TypedDict):
+    """The inputs that say which image a video continues, and how."""
+
+    vae: Any
+    image: Any
+    motion: str
+    motion_score: float
+    noise_augmentation: int
+    seed: int
+
+
+class ImageToVideoInputs(FirstFrameInputs, host.SamplingInputs):
+    """The same, and how keyframes are sampled; both cfg are 1.1's weights as they are."""
+
+    cfg_image: float
 
 
 class DrawFirstFrame(inputs.Sized):
@@ -55,13 +76,21 @@ class DrawFirstFrame(inputs.Sized):
 
     @classmethod
     def execute(
-        cls, model: Any, text: Any, vae: Any, width: int, height: int, negative: Any = None, **how: Any
+        cls,
+        model: Any,
+        text: Any,
+        vae: Any,
+        width: int,
+        height: int,
+        negative: Any = None,
+        **sampling: Unpack[host.SamplingInputs],
     ) -> io.NodeOutput:
         """Draw one picture."""
-        inputs.check_cfg(how["cfg"])
+        inputs.check_cfg(sampling["cfg"])
         host.require_image_model(model)
         host.require_our_vae(vae)
-        return io.NodeOutput(host.draw_first_frame(model, text, vae, negative, (height, width), **how))
+        conditionings, options = host.text_conditionings(text, negative), host.sampling_options(**sampling)
+        return io.NodeOutput(host.draw_first_frame(model, vae, conditionings, (height, width), options))
 
 
 class PrepareFirstFrame(inputs.Sized):
@@ -96,12 +125,20 @@ class PrepareFirstFrame(inputs.Sized):
 
     @classmethod
     def execute(
-        cls, model: Any, text: Any, width: int, height: int, num_frames: int, negative: Any = None, **image: Any
+        cls,
+        model: Any,
+        text: Any,
+        width: int,
+        height: int,
+        num_frames: int,
+        negative: Any = None,
+        **first: Unpack[FirstFrameInputs],
     ) -> io.NodeOutput:
         """Encode the image and say how to continue it."""
-        conditions = _conditions(model, text, negative, (height, width), **image)
-        samples = host.empty_latents(1, num_frames, height, width)
-        return io.NodeOutput(*conditions, latent(samples, host.keyframe_rate(model)))
+        frame = _first_frame(model, (height, width), first)
+        prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
+        samples = latent(host.empty_latents(1, num_frames, height, width), host.keyframe_rate(model))
+        return io.NodeOutput(prepared.positive, prepared.image_only, prepared.negative, samples)
 
 
 class ImageToVideo(inputs.Sized):
@@ -147,18 +184,18 @@ class ImageToVideo(inputs.Sized):
         num_frames: int,
         negative: Any = None,
         temporal_blocks: str = host.AUTO,
-        **inputs: Any,
+        **given: Unpack[ImageToVideoInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
-        image = {name: inputs.pop(name) for name in ("vae", "image", "motion", "motion_score", "noise_augmentation")}
-        inputs.check_cfg(inputs["cfg"], 0.0)
-        inputs.check_cfg(inputs["cfg_image"], 0.0)
+        cfg, image_guidance = inputs.check_cfg(given["cfg"], 0.0), inputs.check_cfg(given["cfg_image"], 0.0)
         host.require_image_model(model)
         model = host.with_blocks(model, temporal_blocks)
-        conditions = _conditions(model, text, negative, (height, width), seed=inputs["seed"], **image)
+        options = host.image_sampling_options(given["seed"], given["steps"], cfg, given["sampler"], given["scheduler"])
+        frame = _first_frame(model, (height, width), given)
+        prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
         samples = host.empty_latents(1, num_frames, height, width)
-        made = host.sample_from_image(model, conditions, samples, **inputs)
-        return io.NodeOutput(latent(made, host.keyframe_rate(model)))
+        keyframes = host.sample_from_image(model, prepared, samples, options, image_guidance)
+        return io.NodeOutput(latent(keyframes, host.keyframe_rate(model)))
 
 
 def _video_inputs() -> list[Any]:
@@ -177,20 +214,11 @@ def _weight(name: str, default: float, what: str, effect: str) -> Any:
     return io.Float.Input(name, default=default, min=0.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)
 
 
-def _conditions(
-    model: Any,
-    text: Any,
-    negative: Any,
-    size: tuple[int, int],
-    vae: Any,
-    image: Any,
-    motion: str,
-    motion_score: float,
-    noise_augmentation: int,
-    seed: int,
-) -> tuple[Any, Any, Any]:
-    """Text and image, image alone, neither. Raises ValueError for a model or VAE of another kind."""
+def _first_frame(model: Any, size: tuple[int, int], given: FirstFrameInputs) -> FirstFrame:
+    """The image's latent at (height, width), with noise and motion. Raises ValueError for a model or VAE of another
+    kind."""
     host.require_image_model(model)
-    host.require_our_vae(vae)
-    first = host.encode_first_frame(model, vae, image, size, seed, noise_augmentation)
-    return host.prepare_first_frame(text, negative, first, inputs.score_of(motion, motion_score), noise_augmentation)
+    host.require_our_vae(given["vae"])
+    score = inputs.score_of(given["motion"], given["motion_score"])
+    first = host.encode_first_frame(given["vae"], given["image"], size)
+    return host.augment_first_frame(model, first, score, given["noise_augmentation"], given["seed"])

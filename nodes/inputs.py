@@ -107,7 +107,7 @@ def sampler() -> io.Input:
     return io.Combo.Input(
         "sampler",
         options=host.sampler_names(),
-        default=host.RECORD,
+        default=host.DEFAULT,
         tooltip="How noise becomes latents. 'record' is the sampler that the model's makers used; every sampler of "
         "ComfyUI works.",
     )
@@ -118,7 +118,7 @@ def scheduler() -> io.Input:
     return io.Combo.Input(
         "scheduler",
         options=host.scheduler_names(),
-        default=host.RECORD,
+        default=host.DEFAULT,
         tooltip="At which noise levels the steps are taken. 'record' is what the model's makers used.",
     )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
+from ..fusionframes_core.sampling.options import InterpolationOptions
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 _CFG = (
     "How strongly the new frames follow the frames around them, in ComfyUI's convention: 1 is no guidance, the paper's "
@@ -16,6 +20,7 @@ _CFG = (
 )
 _TEXT = "The prompt, for models whose interpolation reads it (version 1.1); others ignore it."
 MAX_PASSES = 2
+RATE_FACTOR = 4  # of one pass
 
 
 class Interpolate(io.ComfyNode):
@@ -71,17 +76,17 @@ class Interpolate(io.ComfyNode):
         perturbation: int,
         loop: bool,
         text: Any = None,
-        **how: Any,
+        **sampling: Unpack[host.SamplingInputs],
     ) -> io.NodeOutput:
-        """Interpolate once or twice."""
-        inputs.check_cfg(how["cfg"])
+        """Interpolate once or twice; a second pass is over neighbouring frames of full-speed video."""
+        inputs.check_cfg(sampling["cfg"])
         host.require_interpolation_model(model)
-        frames, rate = latents["samples"], rate_of(latents)
+        run_pass = host.interpolate_loop if loop else host.interpolate
+        options, frames = host.sampling_options(**sampling), latents["samples"]
         for number in range(passes):
-            skip = skip_frames if number == 0 else 1
-            frames = host.interpolate(model, frames, skip, perturbation, text, loop, **how)
-            rate *= 4
-        return io.NodeOutput(latent(frames, rate))
+            told = InterpolationOptions(skip_frames if number == 0 else 1, perturbation)
+            frames = run_pass(model, frames, text, told, options)
+        return io.NodeOutput(latent(frames, rate_of(latents) * RATE_FACTOR**passes))
 
 
 class PrepareInterpolation(io.ComfyNode):
@@ -113,6 +118,8 @@ class PrepareInterpolation(io.ComfyNode):
     @classmethod
     def execute(cls, latents: dict[str, Any], skip_frames: int, perturbation: int, text: Any = None) -> io.NodeOutput:
         """Lay the frames out."""
-        host.require_latents(latents["samples"], frames=2)
-        positive, negative, video = host.prepare_interpolation(latents["samples"], skip_frames, perturbation, text)
-        return io.NodeOutput(positive, negative, latent(video, 4 * rate_of(latents)))
+        frames = latents["samples"]
+        host.require_latents(frames, frames=2)
+        pair = host.interpolation_conditionings(text, InterpolationOptions(skip_frames, perturbation))
+        video = latent(host.interpolation_latents(frames), rate_of(latents) * RATE_FACTOR)
+        return io.NodeOutput(pair.positive, pair.negative, video)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..fusionframes_core.presets import TINY
 from . import host, inputs
 from .sockets import CATEGORY, KEYFRAME_RATE, latent
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 _CFG = (
     "How strongly the prompt (against the negative prompt) is followed, in ComfyUI's convention: 1 is no guidance, and "
@@ -105,12 +108,13 @@ class SampleKeyframes(inputs.Sized):
         negative: Any = None,
         fps: float = 0.0,
         temporal_blocks: str = host.AUTO,
-        **how: Any,
+        **sampling: Unpack[host.SamplingInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
-        inputs.check_cfg(how["cfg"])
-        host.require_image_model(model, wanted=False)
+        inputs.check_cfg(sampling["cfg"])
+        host.require_text_model(model)
         model = host.with_blocks(model, temporal_blocks)
         samples = host.empty_latents(1, num_frames, height, width)
-        made = host.sample(model, text, negative, samples, **how)
-        return io.NodeOutput(latent(made, fps or host.keyframe_rate(model)))
+        conditionings = host.text_conditionings(text, negative)
+        keyframes = host.sample_keyframes(model, conditionings, samples, host.sampling_options(**sampling))
+        return io.NodeOutput(latent(keyframes, fps or host.keyframe_rate(model)))

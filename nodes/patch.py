@@ -121,5 +121,6 @@ class PlanSampling(io.ComfyNode):
         """Put the pieces together."""
         inputs.check_cfg(cfg)
         host.require_our_model(model)
-        plan = host.plan(model, positive, negative, seed, cfg, steps)
+        conditionings = host.text_conditionings(positive, negative)
+        plan = host.plan(model, conditionings, host.sampling_options(seed, steps, cfg))
         return io.NodeOutput(plan.noise, plan.guider, plan.sampler, plan.sigmas)

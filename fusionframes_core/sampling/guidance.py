@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..models.casting import compute_dtype
+from ..models.text_encoder import TextContext
 
 CONDITIONAL, IMAGE, UNCONDITIONAL = "conditional", "image", "unconditional"
+"""The predictions of a step: with text (and image, and frames), with the image alone, with neither."""
+
 Condition = TypeVar("Condition")
 
 
@@ -27,6 +30,17 @@ class Guidance(Protocol):
     def batches(self) -> tuple[str, ...]: ...
 
     def combine(self, predictions: Sequence[Tensor]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """What one prediction of a step is conditioned on.
+
+    `channels` (B, C', T, h, w), if given, join the noisy latents as further input channels (1.1's first frame).
+    """
+
+    condition: Any
+    channels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,27 @@ class GuidedModel:
         return self.guidance.combine(predictions)
 
 
+def guided_model(unet: nn.Module, guidance: Guidance, inputs: Mapping[str, PredictionInput]) -> GuidedModel:
+    """The guided network, with those `inputs`, by the prediction's name, that the guidance needs.
+
+    Contexts and keyframes are cast to the network's dtype here, once; masks, times and positions stay as they are.
+    """
+    dtype = compute_dtype(unet)
+    needed = [inputs[name] for name in guidance.batches]
+    channels = [entry.channels for entry in needed if entry.channels is not None]
+    return GuidedModel(unet, guidance, [_cast(entry.condition, dtype) for entry in needed], channels)
+
+
+def _cast(condition: Any, dtype: torch.dtype) -> Any:
+    names = [name for name in ("context", "keyframes") if hasattr(condition, name)]
+    return replace(condition, **{name: getattr(condition, name).to(dtype) for name in names})
+
+
+def with_text(condition: Condition, text: TextContext) -> Condition:
+    """The same condition (a dataclass with `context` and `mask`) with another text."""
+    return replace(condition, context=text.context, mask=text.mask)  # type: ignore[type-var]
+
+
 def join_conditions(conditions: Sequence[Condition]) -> Condition:
     """Concatenate condition dataclasses of one class along the batch; contexts are padded to the longest.
 
@@ -151,7 +186,7 @@ def join_conditions(conditions: Sequence[Condition]) -> Condition:
     first = conditions[0]
     fields = [field.name for field in dataclasses.fields(first)]  # type: ignore[arg-type]
     joined = {name: _join(name, [getattr(condition, name) for condition in conditions]) for name in fields}
-    return dataclasses.replace(first, **joined)  # type: ignore[type-var]
+    return replace(first, **joined)  # type: ignore[type-var]
 
 
 def _join(name: str, values: Sequence[Any]) -> Any:

@@ -8,85 +8,82 @@ import torch
 from torch import Tensor
 
 from ..config import ScheduleConfig
-from ..models.text_encoder import TextContext
 from ..models.unet.interpolation_unet import GROUP_FRAMES, InterpolationCondition, InterpolationUNet, merge_groups
-from .guidance import ContextGuidance, GuidedModel
+from .callbacks import shown_as
+from .guidance import CONDITIONAL, UNCONDITIONAL, ContextGuidance, GuidedModel, PredictionInput, guided_model, with_text
 from .noise import NoiseSource
-from .sampler import Callback, Stopped
-from .schedule import NoiseSchedule
-from .stage import Sampling, guided
+from .options import ContextPair, InterpolationOptions
+from .schedule import NoiseSchedule, add_noise
+from .stage_sampler import StageSampler
 
 
 def interpolate(
     unet: InterpolationUNet,
     frames: Tensor,
-    contexts: tuple[TextContext, TextContext],
-    guidance: float,
-    levels: tuple[int, int],
-    noise: NoiseSource,
-    sampling: Sampling,
+    texts: ContextPair,
+    options: InterpolationOptions,
+    sampler: StageSampler,
     drop_temporal: bool,
 ) -> Tensor:
     """One pass: latents (B, 4, T, h, w) to (B, 4, 4T − 3, h, w), the given frames unchanged in their places.
 
-    `contexts` are of the conditional and the unconditional prediction, which sees zeros for frames (eq. 5) and, with
-    `drop_temporal`, no temporal layers; `levels` are (skip_frames, perturbation), see `perturb`.
+    The unconditional prediction sees zeros for frames (eq. 5) and, with `drop_temporal`, no temporal layers; the
+    sampler's callback sees the whole video.
     """
+    predict = guided_interpolation(unet, frames, texts, options, sampler, drop_temporal)
     batch, channels, count, height, width = frames.shape
-    predict = guided_interpolation(unet, frames, contexts, guidance, levels, noise, sampling, drop_temporal)
-    report = _whole_video(sampling.callback, frames)
     shape = (batch, GROUP_FRAMES * channels, count - 1, height, width)
-    groups = replace(sampling, callback=report).run(predict, shape, noise, unet.base(frames))
-    return merge_groups(frames, groups)
+    by_groups = replace(sampler, callback=shown_as(sampler.callback, lambda groups: merge_groups(frames, groups)))
+    return merge_groups(frames, by_groups.sample(predict, shape, unet.base(frames)))
 
 
 def guided_interpolation(
     unet: InterpolationUNet,
     frames: Tensor,
-    contexts: tuple[TextContext, TextContext],
-    guidance: float,
-    levels: tuple[int, int],
-    noise: NoiseSource,
-    sampling: Sampling,
+    texts: ContextPair,
+    options: InterpolationOptions,
+    sampler: StageSampler,
     drop_temporal: bool,
 ) -> GuidedModel:
-    """The U-Net under context guidance (eq. 5) for `frames` (B, 4, T, h, w); arguments as for `interpolate`."""
+    """The U-Net under context guidance (eq. 5) for `frames` (B, 4, T, h, w); arguments as for `interpolate`.
+
+    Noise on the given frames is the first that the sampler's source draws.
+    """
     batch, device = frames.shape[0], frames.device
-    skip_frames, perturbation = levels
-    given = perturb(frames, perturbation, sampling.schedule, noise)
-    conditional, unconditional = contexts
+    given = perturb(frames, options.perturbation, sampler.schedule, sampler.noise)
     condition = InterpolationCondition(
         keyframes=given,
-        context=conditional.context,
-        mask=conditional.mask,
-        skip_frames=torch.full((batch,), skip_frames, device=device),
-        perturbation=torch.full((batch,), perturbation, device=device),
+        context=texts.conditional.context,
+        mask=texts.conditional.mask,
+        skip_frames=torch.full((batch,), options.skip_frames, device=device),
+        perturbation=torch.full((batch,), options.perturbation, device=device),
         temporal=torch.ones(batch, dtype=torch.bool, device=device),
     )
-    without = replace(
-        condition,
+    uninformed = replace(
+        with_text(condition, texts.unconditional),
         keyframes=torch.zeros_like(given),
-        context=unconditional.context,
-        mask=unconditional.mask,
         temporal=torch.full_like(condition.temporal, not drop_temporal),
     )
-    return guided(unet, ContextGuidance(guidance), [condition, without])
+    inputs = {CONDITIONAL: PredictionInput(condition), UNCONDITIONAL: PredictionInput(uninformed)}
+    return guided_model(unet, ContextGuidance(sampler.options.guidance), inputs)
 
 
 def perturb(frames: Tensor, level: int, schedule: ScheduleConfig, noise: NoiseSource) -> Tensor:
-    """`level` forward-diffusion steps of noise on the frames that interpolation is given (section 4.2); 0: as is."""
+    """`level` forward-diffusion steps of noise on every video's given frames (B, 4, T, h, w) (section 4.2).
+
+    0 gives the frames themselves, and draws nothing.
+    """
     if level == 0:
         return frames
-    alpha, sigma = NoiseSchedule.from_config(schedule).alpha_sigma(torch.tensor(level - 1))
-    return alpha.item() * frames + sigma.item() * noise(tuple(frames.shape))
+    levels = torch.full(frames.shape[:1], level, device=frames.device)
+    return perturb_each(frames, levels, NoiseSchedule.from_config(schedule), noise)
 
 
-def _whole_video(callback: Callback | None, frames: Tensor) -> Callback | None:
-    """A callback that sees the video with the groups merged in, instead of the groups."""
-    if callback is None:
-        return None
+def perturb_each(frames: Tensor, levels: Tensor, schedule: NoiseSchedule, noise: NoiseSource) -> Tensor:
+    """Each video's own number of forward-diffusion steps, `levels` (B,) long, on frames (B, 4, T, h, w).
 
-    def report(step: int, total: int, x0: Tensor) -> Stopped | None:
-        return callback(step, total, merge_groups(frames, x0))
-
-    return report
+    0 leaves a video as it is. Noise is drawn for all of them, so that a level changes no draw that follows.
+    """
+    alpha, sigma = schedule.alpha_sigma((levels - 1).clamp(min=0))
+    noisy = add_noise(frames, noise(tuple(frames.shape)), alpha, sigma)
+    return torch.where((levels > 0).reshape(-1, 1, 1, 1, 1), noisy, frames)

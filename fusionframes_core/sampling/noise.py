@@ -9,6 +9,20 @@ import torch
 from torch import Tensor
 
 NoiseSource = Callable[[tuple[int, ...]], Tensor]
+"""`noise(shape)`: Gaussian noise of a shape, the next draw each time."""
+
+# The stages that draw. Their names are hashed into the seed: another name is other noise, so they never change.
+KEYFRAME_STAGE = "keyframes"
+STILL_STAGE = "image"  # 1.1: drawing a first frame
+AUGMENTATION_STAGE = "noise on the image"  # 1.1; apart, so that it is the same for a drawn and for a given first frame
+
+
+def interpolation_stage(num_frames: int) -> str:
+    """The stage of an interpolation pass over `num_frames` frames.
+
+    Their number tells the passes of one video apart, however they are called.
+    """
+    return f"interpolation of {num_frames}"
 
 
 def cpu_noise(generator: torch.Generator, device: torch.device | str = "cpu") -> NoiseSource:

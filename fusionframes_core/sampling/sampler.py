@@ -14,16 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .callbacks import Callback, run_callback
 from .noise import NoiseSource
 from .schedule import NoiseSchedule, to_x0
 from .thresholding import threshold_x0
-
-
-class Stopped(Exception):
-    """Raised by `denoise` when its callback asked it to stop; a callback raises it or returns one."""
-
-
-Callback = Callable[[int, int, Tensor], "Stopped | None"]
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,8 @@ def denoise(
     """Turn noise x (B, C, T, h, w), float32, into a clean latent along `schedule.times`.
 
     `predict(x, t)` gives the guided output of a network of kind `prediction` at network times t (B,); `limit` keeps the
-    predicted clean latent in range, see `thresholding.threshold_x0`. `callback(step, total, x0)` is called after every
-    step, with step from 1 to total and the current clean prediction. Raises Stopped when the callback raises or returns
-    it.
+    predicted clean latent in range, see `thresholding.threshold_x0`. `callback(step, total, x0)` follows every step,
+    with the current clean prediction; what it raises ends the loop, see `callbacks.run_callback`.
     """
     total = len(schedule.times)
     previous: Step | None = None
@@ -115,9 +108,7 @@ def denoise(
         step = Step(x, x0, alpha, sigma, alpha_next, sigma_next, previous)
         x = sampler(step, noise)
         previous = dataclasses.replace(step, previous=None)
-        answer = callback(index + 1, total, x0) if callback is not None else None
-        if isinstance(answer, Stopped):
-            raise answer
+        run_callback(callback, index + 1, total, x0)
     return x
 
 

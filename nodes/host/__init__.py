@@ -43,23 +43,31 @@ from .sampling.checks import (
     require_latents,
     require_our_model,
     require_our_vae,
+    require_text_model,
 )
-from .sampling.conditionings import encode, prepare_first_frame, prepare_interpolation
-from .sampling.conditionings import load as load_conditioning
-from .sampling.conditionings import save as save_conditioning
-from .sampling.conditionings import schedule as schedule_conditionings
-from .sampling.first_frame_stage import draw_first_frame, encode_first_frame, sample_from_image
-from .sampling.guiders import RECORD, sampler_names, scheduler_names
+from .sampling.comfy_samplers import sampler_names, scheduler_names
+from .sampling.conditioning_files import load_conditioning, save_conditioning
+from .sampling.conditionings import (
+    encode,
+    first_frame_conditionings,
+    interpolation_conditionings,
+    interpolation_latents,
+    text_conditionings,
+)
+from .sampling.first_frame_stage import augment_first_frame, draw_first_frame, encode_first_frame, sample_from_image
 from .sampling.patches import with_loop, with_windows
+from .sampling.prompt_schedule import schedule_conditionings
+from .sampling.sampling_options import DEFAULT, SamplingInputs, image_sampling_options, sampling_options
+from .sampling.sampling_plan import plan
 from .sampling.stages import (
     decode,
     empty_latents,
     encode_frames,
     frames_of,
     interpolate,
+    interpolate_loop,
     keyframe_rate,
-    plan,
-    sample,
+    sample_keyframes,
     to_video,
 )
 
@@ -67,9 +75,11 @@ __all__ = [
     "AUTO",
     "BUNDLED",
     "CHUNK",
+    "DEFAULT",
     "OVERLAP",
     "PRECISIONS",
-    "RECORD",
+    "SamplingInputs",
+    "augment_first_frame",
     "check_text_files",
     "conditioning_file",
     "conditioning_names",
@@ -80,8 +90,13 @@ __all__ = [
     "encode_first_frame",
     "encode_frames",
     "existing_conditioning",
+    "first_frame_conditionings",
     "frames_of",
+    "image_sampling_options",
     "interpolate",
+    "interpolate_loop",
+    "interpolation_conditionings",
+    "interpolation_latents",
     "keyframe_rate",
     "load_conditioning",
     "load_movq_file",
@@ -94,8 +109,6 @@ __all__ = [
     "movq_names",
     "offer_bundled_loras",
     "plan",
-    "prepare_first_frame",
-    "prepare_interpolation",
     "projection_file",
     "projection_names",
     "require_image_model",
@@ -104,13 +117,16 @@ __all__ = [
     "require_latents",
     "require_our_model",
     "require_our_vae",
-    "sample",
+    "require_text_model",
     "sample_from_image",
+    "sample_keyframes",
     "sampler_names",
+    "sampling_options",
     "save_conditioning",
     "schedule_conditionings",
     "scheduler_names",
     "sentence",
+    "text_conditionings",
     "text_location",
     "text_names",
     "to_video",

@@ -12,7 +12,7 @@ import torch
 from fusionframes_core.media.frames import fit_image
 from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.pipeline import FusionFramesPipeline
-from fusionframes_core.sampling.first_frame import first_image
+from fusionframes_core.sampling.first_frame import augment_with_noise
 from fusionframes_core.settings import GenerationSettings, motion_score
 from tests.helpers.official_cases import PRESETS, small_parts
 
@@ -71,13 +71,13 @@ def test_noise_on_the_image_is_uniform_in_1_1_and_gaussian_by_name() -> None:
     def noise(shape: tuple[int, ...]) -> torch.Tensor:
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-    uniform, gaussian = (first_image(latent, 500, kind, schedule, noise) for kind in ("uniform", "gaussian"))
+    uniform, gaussian = (augment_with_noise(latent, 500, kind, schedule, noise) for kind in ("uniform", "gaussian"))
     assert uniform.min() >= 0
     assert abs(uniform.mean() / uniform.max() - 0.5) < 0.01
     assert abs(gaussian.mean() / gaussian.std()) < 0.05
     assert PRESETS["1.1"].image_noise == "uniform"
     with pytest.raises(ValueError, match="image_noise must be one of gaussian, uniform; got 'none'"):
-        first_image(latent, 500, "none", schedule, noise)
+        augment_with_noise(latent, 500, "none", schedule, noise)
 
 
 def test_motion_is_a_name_or_a_number() -> None:

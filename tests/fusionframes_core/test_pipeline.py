@@ -14,7 +14,8 @@ from fusionframes_core.config import ModelConfig
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_1, TINY
 from fusionframes_core.sampling.interpolation_sampling import perturb
 from fusionframes_core.sampling.noise import stage_noise
-from fusionframes_core.settings import size_multiple
+from fusionframes_core.sampling.options import SamplingOptions
+from fusionframes_core.settings import ResolvedImageSettings, ResolvedSettings, size_multiple
 
 PROMPT = "a large red circle moving left"
 
@@ -233,6 +234,18 @@ def test_defaults_come_from_the_model(micro_config: ModelConfig) -> None:
     assert (official.motion, official.image_guidance, official.noise_augmentation) == ("medium", 2.0, 20)
     with pytest.raises(ValueError, match="motion must be one of low, medium, high, extreme; got 'normal'"):
         GenerationSettings(motion="normal").validate(KANDINSKY_VIDEO_1_1)
+
+
+def test_resolved_settings_are_settings_and_resolve_to_themselves(micro_config: ModelConfig) -> None:
+    """The type says whether the model continues an image; the values are those of GenerationSettings."""
+    chosen = GenerationSettings(steps=9, sampler="ddim").resolve(micro_config)
+    assert type(chosen) is ResolvedSettings
+    assert chosen.resolve(micro_config) == chosen
+    assert list(dataclasses.asdict(chosen)) == list(dataclasses.asdict(GenerationSettings()))
+    assert chosen.keyframe_sampling == SamplingOptions(9, micro_config.guidance, "ddim")
+    assert type(GenerationSettings().resolve(KANDINSKY_VIDEO_1_1)) is ResolvedImageSettings
+    with pytest.raises(TypeError, match="num_frames"):
+        ResolvedSettings(guidance=1.0)  # type: ignore[call-arg]
 
 
 def test_the_size_multiple_is_the_decoders_factor_times_the_unets() -> None:

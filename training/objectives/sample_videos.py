@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints.open_model import load_weights
@@ -15,8 +14,10 @@ from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.sampling.keyframe_sampling import sample_keyframes
-from fusionframes_core.sampling.noise import stage_noise
-from fusionframes_core.sampling.stage import Sampling
+from fusionframes_core.sampling.noise import KEYFRAME_STAGE, stage_noise
+from fusionframes_core.sampling.options import ContextPair, InterpolationOptions, SamplingOptions
+from fusionframes_core.sampling.stage_sampler import StageSampler
+from fusionframes_core.settings import latent_size
 
 from ..data.sources import Drawn
 
@@ -32,26 +33,19 @@ def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
     return movq.eval().requires_grad_(False)
 
 
-def on(text: TextContext, device: torch.device) -> TextContext:
-    """A context on another device."""
-    return TextContext(text.context.to(device), text.mask.to(device))
-
-
 def keyframe_sampler(
     config: ModelConfig, encoder: TextEncoder, positions: Tensor, prompt: str, movq: Path | None
 ) -> Sampler:
     """Draws keyframes of one prompt, always from the same noise."""
     decoder = load_movq(config, movq)
     texts = [encoder.encode([words]) for words in (prompt, "")]
-    side = [length // decoder.factor for length in config.size]
+    size, options = latent_size(config, config.size), SamplingOptions(config.keyframe_schedule.steps, config.guidance)
 
     def sample(model: nn.Module) -> np.ndarray:
         device = next(model.parameters()).device
-        text, null = (on(entry, device) for entry in texts)
-        noise = stage_noise(0, "keyframes", 1, device)
-        how = Sampling(config.keyframe_schedule, config.keyframe_schedule.steps)
-        place = positions.to(device)[None]
-        latents = sample_keyframes(model, text, null, config.guidance, place, (side[0], side[1]), noise, how)
+        sampler = StageSampler(config.keyframe_schedule, options, stage_noise(0, KEYFRAME_STAGE, 1, device))
+        pair = ContextPair(*(text.to(device) for text in texts))
+        latents = sample_keyframes(model, pair, positions.to(device)[None], size, sampler)
         return to_uint8(decoder.decode(latents.cpu())[0])
 
     return sample
@@ -60,16 +54,16 @@ def keyframe_sampler(
 def interpolation_sampler(
     config: ModelConfig, run: Callable[..., Tensor], null: TextContext, shown: Drawn, movq: Path | None
 ) -> Sampler:
-    """Fills in the frames between the keyframes of the first clip `shown`, by `stages.interpolate` or its like."""
+    """Fills in the frames between the keyframes of the first clip `shown`, by `interpolate` or `interpolate_masked`."""
     decoder = load_movq(config, movq)
-    keyframes, skip = shown.latents[:1, :, ::4], int(shown.skip_frames[0])
+    keyframes, asked = shown.latents[:1, :, ::4], InterpolationOptions(skip_frames=int(shown.skip_frames[0]))
+    options = SamplingOptions(config.interpolation_schedule.steps, config.interpolation_guidance)
 
     def sample(model: nn.Module) -> np.ndarray:
         device = next(model.parameters()).device
-        text, noise = on(null, device), stage_noise(0, "interpolation", 1, device)
-        how = Sampling(config.interpolation_schedule, config.interpolation_schedule.steps)
-        given, weight = keyframes.to(device), config.interpolation_guidance
-        latents = run(model, given, (text, text), weight, (skip, 0), noise, how, config.drop_temporal)
+        sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "interpolation", 1, device))
+        pair = ContextPair(null.to(device), null.to(device))
+        latents = run(model, keyframes.to(device), pair, asked, sampler, config.drop_temporal)
         return to_uint8(decoder.decode(latents.cpu())[0])
 
     return sample

@@ -1,4 +1,4 @@
-"""What is wrong with a socket's value, in one sentence, before any work."""
+"""What is wrong with the value of a node's input, in one sentence, before any work."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from ..model.vae import VideoAutoencoder
 
 def name_of(model: Any) -> str:
     """What a MODEL or VAE is, as a person would call it."""
-    names = {KeyframeModel: "a FusionFrames keyframe model", InterpolationModel: "a FusionFrames interpolation model"}
-    inner = getattr(model, "model", None)
-    return names.get(type(inner), f"a model of another kind ({type(inner).__name__})")
+    kind = type(getattr(model, "model", None))
+    names: dict[type, str] = {
+        KeyframeModel: "a FusionFrames keyframe model",
+        InterpolationModel: "a FusionFrames interpolation model",
+    }
+    return names.get(kind, f"a model of another kind ({kind.__name__})")
 
 
 def require_keyframe_model(model: Any) -> None:
@@ -27,16 +30,22 @@ def require_keyframe_model(model: Any) -> None:
         )
 
 
-def require_image_model(model: Any, wanted: bool = True) -> None:
-    """Raise ValueError unless a MODEL makes keyframes that continue a first frame, or (not wanted) need none."""
+def require_image_model(model: Any) -> None:
+    """Raise ValueError unless a MODEL makes keyframes that continue a first frame (1.1)."""
     require_keyframe_model(model)
     config = model.model.config
-    if wanted and not config.keyframe.image_input:
+    if not config.keyframe.image_input:
         raise ValueError(
             f"model must be one that continues a first frame (KandinskyVideo 1.1); {config.name} does not: use "
             "FusionFrames Sample Keyframes"
         )
-    if config.keyframe.image_input and not wanted:
+
+
+def require_text_model(model: Any) -> None:
+    """Raise ValueError unless a MODEL makes keyframes from a prompt alone."""
+    require_keyframe_model(model)
+    config = model.model.config
+    if config.keyframe.image_input:
         raise ValueError(
             f"{config.name} continues a first frame: use FusionFrames Image to Video, with an image of yours or one "
             "from FusionFrames Draw First Frame"

@@ -6,47 +6,55 @@ from typing import Any
 
 from torch import Tensor
 
-from ....fusionframes_core.image_to_video import IMAGE_STAGE, STILL_SCALE
+from ....fusionframes_core.image_to_video import STILL_SCALE
 from ....fusionframes_core.media.frames import fit_image
-from ....fusionframes_core.sampling.first_frame import first_image
-from ....fusionframes_core.sampling.noise import stage_noise
-from . import checks, conditionings
-from . import guiders as sampling
-from . import stages as work
+from ....fusionframes_core.sampling.first_frame import FirstFrame, augment_with_noise
+from ....fusionframes_core.sampling.noise import AUGMENTATION_STAGE, stage_noise
+from . import checks
+from .conditionings import ConditioningPair, FirstFrameConditionings, still_conditionings
+from .sampling_options import HostSamplingOptions
+from .sampling_plan import plan, plan_from_image
+from .stages import decode, empty_latents
 
 
-def draw_first_frame(model: Any, text: Any, vae: Any, negative: Any, size: tuple[int, int], **how: Any) -> Tensor:
-    """IMAGE (1, H, W, 3) of a prompt, at twice the video's size (height, width), as 1.1 draws it.
-
-    `how`: seed, steps, cfg, sampler, scheduler.
-    """
+def draw_first_frame(
+    model: Any, vae: Any, conditionings: ConditioningPair, size: tuple[int, int], options: HostSamplingOptions
+) -> Tensor:
+    """IMAGE (1, H, W, 3) of a prompt, at twice the video's size (height, width), as 1.1 draws it."""
     height, width = (STILL_SCALE * side for side in size)
-    samples = work.empty_latents(1, 1, height, width)
+    samples = empty_latents(1, 1, height, width)
     checks.require_size(model, samples)
-    positive, other = conditionings.prepare_still(text, negative)
-    still = sampling.run(work.plan(model, positive, other, **how), {"samples": samples})
-    return work.decode(vae, still, temporal=False, chunk=1, overlap=0)
+    still = plan(model, still_conditionings(conditionings), options).sample(samples)
+    return decode(vae, still, temporal=False, chunk=1, overlap=0)
 
 
-def encode_first_frame(model: Any, vae: Any, image: Tensor, size: tuple[int, int], seed: int, level: int) -> Tensor:
-    """The latent (1, 4, 1, h, w) of the first IMAGE, fitted to (height, width), with `level` steps of noise."""
+def encode_first_frame(vae: Any, image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The latent (1, 4, 1, h, w) of the first of an IMAGE's pictures, scaled and cropped to (height, width)."""
     pixels = fit_image(image[:1, ..., :3].movedim(-1, 1).float() * 2 - 1, size)
-    latent = vae.encode((pixels.movedim(1, -1) + 1) / 2).float()
+    return vae.encode((pixels.movedim(1, -1) + 1) / 2).float()
+
+
+def augment_first_frame(
+    model: Any, latent: Tensor, motion_score: float, noise_augmentation: int, seed: int
+) -> FirstFrame:
+    """What keyframes continue: the latent (1, 4, 1, h, w) with as much noise on it as core would add."""
     config = model.model.config
-    noise = stage_noise(seed, IMAGE_STAGE, 1, latent.device)
-    return first_image(latent, level, config.image_noise, config.keyframe_schedule, noise)
+    noise = stage_noise(seed, AUGMENTATION_STAGE, 1, latent.device)
+    noisy = augment_with_noise(latent, noise_augmentation, config.image_noise, config.keyframe_schedule, noise)
+    return FirstFrame(noisy, motion_score, noise_augmentation)
 
 
 def sample_from_image(
-    model: Any, conditions: tuple[Any, Any, Any], samples: Tensor, seed: int, cfg: float, cfg_image: float, **how: Any
+    model: Any,
+    conditionings: FirstFrameConditionings,
+    samples: Tensor,
+    options: HostSamplingOptions,
+    image_guidance: float,
 ) -> Tensor:
-    """Keyframes (1, 4, T, h, w) by the three conditions of `conditionings.prepare_first_frame`.
+    """Keyframes (1, 4, T, h, w) in the place of empty latents, continuing a first frame.
 
-    `how`: steps, sampler, scheduler.
+    Raises ValueError for what does not fit, before the first step.
     """
-    text, image, nothing = conditions
     checks.require_size(model, samples)
-    checks.require_schedule(text, samples)
-    guide = sampling.by_text_and_image(text, image, nothing, cfg, cfg_image)
-    plan = sampling.plan(model, guide, sampling.RecordNoise(seed), **how)
-    return sampling.run(plan, {"samples": samples})
+    checks.require_schedule(conditionings.positive, samples)
+    return plan_from_image(model, conditionings, options, image_guidance).sample(samples)

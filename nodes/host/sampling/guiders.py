@@ -1,43 +1,16 @@
-"""Sampling with our MODELs: guidance, samplers, sigmas and noise of record, and what runs inside every sampler.
-
-A seed means the same here as in fusionframes_core: each video of a batch draws from its own generator on the CPU.
-"""
+"""ComfyUI's guiders over our MODELs, and what every MODEL of ours does inside any guider."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-import comfy.model_management as management
 import comfy.samplers
-import comfy.utils
 import torch
 from torch import Tensor
 
-from ....fusionframes_core.image_to_video import STILL_STAGE
-from ....fusionframes_core.models.unet.interpolation_unet import merge_groups
 from ....fusionframes_core.sampling.guidance import TextImageGuidance
-from ....fusionframes_core.sampling.noise import stage_noise
-from ....fusionframes_core.sampling.sampler import MULTISTEP, SAMPLERS, Step
 from ..comfy.memory import warn_of_sampling
-from ..model.hosted_models import SETTINGS, InterpolationModel, interpolation_stage
-from .sigmas import ZERO_SNR_SIGMA, model_sampling, sigmas_of_record
-
-RECORD = "record"  # the name, in a list of samplers or schedulers, of what the model's config says
-KEYFRAMES, INTERPOLATION = "keyframes", "interpolation"
-
-
-def sampler_names() -> list[str]:
-    """'record' and every sampler of this ComfyUI; core's own replace those of the same name."""
-    return [RECORD, *comfy.samplers.SAMPLER_NAMES]
-
-
-def scheduler_names() -> list[str]:
-    """'record' and every scheduler of this ComfyUI."""
-    return [RECORD, *comfy.samplers.SCHEDULER_NAMES]
+from .conditionings import ConditioningPair, FirstFrameConditionings
 
 
 def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -73,184 +46,33 @@ def _pad(value: Tensor, amount: tuple[int, ...]) -> Tensor:
     return torch.nn.functional.pad(value, amount)
 
 
-@dataclass(frozen=True)
-class RecordNoise:
-    """ComfyUI's NOISE with core's meaning of a seed, for the latents of one kind of model."""
-
-    seed: int
-    stage: str = KEYFRAMES  # core's name of the stage; INTERPOLATION: which one, the number of frames says
-    perturbed: bool = False  # interpolation: the given frames drew from the same generators first
-
-    def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        """Noise like the latents [B, 4, T, h, w]; for interpolation only its missing frames are noise."""
-        return self.draws(latent["samples"])()
-
-    def draws(self, video: Tensor) -> Callable[[], Tensor]:
-        """A function whose calls give one draw after the other, each like `video`."""
-        if self.stage != INTERPOLATION:
-            draw = stage_noise(self.seed, self.stage, video.shape[0], video.device)
-            return lambda: draw(tuple(video.shape))
-        draw = stage_noise(self.seed, interpolation_stage(video), video.shape[0], video.device)
-        keyframes = torch.zeros_like(video[:, :, ::4])
-        if self.perturbed:
-            draw(tuple(keyframes.shape))
-        batch, channels, count, *size = keyframes.shape
-        return lambda: merge_groups(keyframes, draw((batch, 3 * channels, count - 1, *size)))
-
-
-def make_sampler(name: str, noise: RecordNoise) -> Any:
-    """ComfyUI's SAMPLER of a name: core's samplers as they are in core, all others ComfyUI's."""
-    if name in SAMPLERS:
-        return comfy.samplers.KSAMPLER(_CoreSampler(name, noise))
-    return comfy.samplers.sampler_object(name)
-
-
-@dataclass(frozen=True)
-class _CoreSampler:
-    """A sampler of fusionframes_core.sampling.sampler in ComfyUI's variables (latents x / α, sigma = σ / α)."""
-
-    name: str
-    noise: RecordNoise
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        model: Any,
-        x: Tensor,
-        sigmas: Tensor,
-        extra_args: dict[str, Any] | None = None,
-        callback: Any = None,
-        disable: bool | None = None,
-    ) -> Tensor:
-        step_noise = _StepNoise(self.noise, x)
-        previous: Step | None = None
-        for index in range(len(sigmas) - 1):
-            x0 = model(x, sigmas[index] * x.new_ones(x.shape[0]), **(extra_args or {}))
-            alpha, sigma = _level(float(sigmas[index]))
-            alpha_next, sigma_next = _level(float(sigmas[index + 1]))
-            if callback is not None:
-                callback({"x": x, "i": index, "sigma": sigmas[index], "sigma_hat": sigmas[index], "denoised": x0})
-            x = x / math.hypot(1.0, float(sigmas[index]))
-            step = Step(x, x0, alpha, sigma, alpha_next, sigma_next, previous)
-            x = SAMPLERS[self.name](step, step_noise) / alpha_next
-            # What nobody asks for is not held while the network works: no sampler asks for the x of another step.
-            previous = replace(step, x=x0, previous=None) if self.name in MULTISTEP else None
-            del step, x0
-        return x
-
-
-class _StepNoise:
-    """The noise of later steps, for samplers that draw any: what core's source gives after the first draw."""
-
-    def __init__(self, noise: RecordNoise, x: Tensor) -> None:
-        self._start = partial(noise.draws, x)
-        self._draw: Callable[[], Tensor] | None = None
-
-    def __call__(self, shape: tuple[int, ...]) -> Tensor:
-        if self._draw is None:
-            self._draw = self._start()
-            self._draw()
-        return self._draw()
-
-
-def _level(sigma: float) -> tuple[float, float]:
-    """(α, σ) of a ComfyUI sigma."""
-    if sigma >= ZERO_SNR_SIGMA:
-        return 0.0, 1.0
-    alpha = 1 / math.hypot(1.0, sigma)
-    return alpha, sigma * alpha
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that ComfyUI's SamplerCustomAdvanced takes, for one of our models."""
-
-    noise: RecordNoise
-    guider: Any
-    sampler: Any
-    sigmas: Tensor
-
-
 class ThreeWayGuider(comfy.samplers.CFGGuider):
     """1.1's guidance by text and first frame: what DualCFGGuider does, with core's arithmetic."""
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: int | None = None) -> Tensor:
         """The guided clean latents."""
         conds = [self.conds[name] for name in ("positive", "middle", "negative")]
-        found = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
-        return self.cfg.combine(found)
+        predictions = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
+        return self.cfg.combine(predictions)
 
 
-Guide = Callable[[Any], Any]
+def text_guider(model: Any, conditionings: ConditioningPair, guidance: float) -> Any:
+    """ComfyUI's plain guider: classifier-free guidance of weight w, which is ComfyUI's cfg − 1."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(conditionings.positive, conditionings.negative)
+    guider.set_cfg(1 + guidance)
+    return guider
 
 
-def by_text(positive: Any, negative: Any, cfg: float) -> Guide:
-    """A function from a MODEL to ComfyUI's plain guider."""
-
-    def guide(model: Any) -> Any:
-        guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(positive, negative)
-        guider.set_cfg(cfg)
-        return guider
-
-    return guide
-
-
-def by_text_and_image(text: Any, image: Any, nothing: Any, cfg: float, cfg_image: float) -> Guide:
-    """A function from a MODEL to the three-way guider. The weights are w_T and w_I of 1.1, without + 1."""
-
-    def guide(model: Any) -> Any:
-        guider = ThreeWayGuider(model)
-        guider.inner_set_conds({"positive": text, "middle": image, "negative": nothing})
-        guider.set_cfg(TextImageGuidance(cfg, cfg_image))
-        return guider
-
-    return guide
-
-
-def plan(
-    model: Any, guide: Guide, noise: RecordNoise, steps: int, sampler: str = RECORD, scheduler: str = RECORD
-) -> Plan:
-    """A sampling as core does it where 'record' is asked for."""
-    schedule = model.model.schedule
-    if scheduler == RECORD:
-        if schedule.respaced:
-            model = model.clone()
-            model.add_object_patch("model_sampling", model_sampling(schedule, steps))
-        sigmas = sigmas_of_record(schedule, steps)
-    else:
-        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    return Plan(noise, guide(model), make_sampler(schedule.sampler if sampler == RECORD else sampler, noise), sigmas)
-
-
-def run(what: Plan, latent: dict[str, Any]) -> Tensor:
-    """Sample; progress, a preview of every frame and Cancel in every step. Latents on ComfyUI's intermediate device."""
-    samples = latent["samples"]
-    patcher = what.guider.model_patcher
-    total = len(what.sigmas) - 1
-    bar = comfy.utils.ProgressBar(total)
-
-    def report(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
-        management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(step + 1, total, ("JPEG", patcher.model.latent_format.sheet(x0), 512))
-
-    out = what.guider.sample(
-        what.noise.generate_noise(latent),
-        samples,
-        what.sampler,
-        what.sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=report,
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=what.noise.seed,
+def first_frame_guider(model: Any, conditionings: FirstFrameConditionings, guidance: TextImageGuidance) -> Any:
+    """The three-way guider of keyframes that continue a first frame."""
+    guider = ThreeWayGuider(model)
+    guider.inner_set_conds(
+        {
+            "positive": conditionings.positive,
+            "middle": conditionings.image_only,
+            "negative": conditionings.negative,
+        }
     )
-    return out.to(management.intermediate_device())
-
-
-def record_noise(model: Any, seed: int, positive: Any) -> RecordNoise:
-    """The noise of record for a model of ours and its conditioning."""
-    perturbed = any((entry[1].get(SETTINGS) or {}).get("perturbation", 0) for entry in positive)
-    if isinstance(model.model, InterpolationModel):
-        return RecordNoise(seed, INTERPOLATION, perturbed)
-    still = any((entry[1].get(SETTINGS) or {}).get("still") for entry in positive)
-    return RecordNoise(seed, STILL_STAGE if still else KEYFRAMES)
+    guider.set_cfg(guidance)
+    return guider

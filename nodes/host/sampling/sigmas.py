@@ -1,4 +1,4 @@
-"""Noise schedules of record as ComfyUI's model_sampling objects and sigmas.
+"""Core's noise schedules as ComfyUI's model_sampling objects and sigmas.
 
 ComfyUI's latents are x / α with sigma = σ / α. A last step without any signal (zero terminal SNR) has an infinite sigma
 there; like ComfyUI's own such models ours start at the sigma of ᾱ = 4.9e-8.
@@ -35,7 +35,7 @@ class _Schedule(comfy_sampling.ModelSamplingDiscrete):
     """A NoiseSchedule of core; `steps` rebuilds a respaced one (1.0) with as many times."""
 
     def __init__(self, config: ScheduleConfig, steps: int | None) -> None:
-        torch.nn.Module.__init__(self)
+        torch.nn.Module.__init__(self)  # not ModelSamplingDiscrete's own, which makes a schedule from betas
         schedule = NoiseSchedule.from_config(config, steps if config.respaced else None)
         kept = schedule.alphas_cumprod.clamp(min=LEAST_ALPHA_CUMPROD)
         self.num_timesteps, self.time_scale = schedule.num_steps, schedule.time_scale
@@ -57,12 +57,12 @@ class _Schedule(comfy_sampling.ModelSamplingDiscrete):
 
 
 def model_sampling(config: ScheduleConfig, steps: int | None = None) -> Any:
-    """The model_sampling object of a schedule; with `steps`, of the schedule that this many steps of record need."""
+    """The model_sampling object of a schedule; with `steps`, of a respaced one (1.0) rebuilt for as many."""
     kind = _KINDS[config.prediction]
     return type("ModelSampling", (_Schedule, kind), {})(config, steps)
 
 
-def sigmas_of_record(config: ScheduleConfig, steps: int) -> Tensor:
+def official_sigmas(config: ScheduleConfig, steps: int) -> Tensor:
     """The sigmas (steps + 1,) of the times that core's samplers visit, and 0. Raises ValueError as core does."""
     schedule = NoiseSchedule.from_config(config, steps)
     sigmas = model_sampling(config, steps).sigmas[list(schedule.times)]

@@ -12,10 +12,13 @@ from comfy_api.latest import InputImpl, Types
 from torch import Tensor
 
 from ....fusionframes_core.models.movq.chunked_decode import chunk_windows
+from ....fusionframes_core.sampling.options import InterpolationOptions
 from ..comfy.memory import warn_of_decoding
 from ..model.hosted_models import LATENT_CHANNELS
-from . import checks, conditionings
-from . import guiders as sampling
+from . import checks
+from .conditionings import ConditioningPair, interpolation_conditionings, interpolation_latents
+from .sampling_options import HostSamplingOptions
+from .sampling_plan import plan
 
 FACTOR = 8  # pixels to a latent; every model's
 IMAGE_RATE = 8.0  # frames per second of images that do not say
@@ -32,30 +35,34 @@ def keyframe_rate(model: Any) -> float:
     return model.model.config.fps
 
 
-def plan(model: Any, positive: Any, negative: Any, seed: int, cfg: float, steps: int, **how: str) -> sampling.Plan:
-    """The sampling of record; `how` may name another sampler and scheduler. No negative: the null context."""
-    guide = sampling.by_text(positive, negative or conditionings.unconditional(positive), cfg)
-    return sampling.plan(model, guide, sampling.record_noise(model, seed, positive), steps, **how)
-
-
-def sample(model: Any, positive: Any, negative: Any, samples: Tensor, **how: Any) -> Tensor:
+def sample_keyframes(
+    model: Any, conditionings: ConditioningPair, samples: Tensor, options: HostSamplingOptions
+) -> Tensor:
     """Keyframes in the place of empty latents. Raises ValueError for what does not fit, before the first step."""
     checks.require_size(model, samples)
-    checks.require_schedule(positive, samples)
-    return sampling.run(plan(model, positive, negative, **how), {"samples": samples})
+    checks.require_schedule(conditionings.positive, samples)
+    return plan(model, conditionings, options).sample(samples)
 
 
 def interpolate(
-    model: Any, frames: Tensor, skip_frames: int, perturbation: int, text: Any, loop: bool, **how: Any
+    model: Any, frames: Tensor, text: Any | None, options: InterpolationOptions, sampling: HostSamplingOptions
 ) -> Tensor:
-    """One pass over frames (B, 4, T, h, w): 4T − 3 of them, or 4T of a loop."""
-    frames = torch.cat([frames, frames[:, :, :1]], dim=2) if loop and frames.ndim == 5 else frames
+    """One pass over frames (B, 4, T, h, w): 4T − 3 of them. `text` is for models whose interpolation reads it.
+
+    Raises ValueError for what does not fit, before the first step.
+    """
     checks.require_latents(frames, frames=2)
     checks.require_size(model, frames)
-    prepared = conditionings.prepare_interpolation(frames, skip_frames, perturbation, text)
-    positive, negative, video = prepared
-    made = sampling.run(plan(model, positive, negative, **how), {"samples": video})
-    return made[:, :, :-1] if loop else made
+    conditionings = interpolation_conditionings(text, options)
+    return plan(model, conditionings, sampling).sample(interpolation_latents(frames))
+
+
+def interpolate_loop(
+    model: Any, frames: Tensor, text: Any | None, options: InterpolationOptions, sampling: HostSamplingOptions
+) -> Tensor:
+    """The same for a video that repeats: 4T frames, the last three of them between its last frame and its first."""
+    ring = torch.cat([frames, frames[:, :, :1]], dim=2) if frames.ndim == 5 else frames
+    return interpolate(model, ring, text, options, sampling)[:, :, :-1]
 
 
 def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) -> Tensor:
@@ -73,12 +80,12 @@ def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) 
 
 def frames_of(video: Any | None, images: Tensor | None) -> tuple[Tensor, float]:
     """IMAGE frames (T, H, W, 3) and their rate, of a VIDEO or an IMAGE batch. Raises ValueError unless one is given."""
-    if (video is None) == (images is None):
-        raise ValueError("connect either video or images")
-    if video is None:
+    if video is not None and images is None:
+        components = video.get_components()
+        return components.images, float(components.frame_rate)
+    if images is not None and video is None:
         return images, IMAGE_RATE
-    parts = video.get_components()
-    return parts.images, float(parts.frame_rate)
+    raise ValueError("connect either video or images")
 
 
 def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:

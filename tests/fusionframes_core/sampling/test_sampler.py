@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fusionframes_core.config import ScheduleConfig
+from fusionframes_core.sampling.callbacks import Stopped
 from fusionframes_core.sampling.noise import cpu_noise
-from fusionframes_core.sampling.sampler import SAMPLERS, Step, Stopped, ddpm, denoise
+from fusionframes_core.sampling.sampler import SAMPLERS, Step, ddpm, denoise
 from fusionframes_core.sampling.schedule import NoiseSchedule, prediction_target
 from fusionframes_core.sampling.thresholding import threshold_x0
 

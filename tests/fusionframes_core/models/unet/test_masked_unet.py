@@ -16,7 +16,8 @@ from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.interpolation_sampling import interpolate
 from fusionframes_core.sampling.masked_sampling import interpolate_masked
 from fusionframes_core.sampling.noise import stage_noise
-from fusionframes_core.sampling.stage import Sampling
+from fusionframes_core.sampling.options import ContextPair, InterpolationOptions, SamplingOptions
+from fusionframes_core.sampling.stage_sampler import StageSampler
 from tests.helpers.unet_cases import close, frame_by_frame, group_condition, image_unet, interpolation_config, randomise
 
 
@@ -67,12 +68,12 @@ def test_sampling_keeps_the_given_frames() -> None:
     frames = torch.rand(1, 4, 3, 8, 8) - 0.5
     width = TINY.text.context_dim
     null = TextContext(torch.zeros(1, 4, width), torch.ones(1, 4, dtype=torch.bool))
-    sampling = Sampling(TINY.interpolation_schedule, 2)
+    options = SamplingOptions(steps=2, guidance=0.25)
     results = []
     for function, kind in ((interpolate_masked, MaskedInterpolationUNet), (interpolate, InterpolationUNet)):
         unet = kind(TINY.interpolation).eval()
-        noise = stage_noise(3, "interpolation", 1, "cpu")
-        results.append(function(unet, frames, (null, null), 0.25, (3, 0), noise, sampling, True))
+        sampler = StageSampler(TINY.interpolation_schedule, options, stage_noise(3, "interpolation", 1, "cpu"))
+        results.append(function(unet, frames, ContextPair(null, null), InterpolationOptions(), sampler, True))
         assert results[-1].shape == (1, 4, 9, 8, 8)
         assert torch.equal(results[-1][:, :, ::4], frames)
         assert results[-1].isfinite().all()

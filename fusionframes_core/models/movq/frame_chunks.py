@@ -1,0 +1,34 @@
+"""Encoding and decoding a video a few frames at a time, without the temporal layers, so that memory is theirs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..casting import compute_dtype
+
+FRAMES = 8
+
+
+def encode_frames(movq: Any, pixels: Tensor, device: torch.device) -> Tensor:
+    """Pixels (B, 3, T, H, W) in [−1, 1], wherever they are, to float32 latents (B, C, T, h, w) on `device`."""
+    chunks = pixels.split(FRAMES, dim=2)
+    return torch.cat([movq.encode(chunk.to(device, compute_dtype(movq))).float() for chunk in chunks], dim=2)
+
+
+def decode_frames(
+    movq: Any, latents: Tensor, output_device: torch.device, callback: Callable[[int, int], None]
+) -> Tensor:
+    """Latents (B, C, T, h, w) to pixels (B, 3, T, H, W) on `output_device`.
+
+    `callback(done, total)` follows every chunk; what it raises ends the decoding.
+    """
+    chunks = latents.split(FRAMES, dim=2)
+    decoded = []
+    for index, chunk in enumerate(chunks):
+        decoded.append(movq.decode(chunk, temporal=False).to(output_device))
+        callback(index + 1, len(chunks))
+    return torch.cat(decoded, dim=2)
