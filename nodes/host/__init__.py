@@ -1,8 +1,8 @@
 """Everything the pack asks of ComfyUI; the only room that imports comfy.* or folder_paths.
 
-A ComfyUI update is met here: what is touched of it (`internals`, checked before the rest is imported), our networks as
-MODEL, CLIP and VAE (`models`, `clip`, `vae`, `load`), sampling (`sampling`, `schedule`), folders (`files`), and below
-what the nodes pass on to ComfyUI.
+A ComfyUI update is met here: what is touched of it (`comfy.internals`, checked before the rest is imported), folders,
+memory and previews (`comfy`), our networks as MODEL, CLIP and VAE (`model`), and sampling (`sampling`). Below is what
+the nodes ask of this room.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from .sampling.conditionings import load as load_conditioning
 from .sampling.conditionings import save as save_conditioning
 from .sampling.conditionings import schedule as schedule_conditionings
 from .sampling.first_frame_stage import draw_first_frame, encode_first_frame, sample_from_image
-from .sampling.guiders import RECORD, sampler_names, scheduler_names
+from .sampling.guiders import DEFAULT, sampler_names, scheduler_names
 from .sampling.patches import with_loop, with_windows
 from .sampling.stages import (
     decode,
@@ -67,9 +67,9 @@ __all__ = [
     "AUTO",
     "BUNDLED",
     "CHUNK",
+    "DEFAULT",
     "OVERLAP",
     "PRECISIONS",
-    "RECORD",
     "check_text_files",
     "conditioning_file",
     "conditioning_names",

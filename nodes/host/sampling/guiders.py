@@ -26,18 +26,19 @@ from ..comfy.memory import warn_of_sampling
 from ..model.hosted_models import SETTINGS, InterpolationModel, interpolation_stage
 from .sigmas import ZERO_SNR_SIGMA, model_sampling, sigmas_of_record
 
-RECORD = "record"  # the name, in a list of samplers or schedulers, of what the model's config says
+# In a list of samplers or schedulers: what the model's config says, by its name and by the one that old workflows hold.
+DEFAULT, OLD_DEFAULT = "default", "record"
 KEYFRAMES, INTERPOLATION = "keyframes", "interpolation"
 
 
 def sampler_names() -> list[str]:
-    """'record' and every sampler of this ComfyUI; core's own replace those of the same name."""
-    return [RECORD, *comfy.samplers.SAMPLER_NAMES]
+    """'default', every sampler of this ComfyUI (core's own replace those of the same name), and default's old name."""
+    return [DEFAULT, *comfy.samplers.SAMPLER_NAMES, OLD_DEFAULT]
 
 
 def scheduler_names() -> list[str]:
-    """'record' and every scheduler of this ComfyUI."""
-    return [RECORD, *comfy.samplers.SCHEDULER_NAMES]
+    """'default', every scheduler of this ComfyUI, and default's old name."""
+    return [DEFAULT, *comfy.samplers.SCHEDULER_NAMES, OLD_DEFAULT]
 
 
 def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -209,18 +210,19 @@ def by_text_and_image(text: Any, image: Any, nothing: Any, cfg: float, cfg_image
 
 
 def plan(
-    model: Any, guide: Guide, noise: RecordNoise, steps: int, sampler: str = RECORD, scheduler: str = RECORD
+    model: Any, guide: Guide, noise: RecordNoise, steps: int, sampler: str = DEFAULT, scheduler: str = DEFAULT
 ) -> Plan:
-    """A sampling as core does it where 'record' is asked for."""
+    """A sampling as core does it where 'default' is asked for."""
     schedule = model.model.schedule
-    if scheduler == RECORD:
+    if scheduler in (DEFAULT, OLD_DEFAULT):
         if schedule.respaced:
             model = model.clone()
             model.add_object_patch("model_sampling", model_sampling(schedule, steps))
         sigmas = sigmas_of_record(schedule, steps)
     else:
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    return Plan(noise, guide(model), make_sampler(schedule.sampler if sampler == RECORD else sampler, noise), sigmas)
+    name = schedule.sampler if sampler in (DEFAULT, OLD_DEFAULT) else sampler
+    return Plan(noise, guide(model), make_sampler(name, noise), sigmas)
 
 
 def run(what: Plan, latent: dict[str, Any]) -> Tensor:
