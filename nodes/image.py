@@ -39,7 +39,7 @@ class DrawFirstFrame(inputs.Sized):
                 io.Vae.Input("vae", tooltip=_VAE),
                 inputs.side("width", _WIDTH, tooltip=_STILL_SIDE.format("width")),
                 inputs.side("height", _HEIGHT, tooltip=_STILL_SIDE.format("height")),
-                inputs.seed(),
+                inputs.seed("The same seed draws the same picture again; another seed draws another."),
                 inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
                 inputs.cfg(
                     default=1.0 + KANDINSKY_VIDEO_1_1.guidance,
@@ -182,7 +182,7 @@ def _video_inputs() -> list[io.Input]:
 def _weight(name: str, default: float, effect: str) -> io.Input:
     """A weight of the three-way guidance u + w_I (i − u) + w_T (c − i), as it stands there."""
     tooltip = (
-        f"How closely the video {effect}: {default:g} is usual, 1 adds nothing. (The official code's own weight, "
+        f"How closely the video {effect}: 1 is no guidance, {default:g} is usual. (The official code's own weight, "
         "without ComfyUI's + 1.)"
     )
     return io.Float.Input(name, default=default, min=0.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)

@@ -14,6 +14,7 @@ from .comfy import internals
 
 internals.check()
 
+from .comfy.frontend import warn_of_old_frontend
 from .comfy.model_files import (
     AUTO,
     BUNDLED,
@@ -116,6 +117,7 @@ __all__ = [
     "to_video",
     "unet_file",
     "unet_names",
+    "warn_of_old_frontend",
     "with_blocks",
     "with_loop",
     "with_windows",
