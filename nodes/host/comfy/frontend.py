@@ -7,8 +7,8 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGE = "comfyui-frontend-package"
-# The first frontend with a help panel, which reads web/docs. Packs' templates and translations are older than 1.12, which
-# is the oldest that pip knows.
+# The first frontend with a help panel, which reads web/docs. Packs' templates have been shown for longer: 1.12, the
+# oldest on PyPI.
 HELP_PAGES = (1, 22)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 
 class Input:
@@ -45,7 +45,9 @@ class Output:
         self.display_name, self.tooltip = display_name, tooltip
 
 
-_Input, _Output = Input, Output  # by other names inside the classes below, each of which has an Input of its own
+# By other names inside the classes below, each of which has an Input of its own.
+_Input: TypeAlias = Input
+_Output: TypeAlias = Output
 
 
 class Socket:
