@@ -13,9 +13,12 @@ from ..model.vae import VideoAutoencoder
 
 def name_of(model: Any) -> str:
     """What a MODEL or VAE is, as a person would call it."""
-    names = {KeyframeModel: "a FusionFrames keyframe model", InterpolationModel: "a FusionFrames interpolation model"}
     inner = getattr(model, "model", None)
-    return names.get(type(inner), f"a model of another kind ({type(inner).__name__})")
+    if isinstance(inner, KeyframeModel):
+        return "a FusionFrames keyframe model"
+    if isinstance(inner, InterpolationModel):
+        return "a FusionFrames interpolation model"
+    return f"a model of another kind ({type(inner).__name__})"
 
 
 def require_keyframe_model(model: Any) -> None:
@@ -63,7 +66,7 @@ def require_our_vae(vae: Any) -> None:
     inside = getattr(vae, "first_stage_model", None)
     if not isinstance(inside, VideoAutoencoder):
         raise ValueError(
-            "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load MoVQ; got another VAE "
+            "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load VAE; got another VAE "
             f"({type(inside).__name__})"
         )
 
@@ -78,8 +81,8 @@ def require_latents(latents: Tensor, frames: int = 1) -> None:
         )
     if shape[2] < frames:
         raise ValueError(
-            f"latents must have at least {frames} frames to interpolate between; got {shape[2]}. Raise num_frames, or "
-            "encode two images"
+            f"latents must have at least {frames} frames to interpolate between; got {shape[2]}. Raise num_keyframes, "
+            "or encode two images"
         )
 
 
@@ -103,6 +106,6 @@ def require_schedule(positive: Any, latents: Tensor) -> None:
         mask = options.get("mask")
         if mask is not None and mask.ndim == 4 and mask.shape[1] != frames:
             raise ValueError(
-                f"num_frames must be the Prompt Schedule's, which is {mask.shape[1]}; got {frames}. Set both to the "
-                "same number"
+                f"num_keyframes must be the Prompt Schedule's, which is {mask.shape[1]}; got {frames}. Set both to "
+                "the same number"
             )

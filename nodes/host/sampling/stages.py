@@ -73,12 +73,12 @@ def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) 
 
 def frames_of(video: Any | None, images: Tensor | None) -> tuple[Tensor, float]:
     """IMAGE frames (T, H, W, 3) and their rate, of a VIDEO or an IMAGE batch. Raises ValueError unless one is given."""
-    if (video is None) == (images is None):
-        raise ValueError("connect either video or images")
-    if video is None:
+    if video is not None and images is None:
+        parts = video.get_components()
+        return parts.images, float(parts.frame_rate)
+    if video is None and images is not None:
         return images, IMAGE_RATE
-    parts = video.get_components()
-    return parts.images, float(parts.frame_rate)
+    raise ValueError("connect either video or images")
 
 
 def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
