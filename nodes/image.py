@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 _HEIGHT, _WIDTH = KANDINSKY_VIDEO_1_1.size
-_MODEL = "A keyframe model that continues a first frame: KandinskyVideo 1.1."
-_IMAGE = "The first frame. It is scaled and cropped to width and height; of a batch the first image is taken."
-_VAE = "The MoVQ of the first frame: image_vae of Load Model, or movq.pt in Load MoVQ."
-_NEGATIVE = "What must not be shown: another encoded prompt. Left open: the empty prompt."
+_MODEL = "A keyframe model that continues an image: that of KandinskyVideo 1.1, from Load Model or Load U-Net."
+_IMAGE = (
+    "The image that the video begins with. It is scaled and cropped to width and height; of a batch the first is used."
+)
+_VAE = "The VAE of the first frame: image_vae of Load Model, or movq.pt in Load VAE."
+_STILL_SIDE = "The video's {0} in pixels, as in Image to Video. The picture's {0} is twice as much."
+_PROMPT = "What happens in the video: a prompt from Encode Text or CLIP Text Encode."
 
 
 class FirstFrameInputs(TypedDict):
@@ -44,30 +47,30 @@ class DrawFirstFrame(inputs.Sized):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_DrawFirstFrame",
             display_name="FusionFrames Draw First Frame",
             category=CATEGORY,
-            description="Draws the picture that a video of KandinskyVideo 1.1 begins with, from the prompt, at twice "
-            "the video's size. Image to Video then makes it move: together they are text to video.",
+            description="Draws the picture that a video of KandinskyVideo 1.1 begins with, at twice the video's size. "
+            "Image to Video then makes it move: the two nodes together turn text into video.",
             search_aliases=["first frame", "text to image", "fusionframes still", "kandinsky video 1.1"],
             inputs=[
                 io.Model.Input("model", tooltip=_MODEL),
-                io.Conditioning.Input("text", tooltip="What the picture shows: an encoded prompt."),
+                inputs.positive("What the picture shows: a prompt from Encode Text or CLIP Text Encode."),
                 io.Vae.Input("vae", tooltip=_VAE),
-                inputs.side("width", _WIDTH),
-                inputs.side("height", _HEIGHT),
-                inputs.seed(),
+                inputs.side("width", _WIDTH, tooltip=_STILL_SIDE.format("width")),
+                inputs.side("height", _HEIGHT, tooltip=_STILL_SIDE.format("height")),
+                inputs.seed("The same seed draws the same picture again; another seed draws another."),
                 inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
                 inputs.cfg(
                     default=1.0 + KANDINSKY_VIDEO_1_1.guidance,
                     maximum=30.0,
-                    tooltip="How strongly the prompt is followed, in ComfyUI's convention: 1 is no guidance.",
+                    tooltip="How closely the picture follows the prompt: 1 is no guidance, 6 is usual. (The paper's w "
+                    "is cfg − 1.)",
                 ),
                 inputs.sampler(),
                 inputs.scheduler(),
-                io.Conditioning.Input("negative", optional=True, tooltip=_NEGATIVE),
+                inputs.negative("picture"),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The picture, for Image to Video or any image node.")
@@ -98,28 +101,35 @@ class PrepareFirstFrame(inputs.Sized):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_PrepareFirstFrame",
             display_name="FusionFrames Prepare First Frame",
             category=CATEGORY,
-            description="Makes the conditions of image to video for stock samplers: with Dual CFG Guider (regular) "
-            "they are the three-way guidance of KandinskyVideo 1.1. Image to Video does all of it in one node.",
+            description="Makes what a stock sampler needs to continue an image with KandinskyVideo 1.1. Connect it to "
+            "Dual CFG Guider (style regular); Image to Video does all of it in one node.",
             search_aliases=["image to video conditioning", "first frame conditioning", "dual cfg", "i2v"],
             inputs=[
                 io.Model.Input("model", tooltip=_MODEL),
-                io.Conditioning.Input("text", tooltip="What happens in the video: an encoded prompt."),
+                inputs.positive(_PROMPT),
                 io.Vae.Input("vae", tooltip=_VAE),
                 io.Image.Input("image", tooltip=_IMAGE),
                 *_video_inputs(),
-                inputs.seed(),
-                io.Conditioning.Input("negative", optional=True, tooltip=_NEGATIVE),
+                inputs.seed("The seed of the noise on the first frame: take the one of the sampler."),
+                inputs.negative("video"),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="Text and image: cond1 of Dual CFG Guider."),
-                io.Conditioning.Output(display_name="image_only", tooltip="The image alone: cond2 of Dual CFG Guider."),
-                io.Conditioning.Output(display_name="negative", tooltip="Neither: negative of Dual CFG Guider."),
-                io.Latent.Output(display_name="latents", tooltip="Empty latents [1, 4, T, h, w]."),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="Prompt and image, for cond1 of Dual CFG Guider."
+                ),
+                io.Conditioning.Output(
+                    display_name="image_only", tooltip="The image without the prompt, for cond2 of Dual CFG Guider."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="Neither prompt nor image, for negative of Dual CFG Guider."
+                ),
+                io.Latent.Output(
+                    display_name="latents", tooltip="Empty latents of the video, for latent_image of the sampler."
+                ),
             ],
         )
 
@@ -146,32 +156,29 @@ class ImageToVideo(inputs.Sized):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_ImageToVideo",
             display_name="FusionFrames Image to Video",
             category=CATEGORY,
-            description="Makes the keyframes of a video that begins with an image (KandinskyVideo 1.1): yours, or one "
-            "from Draw First Frame. Interpolate puts frames between them.",
+            description="Makes the keyframes of a video that begins with an image, yours or one from Draw First Frame "
+            "(KandinskyVideo 1.1). Interpolate then adds the frames between them.",
             search_aliases=["image to video", "i2v", "animate image", "img2vid", "fusionframes image"],
             inputs=[
                 io.Model.Input("model", tooltip=_MODEL),
-                io.Conditioning.Input("text", tooltip="What happens in the video: an encoded prompt."),
+                inputs.positive(_PROMPT),
                 io.Vae.Input("vae", tooltip=_VAE),
                 io.Image.Input("image", tooltip=_IMAGE),
                 *_video_inputs(),
                 inputs.seed(),
                 inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
-                _weight(
-                    "cfg", KANDINSKY_VIDEO_1_1.guidance, "text", "1 is the prompt as it is, more follows it closer"
-                ),
-                _weight("cfg_image", IMAGE_GUIDANCE, "image", "more keeps closer to the first frame"),
+                _weight("cfg", KANDINSKY_VIDEO_1_1.guidance, "follows the prompt"),
+                _weight("cfg_image", IMAGE_GUIDANCE, "keeps to the first frame"),
                 inputs.sampler(),
                 inputs.scheduler(),
-                io.Conditioning.Input("negative", optional=True, tooltip=_NEGATIVE),
-                inputs.temporal_blocks("of the model"),
+                inputs.negative("video"),
+                inputs.temporal_blocks("the model"),
             ],
-            outputs=[io.Latent.Output(display_name="latents", tooltip="Keyframe latents [1, 4, T, h, w].")],
+            outputs=[io.Latent.Output(display_name="latents", tooltip="The keyframes, for Interpolate or Decode.")],
         )
 
     @classmethod
@@ -198,19 +205,23 @@ class ImageToVideo(inputs.Sized):
         return io.NodeOutput(latent(keyframes, host.keyframe_rate(model)))
 
 
-def _video_inputs() -> list[Any]:
+def _video_inputs() -> list[io.Input]:
     """Size, length and motion."""
     return [
         inputs.side("width", _WIDTH),
         inputs.side("height", _HEIGHT),
-        inputs.num_frames(KANDINSKY_VIDEO_1_1.num_frames),
+        inputs.num_keyframes(KANDINSKY_VIDEO_1_1.num_frames),
         *inputs.motion(),
-        inputs.noise_augmentation(NOISE_AUGMENTATION),
+        inputs.noise_on_first_frame(NOISE_AUGMENTATION),
     ]
 
 
-def _weight(name: str, default: float, what: str, effect: str) -> Any:
-    tooltip = f"Weight of the {what} in 1.1's three-way guidance: {effect}. It is upstream's weight, without + 1."
+def _weight(name: str, default: float, effect: str) -> io.Input:
+    """A weight of the three-way guidance u + w_I (i − u) + w_T (c − i), as it stands there."""
+    tooltip = (
+        f"How closely the video {effect}: 1 is no guidance, {default:g} is usual. (The official code's own weight, "
+        "without ComfyUI's + 1.)"
+    )
     return io.Float.Input(name, default=default, min=0.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)
 
 

@@ -1,13 +1,14 @@
-"""Inputs that several sampling nodes share, and the checks that ComfyUI itself does not make."""
+"""Inputs that several nodes share, and the checks that ComfyUI itself does not make."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from comfy_api.latest import io
 
 from ..fusionframes_core.checkpoints.temporal_blocks import TEMPORAL_CHOICES
+from ..fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1, TINY
 from ..fusionframes_core.settings import (
     DEFAULT_MOTION,
     MAX_KEYFRAMES,
@@ -17,6 +18,7 @@ from ..fusionframes_core.settings import (
     MAX_STILL_NOISE,
     MOTION_SCORES,
     motion_score,
+    size_multiple,
 )
 from . import host
 
@@ -24,9 +26,18 @@ SIDE_STEP, SIDE_MAX = 16, 2048  # pixels; what every model can make: the decoder
 MAX_FPS = 240.0
 NUMBER = "number"  # of `motion`
 
+# What the models were made with, for tooltips.
+LARGER_STEP = f"KandinskyVideo: of {size_multiple(KANDINSKY_VIDEO_1_0)}"
+TRAINED_FRAMES = (
+    f"tiny: {TINY.num_frames}, KandinskyVideo 1.0: {KANDINSKY_VIDEO_1_0.num_frames}, "
+    f"1.1: {KANDINSKY_VIDEO_1_1.num_frames}"
+)
+KEYFRAME_MODEL = "The keyframe model, from Load Model or Load U-Net."
+
 
 def side(name: str, default: int = 64, least: int = SIDE_STEP, tooltip: str | None = None) -> io.Input:
     """Width or height in pixels."""
+    trained = f"{TINY.size[0]} for tiny, {KANDINSKY_VIDEO_1_0.size[0]} for KandinskyVideo"
     return io.Int.Input(
         name,
         default=default,
@@ -34,8 +45,8 @@ def side(name: str, default: int = 64, least: int = SIDE_STEP, tooltip: str | No
         max=SIDE_MAX,
         step=SIDE_STEP,
         tooltip=tooltip
-        or f"The video's {name} in pixels, a multiple of {SIDE_STEP}. Models are best at the size they were trained "
-        "with (tiny: 64).",
+        or f"The video's {name} in pixels, a multiple of {SIDE_STEP} ({LARGER_STEP}). The size that the model was "
+        f"trained with looks best: {trained}.",
     )
 
 
@@ -59,39 +70,53 @@ class Sized(io.ComfyNode):
         return host.sentence(check_size, width, height, cls.least)
 
 
-def num_frames(default: int) -> io.Input:
+def num_keyframes(default: int, tooltip: str | None = None) -> io.Input:
     """Number of keyframes."""
     return io.Int.Input(
         "num_frames",
+        display_name="num_keyframes",
         default=default,
         min=1,
         max=MAX_KEYFRAMES,
-        tooltip="Number of keyframes. Models are best at the number they were trained with (tiny: 16); "
-        "interpolation needs at least 2.",
+        tooltip=tooltip
+        or f"How many keyframes the video has; Interpolate needs at least 2. The number that the model was trained "
+        f"with looks best ({TRAINED_FRAMES}).",
     )
 
 
-def seed() -> io.Input:
+def seed(
+    tooltip: str = "The same seed makes the same video again, on every computer; another seed makes another.",
+) -> io.Input:
     """The seed, as ComfyUI's samplers have it."""
-    return io.Int.Input(
-        "seed",
-        default=0,
-        min=0,
-        max=MAX_SEED,
-        control_after_generate=True,
-        tooltip="The same seed gives the same video, on every device.",
-    )
+    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
 
 
-def steps(default: int) -> io.Input:
+def steps(default: int, tooltip: str | None = None) -> io.Input:
     """Number of denoising steps."""
     return io.Int.Input(
-        "steps", default=default, min=1, max=1000, tooltip="Denoising steps. More take longer and gain little past 50."
+        "steps",
+        default=default,
+        min=1,
+        max=1000,
+        tooltip=tooltip
+        or f"How many denoising steps to take. More are slower, and above 50 hardly better: try "
+        f"{TINY.keyframe_schedule.steps} for tiny, {KANDINSKY_VIDEO_1_0.keyframe_schedule.steps} for KandinskyVideo.",
+    )
+
+
+def interpolation_steps() -> io.Input:
+    """Number of denoising steps of each interpolation pass."""
+    default = TINY.interpolation_schedule.steps
+    return steps(
+        default,
+        f"How many denoising steps each pass takes: {default} for tiny, "
+        f"{KANDINSKY_VIDEO_1_1.interpolation_schedule.steps} for KandinskyVideo 1.1, "
+        f"{KANDINSKY_VIDEO_1_0.interpolation_schedule.steps} for 1.0.",
     )
 
 
 def cfg(default: float, maximum: float, tooltip: str) -> io.Input:
-    """Guidance in ComfyUI's convention, 1 + w."""
+    """Guidance in ComfyUI's convention, 1 + w for the paper's w."""
     return io.Float.Input("cfg", default=default, min=1.0, max=maximum, step=0.05, round=0.001, tooltip=tooltip)
 
 
@@ -106,10 +131,11 @@ def sampler() -> io.Input:
     """The sampler's name."""
     return io.Combo.Input(
         "sampler",
+        display_name="sampler_name",
         options=host.sampler_names(),
         default=host.DEFAULT,
-        tooltip="How noise becomes latents. 'record' is the sampler that the model's makers used; every sampler of "
-        "ComfyUI works.",
+        tooltip="The method that turns noise into frames. 'default' is the one that the model was made with; ddim, "
+        "dpmpp_2m and euler are worth a try. ('record', at the end, is the old name of 'default'.)",
     )
 
 
@@ -119,7 +145,8 @@ def scheduler() -> io.Input:
         "scheduler",
         options=host.scheduler_names(),
         default=host.DEFAULT,
-        tooltip="At which noise levels the steps are taken. 'record' is what the model's makers used.",
+        tooltip="How the noise goes down from step to step. 'default' is how the model was made: change it only to "
+        "experiment. ('record', at the end, is the old name of 'default'.)",
     )
 
 
@@ -130,20 +157,40 @@ def skip_frames() -> io.Input:
         default=3,
         min=1,
         max=MAX_SKIP_FRAMES,
-        tooltip="How far apart the new frames are in time, in frames of full-speed video: 3 for the first pass over "
-        "keyframes, 1 for a pass over interpolated frames.",
+        tooltip="How far apart in time the new frames are, counted in frames of full-speed video: 3 between keyframes, "
+        "1 between frames that were interpolated before.",
     )
 
 
-def perturbation(maximum: int) -> io.Input:
-    """Noise on the given frames of an interpolation pass."""
+def noise_on_given_frames() -> io.Input:
+    """Noise on the frames that an interpolation pass is given (core's and the paper's perturbation)."""
     return io.Int.Input(
         "perturbation",
+        display_name="noise_augmentation",
         default=0,
         min=0,
-        max=maximum,
-        tooltip="Noise on the given frames, in diffusion steps: lets the new frames smooth over flaws in them. 0 "
-        "trusts them fully.",
+        max=TINY.max_perturbation,
+        tooltip=_noise_tooltip(
+            "given frames", "them", "smooths over flaws in them: try 50. KandinskyVideo 1.0 takes only 0"
+        ),
+    )
+
+
+def noise_on_first_frame(default: int) -> io.Input:
+    """Noise on the first frame that keyframes continue."""
+    return io.Int.Input(
+        "noise_augmentation",
+        default=default,
+        min=0,
+        max=MAX_STILL_NOISE,
+        tooltip=_noise_tooltip("first frame", "it", f"lets more of it change: try {default}"),
+    )
+
+
+def _noise_tooltip(frames: str, them: str, effect: str) -> str:
+    return (
+        f"How many steps of noise are put on the {frames} before the model sees {them}. 0 keeps closest to {them}; "
+        f"more {effect}."
     )
 
 
@@ -153,20 +200,21 @@ def precision() -> io.Input:
         "precision",
         options=list(host.PRECISIONS),
         default=host.AUTO,
-        tooltip="Number format of the weights. 'auto' takes what ComfyUI chooses for the device; 'fp8' halves the "
-        "U-Nets once more, everything else is bf16 then.",
+        tooltip="The number format of the weights. 'auto' lets ComfyUI choose; 'bf16' and 'fp16' need half the memory "
+        "of 'fp32', and 'fp8' stores U-Nets in half of that again (all else is bf16 then).",
     )
 
 
-def temporal_blocks(auto: str = "of the file") -> io.Input:
+def temporal_blocks(auto: str = "the file") -> io.Input:
     """Which temporal parts a keyframe U-Net works with."""
     return io.Combo.Input(
         "temporal_blocks",
         options=list(TEMPORAL_CHOICES),
         default=host.AUTO,
         optional=True,
-        tooltip=f"How keyframes see each other (paper section 4.1). 'auto': those {auto}. 'none': not at all, the "
-        "image U-Net. Any other name needs temporal_<name>.safetensors beside the keyframe U-Net.",
+        tooltip=f"How keyframes learn of each other, so that they show one motion (section 4.1 of the paper). 'auto' "
+        f"is as in {auto}, 'none' makes each keyframe on its own. The other names compare the paper's variants and "
+        "need temporal_<name>.safetensors beside the U-Net; tiny has them all.",
     )
 
 
@@ -177,7 +225,7 @@ def motion() -> list[io.Input]:
             "motion",
             options=[*MOTION_SCORES, NUMBER],
             default=DEFAULT_MOTION,
-            tooltip=f"How much moves. '{NUMBER}' takes motion_score instead.",
+            tooltip=f"How much moves in the video: try '{DEFAULT_MOTION}'. '{NUMBER}' uses motion_score instead.",
         ),
         io.Float.Input(
             "motion_score",
@@ -185,7 +233,7 @@ def motion() -> list[io.Input]:
             min=0.0,
             max=float(MAX_MOTION),
             step=1.0,
-            tooltip=f"The amount of motion as a number, when motion is '{NUMBER}': "
+            tooltip=f"How much moves, as a number, when motion is '{NUMBER}': "
             f"{', '.join(f'{name} is {score}' for name, score in MOTION_SCORES.items())}.",
         ),
     ]
@@ -196,17 +244,23 @@ def score_of(motion: str, number: float) -> float:
     return motion_score(number if motion == NUMBER else motion)
 
 
-def noise_augmentation(default: int) -> io.Input:
-    """Noise on the first frame."""
-    return io.Int.Input(
-        "noise_augmentation",
-        default=default,
-        min=0,
-        max=MAX_STILL_NOISE,
-        tooltip="Noise on the first frame, in diffusion steps: more lets the video leave it sooner.",
+def positive(tooltip: str) -> io.Input:
+    """The prompt."""
+    return io.Conditioning.Input("text", display_name="positive", tooltip=tooltip)
+
+
+def negative(shown: str) -> io.Input:
+    """The negative prompt, which may be left open."""
+    tooltip = f"What the {shown} should not show: another prompt. Not connected, it is an empty prompt."
+    return io.Conditioning.Input("negative", optional=True, tooltip=tooltip)
+
+
+def interpolation_prompt() -> io.Input:
+    """The prompt, for models whose interpolation reads it."""
+    return io.Conditioning.Input(
+        "text",
+        display_name="positive",
+        optional=True,
+        tooltip="The prompt of the keyframes, for models whose interpolation reads it (KandinskyVideo 1.1). Others "
+        "ignore it.",
     )
-
-
-def text(tooltip: str) -> Any:
-    """An optional prompt for models whose interpolation reads it."""
-    return io.Conditioning.Input("text", optional=True, tooltip=tooltip)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 _CFG = (
-    "How strongly the new frames follow the frames around them, in ComfyUI's convention: 1 is no guidance, the paper's "
-    "weight w is this minus 1. Useful: 1.25 to 1.5; more copies keyframes."
+    "How closely the new frames follow the frames around them: 1 is no guidance, which suits tiny; try 1.25 to 1.5 "
+    "with KandinskyVideo. More makes copies of the keyframes. (The paper's w is cfg − 1.)"
 )
-_TEXT = "The prompt, for models whose interpolation reads it (version 1.1); others ignore it."
+_LATENTS = "The frames to fill up, at least 2: from Sample Keyframes, KSampler or Encode Video."
 MAX_PASSES = 2
 RATE_FACTOR = 4  # of one pass
 
@@ -28,36 +28,43 @@ class Interpolate(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_Interpolate",
             display_name="FusionFrames Interpolate",
             category=CATEGORY,
-            description="Puts three new frames between every two, so that T frames become 4T − 3 and the frame rate is "
-            "four times as high; two passes make 16 → 61 → 241 frames. The frames may come from anywhere: Sample "
-            "Keyframes, a stock sampler, or a video through Encode Video.",
+            description="Adds three new frames between every two, so that motion is four times as smooth: T frames "
+            "become 4T − 3. The frames may come from Sample Keyframes, from a stock sampler, or from any video through "
+            "Encode Video.",
             search_aliases=["fusionframes interpolation", "frame interpolation", "rife", "slow motion", "frame rate"],
             inputs=[
-                io.Model.Input("model", tooltip="The interpolation model, from FusionFrames Load Model."),
-                io.Latent.Input("latents", lazy=True, tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
+                io.Model.Input("model", tooltip="The interpolation model, from Load Model or Load U-Net."),
+                io.Latent.Input("latents", lazy=True, tooltip=_LATENTS),
                 io.Int.Input(
-                    "passes", default=1, min=1, max=MAX_PASSES, tooltip="How often the frame rate becomes fourfold."
+                    "passes",
+                    default=1,
+                    min=1,
+                    max=MAX_PASSES,
+                    tooltip="How many times to interpolate. 1 turns 16 keyframes into 61 frames (4 times the frame "
+                    "rate), 2 into 241 (16 times).",
                 ),
                 inputs.seed(),
-                inputs.steps(default=TINY.interpolation_schedule.steps),
+                inputs.interpolation_steps(),
                 inputs.cfg(default=1.0 + TINY.interpolation_guidance, maximum=5.0, tooltip=_CFG),
                 inputs.sampler(),
                 inputs.scheduler(),
                 inputs.skip_frames(),
-                inputs.perturbation(TINY.max_perturbation),
+                inputs.noise_on_given_frames(),
                 io.Boolean.Input(
                     "loop",
                     default=False,
-                    tooltip="On: also makes the frames between the last one and the first, for a video that repeats.",
+                    tooltip="Also adds the frames between the last one and the first, for a video that repeats. Switch "
+                    "it on when the keyframes come through the Loop node.",
                 ),
-                inputs.text(_TEXT),
+                inputs.interpolation_prompt(),
             ],
-            outputs=[io.Latent.Output(display_name="latents", tooltip="Video latents [B, 4, 4T − 3, h, w].")],
+            outputs=[
+                io.Latent.Output(display_name="latents", tooltip="All frames, the given and the new, for Decode.")
+            ],
         )
 
     @classmethod
@@ -94,24 +101,32 @@ class PrepareInterpolation(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_PrepareInterpolation",
             display_name="FusionFrames Prepare Interpolation",
             category=CATEGORY,
-            description="Spreads frames over a video four times as dense and says how to interpolate, so that KSampler "
-            "or SamplerCustomAdvanced can do it with the interpolation model. Interpolate does all of it in one node.",
+            description="Makes what KSampler or SamplerCustomAdvanced needs to interpolate with the interpolation "
+            "model: three new frames between every two. Interpolate does all of it in one node.",
             search_aliases=["interpolation conditioning", "spread keyframes", "fusionframes interpolation"],
             inputs=[
-                io.Latent.Input("latents", tooltip="Video latents [B, 4, T, h, w] with at least 2 frames."),
+                io.Latent.Input("latents", tooltip=_LATENTS),
                 inputs.skip_frames(),
-                inputs.perturbation(TINY.max_perturbation),
-                inputs.text(_TEXT),
+                inputs.noise_on_given_frames(),
+                inputs.interpolation_prompt(),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="The network sees the frames."),
-                io.Conditioning.Output(display_name="negative", tooltip="It does not: for context guidance (cfg)."),
-                io.Latent.Output(display_name="latents", tooltip="Latents [B, 4, 4T − 3, h, w], the rest blended."),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="For positive of the sampler: the model sees the given frames."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative",
+                    tooltip="For negative of the sampler: the model does not see them, which is what cfg compares with."
+                    "",
+                ),
+                io.Latent.Output(
+                    display_name="latents",
+                    tooltip="For latent_image of the sampler: the given frames, with three places between every two.",
+                ),
             ],
         )
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 _CFG = (
-    "How strongly the prompt (against the negative prompt) is followed, in ComfyUI's convention: 1 is no guidance, and "
-    "the paper's weight w is this minus 1."
+    "How closely the video follows the prompt and avoids the negative prompt: 1 is no guidance and the fastest, 5 or 6 "
+    "is usual. (The paper's w is cfg − 1.)"
 )
 
 
@@ -24,28 +24,29 @@ class EmptyVideoLatent(inputs.Sized):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_EmptyVideoLatent",
             display_name="FusionFrames Empty Video Latent",
             category=CATEGORY,
-            description="Empty latents of a number of keyframes, for KSampler and SamplerCustomAdvanced.",
+            description="Empty latents to begin with, for KSampler and SamplerCustomAdvanced. Sample Keyframes makes "
+            "its own.",
             search_aliases=["empty latent", "empty video latent", "fusionframes latent"],
             inputs=[
                 inputs.side("width"),
                 inputs.side("height"),
-                inputs.num_frames(TINY.num_frames),
+                inputs.num_keyframes(TINY.num_frames),
                 io.Float.Input(
                     "fps",
                     default=KEYFRAME_RATE,
                     min=0.1,
                     max=inputs.MAX_FPS,
                     step=0.01,
-                    tooltip="Keyframes per second of video. Interpolate makes it four times as many.",
+                    tooltip="How many keyframes make one second of video. Interpolate multiplies it by 4, Decode uses "
+                    "it.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many videos."),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many videos to make at once."),
             ],
-            outputs=[io.Latent.Output(display_name="latents", tooltip="Empty latents [B, 4, T, h, w].")],
+            outputs=[io.Latent.Output(display_name="latents", tooltip="For latent_image of a sampler.")],
         )
 
     @classmethod
@@ -59,30 +60,27 @@ class SampleKeyframes(inputs.Sized):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_SampleKeyframes",
             display_name="FusionFrames Sample Keyframes",
             category=CATEGORY,
-            description="Makes the keyframes of a video from a prompt: a few frames, far apart in time, that tell the "
-            "whole story. Interpolate puts frames between them.",
+            description="Makes the keyframes of a video from a prompt: a few frames that span the whole video. "
+            "Interpolate then adds the frames between them.",
             search_aliases=["fusionframes sampler", "text to video", "kandinsky video sampler", "keyframe ksampler"],
             inputs=[
-                io.Model.Input("model", tooltip="The keyframe model, from FusionFrames Load Model."),
-                io.Conditioning.Input("text", tooltip="What the video shows: an encoded prompt, or a Prompt Schedule."),
+                io.Model.Input("model", tooltip=inputs.KEYFRAME_MODEL),
+                inputs.positive(
+                    "What the video shows: a prompt from Encode Text or CLIP Text Encode, or a Prompt Schedule."
+                ),
                 inputs.side("width"),
                 inputs.side("height"),
-                inputs.num_frames(TINY.num_frames),
+                inputs.num_keyframes(TINY.num_frames),
                 inputs.seed(),
                 inputs.steps(default=TINY.keyframe_schedule.steps),
                 inputs.cfg(default=1.0 + TINY.guidance, maximum=30.0, tooltip=_CFG),
                 inputs.sampler(),
                 inputs.scheduler(),
-                io.Conditioning.Input(
-                    "negative",
-                    optional=True,
-                    tooltip="What the video must not show: another encoded prompt. Left open: the empty prompt.",
-                ),
+                inputs.negative("video"),
                 io.Float.Input(
                     "fps",
                     default=0.0,
@@ -90,11 +88,12 @@ class SampleKeyframes(inputs.Sized):
                     max=inputs.MAX_FPS,
                     step=0.01,
                     optional=True,
-                    tooltip="Keyframes per second of video. 0: the model's own, which interpolation makes fourfold.",
+                    tooltip="How many keyframes make one second of video. 0 uses the model's own rate, which is 2; "
+                    "Interpolate multiplies it by 4.",
                 ),
-                inputs.temporal_blocks("of the model"),
+                inputs.temporal_blocks("the model"),
             ],
-            outputs=[io.Latent.Output(display_name="latents", tooltip="Keyframe latents [B, 4, T, h, w].")],
+            outputs=[io.Latent.Output(display_name="latents", tooltip="The keyframes, for Interpolate or Decode.")],
         )
 
     @classmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
 from . import host, inputs
@@ -15,36 +13,38 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_LoadModel",
             display_name="FusionFrames Load Model",
             category=CATEGORY,
-            description="Loads a FusionFrames model as ComfyUI's own MODEL, CLIP and VAE, so that stock samplers, LoRA "
-            "loaders and decoders work on it. 'tiny' comes with the pack and needs no download.",
+            description="Loads a whole FusionFrames model as MODEL, CLIP and VAE, which stock samplers, LoRA loaders "
+            "and decoders take too. 'tiny' comes with the pack and needs no download.",
             search_aliases=["fusionframes", "kandinsky video", "kandinskyvideo loader", "text to video model"],
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=host.model_names(),
                     default=host.BUNDLED,
-                    tooltip="'tiny' is the bundled model, drawn shapes at 64×64. Others are model folders inside "
-                    "ComfyUI's models/diffusion_models: with config.json, keyframe.safetensors, ..., or with the "
-                    "official files of KandinskyVideo 1.0 or 1.1.",
+                    tooltip="Which model to load. 'tiny' comes with the pack and draws moving shapes at 64×64 pixels; "
+                    "put the folder of another model, or of the official KandinskyVideo files, into "
+                    "models/diffusion_models to see it here.",
                 ),
                 inputs.precision(),
                 inputs.temporal_blocks(),
             ],
             outputs=[
-                io.Model.Output(display_name="keyframes", tooltip="The U-Net that makes keyframes, for any sampler."),
                 io.Model.Output(
-                    display_name="interpolation", tooltip="The U-Net that makes the frames between, for Interpolate."
+                    display_name="keyframes", tooltip="Makes keyframes: for Sample Keyframes or any sampler."
                 ),
-                io.Clip.Output(display_name="clip", tooltip="The text encoder, for Encode Text or CLIP Text Encode."),
-                io.Vae.Output(display_name="vae", tooltip="The MoVQ autoencoder, for Decode or VAE Decode."),
+                io.Model.Output(
+                    display_name="interpolation", tooltip="Makes the frames between keyframes: for Interpolate."
+                ),
+                io.Clip.Output(display_name="clip", tooltip="Reads prompts: for Encode Text or CLIP Text Encode."),
+                io.Vae.Output(display_name="vae", tooltip="For Decode, VAE Decode and Encode Video."),
                 io.Vae.Output(
                     display_name="image_vae",
-                    tooltip="The MoVQ of the first frame (KandinskyVideo 1.1), for Image to Video; other models: vae.",
+                    tooltip="For the first frame in Image to Video (KandinskyVideo 1.1). Other models: the same as vae."
+                    "",
                 ),
             ],
         )
@@ -65,26 +65,31 @@ class LoadUNet(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_LoadUNet",
             display_name="FusionFrames Load U-Net",
             category=CATEGORY,
-            description="Loads one U-Net of FusionFrames or KandinskyVideo, keyframes or interpolation, as MODEL. Load "
+            description="Loads one U-Net of FusionFrames or KandinskyVideo, for keyframes or for interpolation. Load "
             "Model loads all parts of a model folder at once.",
             search_aliases=["fusionframes unet", "kandinsky video unet", "load diffusion model", "t2v.pt"],
             inputs=[
                 _file(
                     "unet_name",
                     host.unet_names(),
-                    "A U-Net in ComfyUI's models/diffusion_models: kandinsky_video.pt or "
-                    "kandinsky_video_interpolation.pt (1.0), t2v.pt or interpolation.pt (1.1), one of these as "
-                    ".safetensors, or one of a model folder.",
+                    "A file in models/diffusion_models: kandinsky_video or kandinsky_video_interpolation "
+                    "(KandinskyVideo 1.0), t2v or interpolation (1.1), as .pt or .safetensors, or a U-Net of a model "
+                    "folder.",
                 ),
                 inputs.precision(),
                 inputs.temporal_blocks(),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="Keyframes or interpolation, as the file holds.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="A keyframe model for Sample Keyframes, or an interpolation model for Interpolate: "
+                    "whichever the file is.",
+                )
+            ],
         )
 
     @classmethod
@@ -103,32 +108,32 @@ class LoadTextEncoder(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_LoadTextEncoder",
             display_name="FusionFrames Load Text Encoder",
             category=CATEGORY,
-            description="Loads a text encoder as CLIP: Flan-UL2 with the projection of KandinskyVideo 1.0 or 1.1, or "
-            "the bundled model's. Save Conditioning keeps what it encodes, so that 8.7 billion parameters need not "
-            "stay.",
+            description="Loads a text encoder: Flan-UL2 for KandinskyVideo 1.0 and 1.1, or that of tiny. Flan-UL2 has "
+            "8.7 billion parameters; with Save Conditioning you need it only once per prompt.",
             search_aliases=["fusionframes text encoder", "flan-ul2", "load clip", "t5 projections"],
             inputs=[
                 _file(
                     "text_encoder",
                     host.text_names(),
-                    "A folder in ComfyUI's models/text_encoders with google/flan-ul2: its weights (.safetensors), "
-                    "config.json and tokenizer.json. 'tiny' is the bundled model's.",
+                    "A folder in models/text_encoders with google/flan-ul2: its weights (.safetensors or "
+                    "pytorch_model*.bin), config.json and tokenizer.json. 'tiny' is that of the bundled model.",
                 ),
                 _file(
                     "projection",
                     host.projection_names(),
-                    "The file with the text projection: t5_projections.pt (1.1) in text_encoders, or "
-                    "kandinsky_video.pt (1.0) in diffusion_models. 'auto' takes the one that is there; 'tiny' needs "
-                    "none.",
+                    "The file that fits the text encoder to the model: t5_projections.pt in models/text_encoders "
+                    "(KandinskyVideo 1.1), or kandinsky_video.pt in models/diffusion_models (1.0). 'auto' finds it; "
+                    "tiny needs none.",
                 ),
                 inputs.precision(),
             ],
-            outputs=[io.Clip.Output(display_name="clip", tooltip="For Encode Text or CLIP Text Encode.")],
+            outputs=[
+                io.Clip.Output(display_name="clip", tooltip="Reads prompts: for Encode Text or CLIP Text Encode.")
+            ],
         )
 
     @classmethod
@@ -147,24 +152,26 @@ class LoadMoVQ(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_LoadMoVQ",
-            display_name="FusionFrames Load MoVQ",
+            display_name="FusionFrames Load VAE",
             category=CATEGORY,
-            description="Loads a MoVQ autoencoder as VAE: of videos, or (KandinskyVideo 1.1) of the first frame.",
-            search_aliases=["fusionframes vae", "movq loader", "load vae", "video_movq.pt"],
+            description="Loads the VAE of a FusionFrames model, called MoVQ, which turns latents into frames and back.",
+            search_aliases=["fusionframes vae", "load movq", "movq loader", "load vae", "video_movq.pt"],
             inputs=[
                 _file(
                     "movq_name",
                     host.movq_names(),
-                    "A MoVQ in ComfyUI's models/vae: movq.pt (1.0, and 1.1's of the first frame), video_movq.pt (1.1), "
-                    "or one of these as .safetensors.",
+                    "A file in models/vae: movq (KandinskyVideo 1.0, and the first frame of 1.1) or video_movq (1.1), "
+                    "as .pt or .safetensors.",
+                    display_name="vae_name",
                 ),
                 inputs.precision(),
             ],
             outputs=[
-                io.Vae.Output(display_name="vae", tooltip="For Decode, VAE Decode, Encode Video, Image to Video.")
+                io.Vae.Output(
+                    display_name="vae", tooltip="For Decode, VAE Decode and Encode Video; movq also for Image to Video."
+                )
             ],
         )
 
@@ -179,6 +186,6 @@ class LoadMoVQ(io.ComfyNode):
         return io.NodeOutput(host.load_movq_file(movq_name, precision))
 
 
-def _file(name: str, options: list[str], tooltip: str) -> Any:
+def _file(name: str, options: list[str], tooltip: str, display_name: str | None = None) -> io.Input:
     """A choice of files, the bundled one first."""
-    return io.Combo.Input(name, options=options, default=options[0], tooltip=tooltip)
+    return io.Combo.Input(name, options=options, default=options[0], display_name=display_name, tooltip=tooltip)

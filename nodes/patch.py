@@ -1,4 +1,4 @@
-"""Patches on the keyframe model, and the pieces of the sampling of record for SamplerCustomAdvanced."""
+"""Patches on the keyframe model, and the pieces of the official sampling for SamplerCustomAdvanced."""
 
 from __future__ import annotations
 
@@ -17,32 +17,39 @@ class ExtendVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_ExtendVideo",
             display_name="FusionFrames Long Video",
             category=CATEGORY,
-            description="Lets a keyframe model make more keyframes than it was trained with: they are sampled in "
-            "windows that overlap. A Prompt Schedule gives each part of the video its own prompt.",
-            search_aliases=["long video", "context windows", "infinite video", "fusionframes long"],
+            description="Lets a keyframe model make more keyframes than it was trained with, in context windows that "
+            "overlap. A Prompt Schedule gives each part of the video its own prompt.",
+            search_aliases=["long video", "extend video", "context windows", "infinite video", "fusionframes long"],
             inputs=[
-                io.Model.Input("model", tooltip="The keyframe model, from FusionFrames Load Model."),
+                io.Model.Input("model", tooltip=inputs.KEYFRAME_MODEL),
                 io.Int.Input(
                     "window",
+                    display_name="context_length",
                     default=TINY.num_frames,
                     min=2,
                     max=MAX_KEYFRAMES,
-                    tooltip="Keyframes of one window: as many as the model was trained with (tiny: 16).",
+                    tooltip="How many keyframes the model sees at once: as many as it was trained with "
+                    f"({inputs.TRAINED_FRAMES}).",
                 ),
                 io.Int.Input(
                     "overlap",
+                    display_name="context_overlap",
                     default=8,
                     min=1,
                     max=MAX_KEYFRAMES,
-                    tooltip="Keyframes that neighbouring windows share; half a window joins them well.",
+                    tooltip="How many keyframes neighbouring windows share, less than context_length. More joins them "
+                    "better and takes longer; try half of context_length.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model, for any number of keyframes.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="For Sample Keyframes or any sampler, with up to 180 keyframes."
+                )
+            ],
         )
 
     @classmethod
@@ -57,16 +64,15 @@ class CloseLoop(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_CloseLoop",
             display_name="FusionFrames Loop",
             category=CATEGORY,
-            description="Makes a video that repeats without a seam: the last keyframe leads into the first. Switch on "
-            "'loop' in Interpolate too.",
-            search_aliases=["loop", "seamless loop", "looping video", "fusionframes loop"],
-            inputs=[io.Model.Input("model", tooltip="The keyframe model, from FusionFrames Load Model.")],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model, making loops.")],
+            description="Makes a video that repeats without a seam: its last keyframe leads back to the first. Switch "
+            "on loop in Interpolate too.",
+            search_aliases=["loop", "close loop", "seamless loop", "looping video", "fusionframes loop"],
+            inputs=[io.Model.Input("model", tooltip=inputs.KEYFRAME_MODEL)],
+            outputs=[io.Model.Output(display_name="model", tooltip="For Sample Keyframes or any sampler.")],
         )
 
     @classmethod
@@ -77,40 +83,45 @@ class CloseLoop(io.ComfyNode):
 
 
 class PlanSampling(io.ComfyNode):
-    """Noise, guider, sampler and sigmas of record."""
+    """Noise, guider, sampler and sigmas of the model's authors."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_PlanSampling",
-            display_name="FusionFrames Sampling of Record",
+            display_name="FusionFrames Official Sampling",
             category=CATEGORY,
-            description="Everything that SamplerCustomAdvanced takes, as the model's makers sampled: with the same "
-            "seed it gives the frames of Sample Keyframes or Interpolate. Replace any of the four by a stock node.",
-            search_aliases=["guider", "sigmas", "sampler of record", "fusionframes guider"],
+            description="Gives SamplerCustomAdvanced its noise, guider, sampler and sigmas as the model's authors "
+            "sample: the same seed makes the same frames as Sample Keyframes or Interpolate. Replace any of the four "
+            "by a stock node to try something else.",
+            search_aliases=["official sampling", "plan sampling", "sampling of record", "guider", "sigmas", "noise"],
             inputs=[
-                io.Model.Input("model", tooltip="A keyframe or interpolation model of FusionFrames."),
-                io.Conditioning.Input("positive", tooltip="The prompt; for interpolation, from Prepare Interpolation."),
+                io.Model.Input("model", tooltip="A keyframe or interpolation model, from Load Model or Load U-Net."),
+                io.Conditioning.Input(
+                    "positive", tooltip="The prompt. To interpolate: positive of Prepare Interpolation."
+                ),
                 inputs.seed(),
                 inputs.steps(default=TINY.keyframe_schedule.steps),
                 inputs.cfg(
                     default=1.0 + TINY.guidance,
                     maximum=30.0,
-                    tooltip="Guidance in ComfyUI's convention: 1 is none, the paper's weight w is this minus 1. "
-                    "Interpolation wants 1.25 to 1.5.",
+                    tooltip="How closely the prompt is followed: 1 is no guidance, 5 or 6 is usual for keyframes, 1 to "
+                    "1.5 for interpolation. (The paper's w is cfg − 1.)",
                 ),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="The negative prompt; for interpolation, from Prepare Interpolation. Left open: empty.",
+                    tooltip="What should not be shown; not connected: an empty prompt. To interpolate: negative of "
+                    "Prepare Interpolation.",
                 ),
             ],
             outputs=[
-                io.Noise.Output(display_name="noise", tooltip="The seed's noise, as in core and our nodes."),
-                io.Guider.Output(display_name="guider", tooltip="The model with its guidance and schedule."),
-                io.Sampler.Output(display_name="sampler", tooltip="The sampler of record."),
-                io.Sigmas.Output(display_name="sigmas", tooltip="The noise levels of record."),
+                io.Noise.Output(display_name="noise", tooltip="The noise that the seed stands for."),
+                io.Guider.Output(display_name="guider", tooltip="The model with its prompts and cfg."),
+                io.Sampler.Output(display_name="sampler", tooltip="The sampler that the model was made with."),
+                io.Sigmas.Output(
+                    display_name="sigmas", tooltip="The noise level of each step, as the model was made with."
+                ),
             ],
         )
 

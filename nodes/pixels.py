@@ -9,27 +9,33 @@ from comfy_api.latest import io
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
+_VAE = "The VAE of the model, from Load Model or Load VAE."
+_SCALED = (
+    f"The {{}} in pixels to scale and crop the frames to, a multiple of {inputs.SIDE_STEP} ({inputs.LARGER_STEP}). 0 "
+    "keeps the frames as they are."
+)
+
 
 class Decode(io.ComfyNode):
     """The temporal MoVQ decoder (paper section 4.3)."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_Decode",
             display_name="FusionFrames Decode",
             category=CATEGORY,
-            description="Turns video latents into frames and into a video that Save Video takes. Long videos are "
-            "decoded in overlapping chunks.",
+            description="Turns video latents into frames, and into a video for Save Video. Long videos are decoded in "
+            "pieces that overlap, so that they need little memory.",
             search_aliases=["fusionframes decode", "movq decode", "vae decode", "latents to video"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The MoVQ, from FusionFrames Load Model."),
-                io.Latent.Input("latents", lazy=True, tooltip="Video latents [B, 4, T, h, w]."),
+                io.Vae.Input("vae", tooltip=_VAE),
+                io.Latent.Input("latents", lazy=True, tooltip="From Interpolate, Sample Keyframes or a stock sampler."),
                 io.Boolean.Input(
                     "temporal",
                     default=True,
-                    tooltip="On: the decoder looks at neighbouring frames, which flickers less. Off: frame by frame.",
+                    tooltip="On: the decoder looks at neighbouring frames too, so that the video flickers less. Off: "
+                    "each frame on its own.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -37,27 +43,30 @@ class Decode(io.ComfyNode):
                     min=0.0,
                     max=inputs.MAX_FPS,
                     step=0.01,
-                    tooltip="Frames per second of the video. 0: as the latents say, so that interpolation makes motion "
-                    "smoother and not slower.",
+                    tooltip="Frames per second of the video. 0 uses the rate that comes with the latents, so that "
+                    "interpolation makes motion smoother, not slower.",
                 ),
                 io.Int.Input(
                     "chunk",
+                    display_name="temporal_size",
                     default=host.CHUNK,
                     min=1,
                     max=1024,
-                    tooltip="Frames that are decoded together. Fewer need less memory.",
+                    tooltip="How many frames are decoded at once. Lower it when memory runs out.",
                 ),
                 io.Int.Input(
                     "overlap",
+                    display_name="temporal_overlap",
                     default=host.OVERLAP,
                     min=0,
                     max=64,
-                    tooltip="Frames that neighbouring chunks share and fade over; less than chunk.",
+                    tooltip="How many frames neighbouring pieces share and fade over, so that no seam shows. Must be "
+                    "less than temporal_size.",
                 ),
             ],
             outputs=[
-                io.Video.Output(display_name="video", tooltip="All frames as a video, for Save Video."),
-                io.Image.Output(display_name="images", tooltip="The frames as an image batch."),
+                io.Video.Output(display_name="video", tooltip="The video, for Save Video."),
+                io.Image.Output(display_name="images", tooltip="The frames as an image batch, for any image node."),
             ],
         )
 
@@ -86,9 +95,11 @@ class Decode(io.ComfyNode):
 def check_chunks(chunk: int, overlap: int) -> None:
     """Raise ValueError unless chunks of this size can share so many frames."""
     if not 1 <= chunk <= 1024 or not 0 <= overlap <= 64:
-        raise ValueError(f"chunk must be from 1 to 1024 frames and overlap from 0 to 64; got {chunk} and {overlap}")
+        raise ValueError(
+            f"temporal_size must be from 1 to 1024 frames and temporal_overlap from 0 to 64; got {chunk} and {overlap}"
+        )
     if overlap >= chunk:
-        raise ValueError(f"overlap must be less than chunk ({chunk}); got {overlap}")
+        raise ValueError(f"temporal_overlap must be less than temporal_size ({chunk}); got {overlap}")
 
 
 class EncodeVideo(inputs.Sized):
@@ -98,25 +109,25 @@ class EncodeVideo(inputs.Sized):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
-        zero = "0: as it is. Otherwise the frames are scaled and cropped to it."
         return io.Schema(
             node_id="FusionFrames_EncodeVideo",
             display_name="FusionFrames Encode Video",
             category=CATEGORY,
-            description="Turns the frames of a video, or an image batch, into latents: for Interpolate, which then "
-            "makes any video's frame rate four times as high.",
+            description="Turns the frames of any video, or an image batch, into latents, so that Interpolate can make "
+            "its frame rate four times as high.",
             search_aliases=["fusionframes encode", "video to latents", "vae encode", "images to latents"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The MoVQ, from FusionFrames Load Model."),
-                inputs.side("width", 0, 0, f"Width in pixels, a multiple of {inputs.SIDE_STEP}. {zero}"),
-                inputs.side("height", 0, 0, f"Height in pixels, a multiple of {inputs.SIDE_STEP}. {zero}"),
+                io.Vae.Input("vae", tooltip=_VAE),
+                inputs.side("width", 0, 0, _SCALED.format("width")),
+                inputs.side("height", 0, 0, _SCALED.format("height")),
                 io.Int.Input(
                     "every",
+                    display_name="select_every_nth",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="Takes the first of every so many frames: 4 leaves out what Interpolate puts back.",
+                    tooltip="Keeps one frame out of this many and leaves out the others, for Interpolate to make anew: "
+                    "1 keeps all, 4 keeps every fourth.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -124,12 +135,18 @@ class EncodeVideo(inputs.Sized):
                     min=0.0,
                     max=inputs.MAX_FPS,
                     step=0.01,
-                    tooltip="Frames per second of what comes in. 0: as the video says (images: 8).",
+                    tooltip="Frames per second of the input. 0 uses the video's own rate (8 for images).",
                 ),
-                io.Video.Input("video", optional=True, tooltip="A video, from Load Video. Or connect images."),
-                io.Image.Input("images", optional=True, tooltip="An image batch, one image a frame. Or connect video."),
+                io.Video.Input(
+                    "video", optional=True, tooltip="A video from Load Video. Connect either this or images."
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="An image batch, one image per frame. Connect either this or video.",
+                ),
             ],
-            outputs=[io.Latent.Output(display_name="latents", tooltip="Video latents [1, 4, T, h, w].")],
+            outputs=[io.Latent.Output(display_name="latents", tooltip="The frames as latents, for Interpolate.")],
         )
 
     @classmethod

@@ -6,15 +6,20 @@ import sys
 
 from comfy_api.latest import ComfyAPI, io
 
+from .load import LoadMoVQ
 from .patch import CloseLoop, ExtendVideo
 from .text import SchedulePrompts
 
 RENAMED: dict[str, type[io.ComfyNode]] = {
+    "FusionFrames_LoadVAE": LoadMoVQ,
     "FusionFrames_LongVideo": ExtendVideo,
     "FusionFrames_Loop": CloseLoop,
     "FusionFrames_PromptSchedule": SchedulePrompts,
 }
-"""Old id, or the id that a node's title suggests → the node. All its inputs are required: ComfyUI looks up each."""
+"""Old id, or the id that a title suggests whose words are not the id's → the node.
+
+All inputs of these nodes are required: ComfyUI looks up each.
+"""
 
 
 async def register_renames() -> None:

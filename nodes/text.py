@@ -11,6 +11,7 @@ from ..fusionframes_core.presets import TINY
 from . import host, inputs
 from .sockets import CATEGORY
 
+_CLIP = "The text encoder, from Load Model or Load Text Encoder."
 _PROMPT = "a large red circle moving right"
 _SCHEDULE = "0: a large red circle moving right\n15: a large blue star moving right"
 
@@ -20,26 +21,29 @@ class EncodeText(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_EncodeText",
             display_name="FusionFrames Encode Text",
             category=CATEGORY,
-            description="Encodes a prompt with the model's text encoder, as the stock CLIP Text Encode does. An empty "
-            "prompt means unconditional.",
+            description="Encodes a prompt for the samplers, as the stock CLIP Text Encode does. An empty prompt lets "
+            "the model show what it likes.",
             search_aliases=["fusionframes prompt", "kandinsky video prompt", "text encode", "clip text encode"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder, from FusionFrames Load Model."),
+                io.Clip.Input("clip", tooltip=_CLIP),
                 io.String.Input(
                     "prompt",
                     multiline=True,
                     dynamic_prompts=True,
                     default=_PROMPT,
-                    tooltip="What the video shows. The tiny model knows coloured shapes that move, for example 'a "
-                    "small blue star, spinning'. Text beyond the model's length is cut, with a warning in the log.",
+                    tooltip="What the video shows. Tiny knows coloured shapes that move, for example 'a small blue "
+                    "star, spinning'. A prompt that is too long for the model is cut, and the log says where.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="text", tooltip="The encoded prompt.")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The encoded prompt, for positive or negative of a sampler."
+                )
+            ],
         )
 
     @classmethod
@@ -53,32 +57,35 @@ class SchedulePrompts(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_SchedulePrompts",
             display_name="FusionFrames Prompt Schedule",
             category=CATEGORY,
-            description="Prompts that follow one another in one video: each is named with the keyframe at which it "
-            "rules, and between two of them the video fades from one to the other.",
-            search_aliases=["prompt schedule", "prompt travel", "prompt interpolation", "fusionframes schedule"],
+            description="Several prompts in one video, each with the number of the keyframe that shows it. Between two "
+            "of them the video fades from one to the other.",
+            search_aliases=["prompt schedule", "schedule prompts", "prompt travel", "prompt interpolation"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder, from FusionFrames Load Model."),
+                io.Clip.Input("clip", tooltip=_CLIP),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     default=_SCHEDULE,
-                    tooltip="One prompt a line, with its keyframe's number (the first keyframe is 0) and a colon in "
-                    "front.",
+                    tooltip="One prompt per line, with the number of its keyframe and a colon in front. The first "
+                    "keyframe is 0.",
                 ),
-                inputs.num_frames(TINY.num_frames),
+                inputs.num_keyframes(TINY.num_frames, "The number of keyframes: the same as in Sample Keyframes."),
                 io.Boolean.Input(
                     "blend",
                     default=True,
-                    tooltip="On: between two prompts the video fades from one to the other. Off: it switches at the "
-                    "later one's keyframe.",
+                    tooltip="On: the video fades from one prompt to the next. Off: it switches at the keyframe of the "
+                    "next prompt.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="text", tooltip="The prompts, for Sample Keyframes.")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The prompts, for positive of Sample Keyframes or any sampler."
+                )
+            ],
         )
 
     @classmethod
@@ -116,20 +123,31 @@ class SaveConditioning(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_SaveConditioning",
             display_name="FusionFrames Save Conditioning",
             category=CATEGORY,
-            description="Writes an encoded prompt to output/conditioning, so that a large text encoder need not stay "
-            "in memory: Load Conditioning reads it back.",
+            description="Saves an encoded prompt to output/conditioning. Load Conditioning reads it back, without "
+            "loading the large text encoder again.",
             search_aliases=["save conditioning", "cache prompt", "save text embedding"],
             is_output_node=True,
             inputs=[
-                io.Conditioning.Input("text", tooltip="An encoded prompt, or a Prompt Schedule."),
-                io.String.Input("name", default="prompt", tooltip="The file's name, without folders."),
+                io.Conditioning.Input(
+                    "text",
+                    display_name="conditioning",
+                    tooltip="From Encode Text, CLIP Text Encode or Prompt Schedule.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="prompt",
+                    tooltip="The name of the file, without folders. A file of the same name is replaced.",
+                ),
             ],
-            outputs=[io.Conditioning.Output(display_name="text", tooltip="The same, for going on.")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The conditioning that came in, to connect further."
+                )
+            ],
         )
 
     @classmethod
@@ -149,21 +167,24 @@ class LoadConditioning(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs as ComfyUI shows them."""
         return io.Schema(
             node_id="FusionFrames_LoadConditioning",
             display_name="FusionFrames Load Conditioning",
             category=CATEGORY,
-            description="Reads an encoded prompt that Save Conditioning wrote; no text encoder is needed.",
+            description="Loads an encoded prompt that Save Conditioning saved; no text encoder is needed.",
             search_aliases=["load conditioning", "load text embedding"],
             inputs=[
                 io.Combo.Input(
                     "name",
                     options=host.conditioning_names(),
-                    tooltip="A file in output/conditioning. Press R to look for new ones.",
+                    tooltip="A file in output/conditioning, the newest first. Press R to see new ones.",
                 )
             ],
-            outputs=[io.Conditioning.Output(display_name="text", tooltip="The encoded prompt.")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The encoded prompt, for positive or negative of a sampler."
+                )
+            ],
         )
 
     @classmethod

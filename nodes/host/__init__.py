@@ -1,8 +1,8 @@
 """Everything the pack asks of ComfyUI; the only room that imports comfy.* or folder_paths.
 
-A ComfyUI update is met here: what is touched of it (`internals`, checked before the rest is imported), our networks as
-MODEL, CLIP and VAE (`models`, `clip`, `vae`, `load`), sampling (`sampling`, `schedule`), folders (`files`), and below
-what the nodes pass on to ComfyUI.
+A ComfyUI update is met here: what is touched of it (`comfy.internals`, checked before the rest is imported), folders,
+memory and previews (`comfy`), our networks as MODEL, CLIP and VAE (`model`), and sampling (`sampling`). Below is what
+the nodes ask of this room.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .comfy import internals
 
 internals.check()
 
+from .comfy.frontend import warn_of_old_frontend
 from .comfy.model_files import (
     AUTO,
     BUNDLED,
@@ -132,6 +133,7 @@ __all__ = [
     "to_video",
     "unet_file",
     "unet_names",
+    "warn_of_old_frontend",
     "with_blocks",
     "with_loop",
     "with_windows",

@@ -19,8 +19,10 @@ function rendered(title) {
   const page = document.querySelector('.node-help-content')
   const pictures = [...(page?.querySelectorAll('img') ?? [])]
   if (page?.querySelector('h1')?.innerText !== title || !pictures.every((picture) => picture.complete)) return null
+  const edge = page.getBoundingClientRect().right
+  const over = [...page.querySelectorAll('*')].filter((part) => part.getBoundingClientRect().right > edge + 1)
   return {
-    title, length: page.innerText.length,
+    title, length: page.innerText.length, over: over.map((part) => part.innerText),
     pictures: pictures.map((picture) => ({ source: new URL(picture.src).pathname, width: picture.naturalWidth }))
   }
 }

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("help.mjs")
 
 
 def test_every_help_page_is_rendered(chromium: str, server: Server, root: Path, tmp_path: Path) -> None:
-    """The Info button of every node shows its own page: title, text and a picture that loads; a clean console."""
+    """The Info button of every node shows its own page: title, text that fits, a picture; and a clean console."""
     command = ["node", str(SCRIPT), server.url, chromium, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -26,5 +26,6 @@ def test_every_help_page_is_rendered(chromium: str, server: Server, root: Path, 
     assert sorted(report["pages"]) == sorted(file.stem for file in (root / "web" / "docs").glob("*.md"))
     for name, page in report["pages"].items():
         assert page["length"] > 200, name
+        assert page["over"] == [], f"{name} is wider than the panel"
         assert [Path(picture["source"]).name for picture in page["pictures"]] == [f"{name}.jpg"]
         assert all(picture["width"] > 100 for picture in page["pictures"]), name

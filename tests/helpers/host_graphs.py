@@ -66,13 +66,13 @@ class TinyGraph(Graph):
     def sample_keyframes(self, **changes: Any) -> list[Any]:
         """Latents of our Sample Keyframes."""
         inputs = {"width": 64, "height": 64, "num_frames": 5, "seed": 3, "steps": 3, "cfg": 5.0}
-        names = {"model": self.keyframes, "text": self.positive, "sampler": "record", "scheduler": "record"}
+        names = {"model": self.keyframes, "text": self.positive, "sampler": "default", "scheduler": "default"}
         return self.ours("SampleKeyframes", **{**inputs, **names, **changes})[0]
 
     def interpolate(self, latents: Any, **changes: Any) -> list[Any]:
         """Latents of our Interpolate."""
         inputs = {"passes": 1, "seed": 3, "steps": 2, "cfg": 1.25, "skip_frames": 3, "perturbation": 0, "loop": False}
-        names = {"model": self.interpolation, "latents": latents, "sampler": "record", "scheduler": "record"}
+        names = {"model": self.interpolation, "latents": latents, "sampler": "default", "scheduler": "default"}
         return self.ours("Interpolate", **{**inputs, **names, **changes})[0]
 
     def decode(self, latents: Any, **changes: Any) -> Node:

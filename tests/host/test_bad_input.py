@@ -67,7 +67,7 @@ def nothing_to_encode(graph: TinyGraph) -> Any:
         (one_keyframe, "latents must have at least 2 frames to interpolate between; got 1"),
         (image_latents, "got [1, 4, 8, 8]"),
         (other_channels, "got [1, 16, 2, 8, 8]"),
-        (schedule_of_other_length, "num_frames must be the Prompt Schedule's, which is 8; got 5"),
+        (schedule_of_other_length, "num_keyframes must be the Prompt Schedule's, which is 8; got 5"),
         (loop_in_windows, "a model that samples in windows cannot loop too"),
         (odd_images, "these are 60×50"),
         (nothing_to_encode, "connect either video or images"),
@@ -162,7 +162,7 @@ def test_models_of_other_kinds_are_named(server: Server, listener: Listener) -> 
     vae = graph.add("VAELoader", vae_name="sd.safetensors")[0]
     graph.save_video(graph.decode(graph.sample_keyframes(), vae=vae)[0])
     sentence = fails_before_sampling(server, listener, graph.prompt)
-    assert "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load MoVQ" in sentence
+    assert "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load VAE" in sentence
     assert "TAESD" in sentence
 
 

@@ -55,7 +55,7 @@ def test_samplers_of_record_are_cores(server: Server, pipeline: FusionFramesPipe
 
 
 def test_sampler_custom_advanced_is_our_node(server: Server) -> None:
-    """With Sampling of Record it makes the latents of Sample Keyframes and of Interpolate."""
+    """With Official Sampling it makes the latents of Sample Keyframes and of Interpolate."""
     graph = TinyGraph(PROMPT)
     ours = graph.sample_keyframes()
     plan = graph.ours(

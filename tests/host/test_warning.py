@@ -42,5 +42,7 @@ def test_scarce_memory_is_said(comfyui: Any, root: Path) -> None:
     print("\n".join(said))
     assert any("sampling 2 frames" in line for line in said)  # one of the windows
     assert any("sampling 6 frames of 64×64 pixels takes about" in line and "fewer frames" in line for line in said)
-    assert any("decoding 2 frames of 64×64 pixels at a time" in line and "smaller chunk" in line for line in said)
+    assert any(
+        "decoding 2 frames of 64×64 pixels at a time" in line and "smaller temporal_size" in line for line in said
+    )
     assert all("0.1 are left" in line for line in said)

@@ -80,6 +80,16 @@ def test_conditioning_survives_a_file(server: Server) -> None:
     assert first.equal(second)
 
 
+def test_old_workflows_say_record(server: Server) -> None:
+    """'record', which workflows of before 'default' hold for sampler and scheduler, makes the same latents."""
+    graph = TinyGraph()
+    for name in ("record", "default"):
+        keyframes = graph.sample_keyframes(num_frames=3, sampler=name, scheduler=name)
+        graph.save_latents(graph.interpolate(keyframes, sampler=name, scheduler=name), f"latents/{name}")
+    old, new = server.saved_files(server.succeed(graph.prompt), "latents")
+    assert load_file(old)["latent_tensor"].equal(load_file(new)["latent_tensor"])
+
+
 def test_schedule_moves_from_one_prompt_to_the_other(server: Server) -> None:
     """From a red circle to a blue one: the video begins redder than it ends."""
     graph = TinyGraph()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,19 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.stand_in_comfyui import read_table
+
 ROOT = Path(__file__).resolve().parents[2]
 HOST = ROOT / "nodes" / "host"
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "node_helpers")
-
-
-def table() -> ModuleType:
-    """nodes/host/internals.py, which needs no ComfyUI to be read."""
-    spec = importlib.util.spec_from_file_location("internals", HOST / "comfy" / "internals.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def names_of(tree: ast.AST) -> dict[str, str]:
@@ -54,8 +45,8 @@ def touched(tree: ast.AST, names: dict[str, str]) -> Iterator[str]:
         yield from touched(child, names)
 
 
-def test_everything_touched_is_in_the_table() -> None:
-    rows = {row.path for row in table().INTERNALS}
+def test_everything_touched_is_in_the_read_table() -> None:
+    rows = {row.path for row in read_table().INTERNALS}
     outside = set()
     for file in HOST.rglob("*.py"):
         tree = ast.parse(file.read_text())
@@ -68,7 +59,7 @@ def test_everything_touched_is_in_the_table() -> None:
 def test_everything_in_the_table_is_touched() -> None:
     sources = "\n".join(file.read_text() for file in HOST.rglob("*.py") if file.name != "internals.py")
     words = set(ast_words(ast.parse(sources)))
-    assert [row.path for row in table().INTERNALS if row.path.split(".")[-1] not in words] == []
+    assert [row.path for row in read_table().INTERNALS if row.path.split(".")[-1] not in words] == []
 
 
 def ast_words(tree: ast.AST) -> Iterator[str]:
@@ -80,7 +71,7 @@ def ast_words(tree: ast.AST) -> Iterator[str]:
 
 
 def test_rows_are_unique_and_say_where_they_were_checked() -> None:
-    rows = table().INTERNALS
+    rows = read_table().INTERNALS
     assert len({row.path for row in rows}) == len(rows)
     assert all(row.checked for row in rows)
 
@@ -109,7 +100,7 @@ def test_what_is_lacking_is_named(monkeypatch: pytest.MonkeyPatch, path: str, ta
     module = ModuleType("stand_in")
     module.Found = Found  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stand_in", module)
-    internals = table()
+    internals = read_table()
     touch = internals.Touch(f"stand_in.{path}", "0.0.1", takes)
     assert internals.find_lack(touch) == lack.format("stand_in")
     if not lack:

@@ -1,7 +1,7 @@
 """Every part of ComfyUI that this room touches, in one table, checked when the pack is loaded.
 
 ComfyUI promises nothing about these. A version that lacks one is met by a sentence that names it, instead of a
-traceback from the middle of a run. `tests/test_internals.py` holds the table equal to what this room's sources touch.
+traceback from the middle of a run. `tests/nodes/test_internals.py` holds the table equal to what this room touches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Touch(NamedTuple):
 
 
 INTERNALS = (
-    # Our U-Nets as MODEL: models.py, networks.py, operations.py, preview.py, schedule.py
+    # Our U-Nets as MODEL: model/hosted_models, networks, operations; sampling/sigmas; comfy/preview_images
     Touch("comfy.model_base.BaseModel", BOTH, "model_config model_type device unet_model"),
     Touch("comfy.model_base.BaseModel._apply_model", BOTH, "x t c_crossattn control transformer_options kwargs"),
     Touch("comfy.model_base.BaseModel.extra_conds", BOTH, "kwargs"),
@@ -78,7 +78,7 @@ INTERNALS = (
     Touch("comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL", BOTH),
     Touch("comfy.patcher_extension.WrappersMP.OUTER_SAMPLE", BOTH),
     Touch("comfy.patcher_extension.WrappersMP.PREDICT_NOISE", BOTH),
-    # Loading and memory: load.py, patchers.py, files.py
+    # Loading and memory: model/loaders, patchers; comfy/model_files, memory
     Touch("comfy.model_patcher.ModelPatcher", BOTH, "model load_device offload_device"),
     Touch("comfy.model_patcher.ModelPatcher.add_object_patch", BOTH, "name obj"),
     Touch("comfy.model_patcher.ModelPatcher.add_wrapper_with_key", BOTH, "wrapper_type key wrapper"),
@@ -109,14 +109,14 @@ INTERNALS = (
     Touch("folder_paths.get_folder_paths", BOTH, "folder_name"),
     Touch("folder_paths.get_full_path", BOTH, "folder_name filename"),
     Touch("folder_paths.get_output_directory", BOTH),
-    # The text encoder as CLIP: clip.py
+    # The text encoder as CLIP: model/clip
     Touch("comfy.sd.CLIP", BOTH, "target parameters state_dict model_options disable_dynamic"),
     Touch("comfy.sd.CLIP.encode_from_tokens_scheduled", BOTH, "tokens"),
     Touch("comfy.sd.CLIP.tokenize", BOTH, "text"),
     Touch("comfy.sd.CLIP.patcher", BOTH),
     Touch("comfy.supported_models_base.ClipTarget", BOTH, "tokenizer clip"),
     Touch("comfy.text_encoders.t5.T5", BOTH, "config_dict dtype device operations"),
-    # MoVQ as VAE: vae.py
+    # MoVQ as VAE: model/vae
     Touch("comfy.sd.VAE", BOTH, "sd"),
     Touch("comfy.sd.VAE.decode", BOTH, "samples_in vae_options"),
     Touch("comfy.sd.VAE.encode", BOTH, "pixel_samples"),
@@ -136,7 +136,7 @@ INTERNALS = (
     Touch("comfy.sd.VAE.memory_used_encode", BOTH),
     Touch("comfy.sd.VAE.memory_used_decode", BOTH),
     Touch("comfy.sd.VAE.patcher", BOTH),
-    # Sampling: sampling.py, patches.py, work.py
+    # Sampling: sampling/guiders, patches, stages
     Touch("comfy.samplers.calc_cond_batch", BOTH, "model conds x_in timestep model_options"),
     Touch("comfy.samplers.CFGGuider", BOTH, "model_patcher"),
     Touch("comfy.samplers.CFGGuider.inner_set_conds", BOTH, "conds"),

@@ -47,7 +47,7 @@ def warn_of_decoding(vae: Any, latents: Tensor, chunk: int) -> None:
         needed,
         vae.device,
         f"decoding {frames} frames of {width}×{height} pixels at a time",
-        "set a smaller chunk, take VAE Decode (Tiled), or load the MoVQ in bf16 or fp16",
+        "set a smaller temporal_size, take VAE Decode (Tiled), or load the VAE in bf16 or fp16",
     )
 
 

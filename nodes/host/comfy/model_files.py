@@ -86,7 +86,7 @@ def movq_names() -> list[str]:
 
 def movq_file(name: str) -> Path:
     """A file of `movq_names`. Raises ValueError when it is not there."""
-    return _file("movq_name", name, VAES)
+    return _file("vae_name", name, VAES)
 
 
 def text_names() -> list[str]:

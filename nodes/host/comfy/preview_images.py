@@ -30,7 +30,7 @@ class VideoLatents(comfy.latent_formats.LatentFormat):
         return latent
 
     def process_out(self, latent: Tensor) -> Tensor:
-        """As above."""
+        """Without a copy here too."""
         return latent
 
     @cached_property
@@ -45,7 +45,7 @@ class VideoLatents(comfy.latent_formats.LatentFormat):
 
     @property
     def latent_rgb_factors_bias(self) -> list[float]:
-        """3, as above."""
+        """One for each colour, for the same previews."""
         return (self.colours.bias * 2 - 1).tolist()
 
     @staticmethod

@@ -119,7 +119,7 @@ class VideoModel(model_base.BaseModel):
         return positions * self.working_bytes * management.dtype_size(self.get_dtype_inference())
 
     def limit(self, x0: Tensor) -> Tensor:
-        """Keep guided clean latents (B, 4, T, h, w) in range, as the schedule of record says."""
+        """Keep guided clean latents (B, 4, T, h, w) in range, as the model's official sampling does."""
         raise NotImplementedError
 
 
@@ -196,12 +196,11 @@ class InterpolationModel(VideoModel):
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Also the given frames, perturbed as the conditioning's settings say, by the sampler's seed."""
-        video, settings = kwargs.get("latent_image"), kwargs.get(SETTINGS) or {}
-        check_interpolation_latents(video)
+        video, settings = interpolation_latents(kwargs.get("latent_image")), kwargs.get(SETTINGS) or {}
         informed = settings.get("informed", kwargs.get("prompt_type") != "negative")
         level = settings.get("perturbation", 0)
         if level and self.config.interpolation.fixed_perturbation is not None:
-            raise ValueError(f"perturbation must be 0 for {self.config.name}, which knows no other; got {level}")
+            raise ValueError(f"noise_augmentation must be 0 for {self.config.name}, which knows no other; got {level}")
         text = kwargs if self.config.interpolation_text else {}
         numbers = {
             "informed": float(informed),
@@ -248,15 +247,15 @@ class InterpolationModel(VideoModel):
         return merge_groups(keyframes, threshold_x0(groups, self.schedule.threshold_quantile))
 
 
-def check_interpolation_latents(video: Tensor | None) -> None:
-    """Raise ValueError unless latents (B, 4, 4G + 1, h, w) have given frames at every fourth place."""
-    fits = video is not None and video.ndim == 5 and video.shape[2] >= 5 and video.shape[2] % 4 == 1
-    if not fits or not bool(video.any()):
-        shape = "nothing" if video is None else f"{tuple(video.shape)}{'' if video.any() else ', empty'}"
-        raise ValueError(
-            f"the interpolation model takes latents [B, 4, 4T - 3, h, w] with keyframes at every fourth frame; got "
-            f"{shape}. Use FusionFrames Interpolate, or put FusionFrames Prepare Interpolation before the sampler"
-        )
+def interpolation_latents(video: Tensor | None) -> Tensor:
+    """The latents (B, 4, 4G + 1, h, w). Raises ValueError unless they have given frames at every fourth place."""
+    if video is not None and video.ndim == 5 and video.shape[2] >= 5 and video.shape[2] % 4 == 1 and bool(video.any()):
+        return video
+    shape = "nothing" if video is None else f"{tuple(video.shape)}{'' if video.any() else ', empty'}"
+    raise ValueError(
+        f"the interpolation model takes latents [B, 4, 4T - 3, h, w] with keyframes at every fourth frame; got "
+        f"{shape}. Use FusionFrames Interpolate, or put FusionFrames Prepare Interpolation before the sampler"
+    )
 
 
 def interpolation_stage(video: Tensor) -> str:

@@ -38,8 +38,12 @@ class Wrapped:
         executor = WrapperExecutor.new_class_executor(self.denoise, self, wrappers)
         return executor.execute(x, timestep, context, control, options, **conditions)
 
+    def denoise(self, *inputs: Any, **conditions: Any) -> Tensor:
+        """The network's prediction, without the wrappers."""
+        raise NotImplementedError
 
-class KeyframeNetwork(Wrapped, UNet):
+
+class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is what ComfyUI calls, not the U-Net's own
     """The keyframe U-Net."""
 
     def __init__(
@@ -68,7 +72,7 @@ class KeyframeNetwork(Wrapped, UNet):
         return UNet.forward(self, x, timestep, seen)
 
 
-class InterpolationNetwork(Wrapped, InterpolationUNet):
+class InterpolationNetwork(Wrapped, InterpolationUNet):  # type: ignore[misc]  # as above
     """The interpolation U-Net on whole videos [B, 4, 4G + 1, h, w], so that latents look like latents everywhere."""
 
     def __init__(

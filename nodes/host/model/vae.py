@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as management
 import comfy.ops
@@ -60,8 +60,9 @@ class VideoAutoencoder(MoVQ):
         if latents.ndim == 4:
             stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
             return stills if output_buffer is None else output_buffer.copy_(stills)
-        how = {"callback": report or _check_cancel, "output": output_buffer}
-        return decode_chunked(_Chunks(self, temporal), latents, chunk, min(overlap, chunk - 1), **how)
+        chunks = cast(MoVQ, _Chunks(self, temporal))  # has all that decode_chunked asks of a MoVQ
+        callback, shared = report or _check_cancel, min(overlap, chunk - 1)
+        return decode_chunked(chunks, latents, chunk, shared, callback, output=output_buffer)
 
     def bytes_for(self, work: str, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
         """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""
@@ -100,10 +101,10 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
     vae.upscale_ratio = vae.downscale_ratio = (_same, factor, factor)
     vae.upscale_index_formula = vae.downscale_index_formula = (1, factor, factor)
     vae.memory_used_encode = lambda shape, kind: movq.bytes_for(
-        "encode", min(shape[2], ENCODE_CHUNK), *shape[-2:], kind
+        "encode", min(shape[2], ENCODE_CHUNK), shape[-2], shape[-1], kind
     )
     vae.memory_used_decode = lambda shape, kind: movq.bytes_for(
-        "decode", min(shape[2] if len(shape) == 5 else 1, CHUNK), *(side * factor for side in shape[-2:]), kind
+        "decode", min(shape[2] if len(shape) == 5 else 1, CHUNK), shape[-2] * factor, shape[-1] * factor, kind
     )
     kind = patcher_class(dynamic)
     vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())

@@ -72,7 +72,7 @@ def require_our_vae(vae: Any) -> None:
     inside = getattr(vae, "first_stage_model", None)
     if not isinstance(inside, VideoAutoencoder):
         raise ValueError(
-            "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load MoVQ; got another VAE "
+            "vae must be the MoVQ of FusionFrames Load Model (its fourth output) or Load VAE; got another VAE "
             f"({type(inside).__name__})"
         )
 
@@ -87,8 +87,8 @@ def require_latents(latents: Tensor, frames: int = 1) -> None:
         )
     if shape[2] < frames:
         raise ValueError(
-            f"latents must have at least {frames} frames to interpolate between; got {shape[2]}. Raise num_frames, or "
-            "encode two images"
+            f"latents must have at least {frames} frames to interpolate between; got {shape[2]}. Raise num_keyframes, "
+            "or encode two images"
         )
 
 
@@ -112,6 +112,6 @@ def require_schedule(positive: Any, latents: Tensor) -> None:
         mask = options.get("mask")
         if mask is not None and mask.ndim == 4 and mask.shape[1] != frames:
             raise ValueError(
-                f"num_frames must be the Prompt Schedule's, which is {mask.shape[1]}; got {frames}. Set both to the "
-                "same number"
+                f"num_keyframes must be the Prompt Schedule's, which is {mask.shape[1]}; got {frames}. Set both to "
+                "the same number"
             )

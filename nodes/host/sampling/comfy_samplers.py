@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from ....fusionframes_core.sampling.sampler import MULTISTEP, SAMPLERS, Step
-from .sampling_options import DEFAULT
+from .sampling_options import DEFAULT, OLD_DEFAULT
 from .seeded_noise import SeededNoise
 from .sigmas import ZERO_SNR_SIGMA
 
 
 def sampler_names() -> list[str]:
-    """The official choice and every sampler of this ComfyUI; core's own replace those of the same name."""
-    return [DEFAULT, *comfy.samplers.SAMPLER_NAMES]
+    """'default', every sampler of this ComfyUI (core's own replace those of the same name), and default's old name."""
+    return [DEFAULT, *comfy.samplers.SAMPLER_NAMES, OLD_DEFAULT]
 
 
 def scheduler_names() -> list[str]:
-    """The official choice and every scheduler of this ComfyUI."""
-    return [DEFAULT, *comfy.samplers.SCHEDULER_NAMES]
+    """'default', every scheduler of this ComfyUI, and default's old name."""
+    return [DEFAULT, *comfy.samplers.SCHEDULER_NAMES, OLD_DEFAULT]
 
 
 def make_sampler(name: str, noise: SeededNoise) -> Any:

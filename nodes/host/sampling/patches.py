@@ -32,7 +32,7 @@ class _Windows(windows.IndexListContextHandler):
 def with_windows(model: Any, length: int, overlap: int) -> Any:
     """A MODEL that samples any number of frames in windows of `length` that share `overlap` frames."""
     if not 0 < overlap < length:
-        raise ValueError(f"overlap must be at least 1 and less than window ({length}); got {overlap}")
+        raise ValueError(f"context_overlap must be at least 1 and less than context_length ({length}); got {overlap}")
     if HANDLER in model.model_options:
         raise ValueError("the model already samples in context windows; use one node for them")
     if "model_function_wrapper" in model.model_options:

@@ -7,7 +7,8 @@ from typing import TypedDict
 
 from ....fusionframes_core.sampling.options import SamplingOptions
 
-DEFAULT = "record"  # in a list of samplers or schedulers: what the model's makers used. Workflows have it saved.
+# In a list of samplers or schedulers: what the model's makers used, by its name and by the one that old workflows hold.
+DEFAULT, OLD_DEFAULT = "default", "record"
 
 
 class SamplingInputs(TypedDict):
@@ -44,4 +45,4 @@ def image_sampling_options(seed: int, steps: int, cfg: float, sampler: str, sche
 
 
 def _name(choice: str) -> str | None:
-    return None if choice == DEFAULT else choice
+    return None if choice in (DEFAULT, OLD_DEFAULT) else choice
