@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut, and full disks in one sentence."""
+"""Files that are complete or absent, also after a power cut, and full disks in one sentence."""
 
 from __future__ import annotations
 
@@ -37,8 +37,15 @@ def full_disk_says(sentence: str) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file, or a folder's list of files, is on the disk; Windows writes the latter when it likes."""
+    folder = path.is_dir()
+    try:
+        # For writing, as Windows wants it of a file.
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except PermissionError:
+        if folder:  # which Windows opens for nobody
+            return
+        raise
     try:
         os.fsync(handle)
     finally:
@@ -46,7 +53,7 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` whole or not at all, making the folder."""
+    """Write `content` in one step, making the folder: a reader finds the old file or the new one."""
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

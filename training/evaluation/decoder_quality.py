@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..moving_shapes.scenes import Scene, render, sample_scene
-from ..train_autoencoder import to_pixels
+from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scenes import Scene, sample_scene
 from .interpolation_quality import BETWEEN, KEYFRAMES, PASSES
 from .video_metrics import flicker, mse, print_table, psnr, ssim
 
@@ -58,7 +58,7 @@ def evaluate_decoder(
     scenes, times = draw_clips(clips, seed), np.arange((KEYFRAMES - 1) * (BETWEEN + 1) + 1) * PASSES[1][0] / 4
     values: dict[str, dict[str, dict[str, list[Tensor]]]] = {}
     for start in tqdm(range(0, clips, batch), desc="clips", mininterval=5):
-        truth = to_pixels(np.stack([render(scene, times, size) for scene in scenes[start : start + batch]]))
+        truth = render_pixels([(scene, times) for scene in scenes[start : start + batch]], size)
         for case, latents in latent_cases(encode(truth), interpolate, seed + start).items():
             for name, decode in decoders.items():
                 video = decode(latents)

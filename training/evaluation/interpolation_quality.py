@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..moving_shapes.scenes import FAST_MOTIONS, KEYFRAME_STEP, Scene, render, sample_scene
-from ..train_autoencoder import to_pixels
+from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scenes import FAST_MOTIONS, KEYFRAME_STEP, Scene, sample_scene
 from .video_metrics import print_table, psnr
 
 KEYFRAMES = 16
@@ -79,7 +79,7 @@ def draw_scenes(kind: str, count: int, seed: int) -> list[Scene]:
 def compare(tools: VideoTools, scenes: list[Scene], step: float, skip_frames: int, seed: int) -> dict[str, Tensor]:
     """PSNR (B,) of every method on the frames between keyframes `step` base frames apart."""
     times = np.arange((KEYFRAMES - 1) * (BETWEEN + 1) + 1) * step / (BETWEEN + 1)
-    truth = to_pixels(np.stack([render(scene, times, tools.size) for scene in scenes]))
+    truth = render_pixels([(scene, times) for scene in scenes], tools.size)
     keyframes = truth[:, :, :: BETWEEN + 1]
     latents = tools.encode(keyframes)
     videos = {

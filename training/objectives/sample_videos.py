@@ -14,13 +14,13 @@ from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
+from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.sampling.keyframe_sampling import sample_keyframes
 from fusionframes_core.sampling.noise import stage_noise
 from fusionframes_core.sampling.stage import Sampling
 
 from ..data.sources import Drawn
-
-Sampler = Callable[[nn.Module], np.ndarray]
+from ..engine.objective import Sampler
 
 
 def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
@@ -32,22 +32,21 @@ def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
     return movq.eval().requires_grad_(False)
 
 
-def on(text: TextContext, device: torch.device) -> TextContext:
-    """A context on another device."""
+def text_on(device: torch.device, text: TextContext) -> TextContext:
+    """The context on `device`."""
     return TextContext(text.context.to(device), text.mask.to(device))
 
 
-def keyframe_sampler(
-    config: ModelConfig, encoder: TextEncoder, positions: Tensor, prompt: str, movq: Path | None
-) -> Sampler:
+def keyframe_sampler(config: ModelConfig, encoder: TextEncoder, prompt: str, movq: Path | None) -> Sampler:
     """Draws keyframes of one prompt, always from the same noise."""
+    positions = frame_positions(config.frame_positions, config.num_frames)
     decoder = load_movq(config, movq)
     texts = [encoder.encode([words]) for words in (prompt, "")]
     side = [length // decoder.factor for length in config.size]
 
     def sample(model: nn.Module) -> np.ndarray:
         device = next(model.parameters()).device
-        text, null = (on(entry, device) for entry in texts)
+        text, null = (text_on(device, entry) for entry in texts)
         noise = stage_noise(0, "keyframes", 1, device)
         how = Sampling(config.keyframe_schedule, config.keyframe_schedule.steps)
         place = positions.to(device)[None]
@@ -66,7 +65,7 @@ def interpolation_sampler(
 
     def sample(model: nn.Module) -> np.ndarray:
         device = next(model.parameters()).device
-        text, noise = on(null, device), stage_noise(0, "interpolation", 1, device)
+        text, noise = text_on(device, null), stage_noise(0, "interpolation", 1, device)
         how = Sampling(config.interpolation_schedule, config.interpolation_schedule.steps)
         given, weight = keyframes.to(device), config.interpolation_guidance
         latents = run(model, given, (text, text), weight, (skip, 0), noise, how, config.drop_temporal)

@@ -13,8 +13,8 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from ..evaluation.interpolation_quality import BETWEEN, KEYFRAMES, PASSES, between, blend, draw_scenes
 from ..evaluation.video_metrics import psnr
 from ..moving_shapes.clips import MAX_SKIP, WINDOW
-from ..moving_shapes.scenes import CLIP_LENGTH, Scene, render, sample_scene
-from ..train_autoencoder import to_pixels
+from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scenes import CLIP_LENGTH, Scene, sample_scene
 from .runs import Budget, Figures, Row, Table
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -46,7 +46,7 @@ def measure_skip(budget: Budget, skip: int, seed: int) -> Figures:
     size = pipeline.config.size[0]
     rows = []
     for index, (scene, times) in enumerate(skip_clips(skip, budget.clips, seed)):
-        truth = to_pixels(render(scene, times, size))[None]
+        truth = render_pixels([(scene, times)], size)
         latents = pipeline.encode(truth[:, :, :: BETWEEN + 1])
         videos = {
             "told": pipeline.interpolate(latents, skip_frames=skip, seed=seed + index),
@@ -79,7 +79,7 @@ def measure_guidance(budget: Budget, weight: float, seed: int) -> Figures:
     times = np.arange((KEYFRAMES - 1) * (BETWEEN + 1) + 1) * step / (BETWEEN + 1)
     values, distances = [], []
     for index, scene in enumerate(draw_scenes("fast", budget.clips, seed)):
-        truth = to_pixels(render(scene, times, pipeline.config.size[0]))[None]
+        truth = render_pixels([(scene, times)], pipeline.config.size[0])
         latents = pipeline.encode(truth[:, :, :: BETWEEN + 1])
         video = pipeline.interpolate(latents, skip_frames=skip, guidance=weight, seed=seed + index)
         output = pipeline.decode(video).clamp(-1, 1)
