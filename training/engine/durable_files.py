@@ -58,8 +58,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, making the folder, and wait until it is on the disk.
+
+    Whatever was cut off at the file's end stays a line of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        complete = file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
+        file.write((b"" if complete else b"\n") + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write(partial)` fill a folder beside `folder`, then put it in its place by one rename.
+    """Let `write(partial)` fill a folder beside `folder`, then rename it to `folder`.
 
     On any failure the partial folder is removed and an older `folder` stays as it was.
     """
