@@ -60,7 +60,8 @@ NO_FLOAT64 = ("mps",)  # kinds of device
 def sum_over_processes(accelerator: Accelerator, values: Tensor) -> Tensor:
     """The sum of `values`, float64 on the CPU, over all processes, likewise. Every one of them has to call it.
 
-    A device without float64 adds up pairs of float32, a value and what its rounding left out: 48 of 53 bits.
+    From devices without float64 every process's values come as pairs of float32, which hold 48 of their 53 bits, and
+    are added up here.
     """
     if accelerator.num_processes == 1:
         return values
@@ -69,7 +70,7 @@ def sum_over_processes(accelerator: Accelerator, values: Tensor) -> Tensor:
         return accelerator.reduce(values.to(device), "sum").cpu()
     rounded = values.float()
     pairs = torch.stack((rounded, (values - rounded.double()).float()))
-    return accelerator.reduce(pairs.to(device), "sum").cpu().double().sum(dim=0)
+    return accelerator.gather(pairs[None].to(device)).cpu().double().sum(dim=(0, 1))
 
 
 @contextlib.contextmanager

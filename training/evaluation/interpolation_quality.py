@@ -103,11 +103,11 @@ def evaluate_interpolation(
         report[f"pass {number}"] = {"skip_frames": skip_frames, "frames_apart": step / (BETWEEN + 1)}
         for kind in SETS:
             scenes = draw_scenes(kind, clips, seed)
-            parts = [
+            batches = [
                 compare(tools, scenes[i : i + batch], step, skip_frames, seed + i)
                 for i in tqdm(range(0, clips, batch), desc=f"pass {number}, {kind} clips", mininterval=5)
             ]
-            values = {name: torch.cat([part[name] for part in parts]) for name in METHODS}
+            values = {name: torch.cat([values[name] for values in batches]) for name in METHODS}
             report[f"pass {number}"][kind] = summarise(scenes, values)
             if kind == "fast":  # and those of them that move quickly, which have the most to gain
                 report[f"pass {number}"]["quick"] = summarise(*quick(scenes, values))
@@ -150,7 +150,7 @@ def reached(results: dict[str, Any]) -> dict[str, bool]:
 
 
 def print_interpolation(report: dict[str, Any]) -> None:
-    """The report as one table of PSNR for each pass."""
+    """Print the report, a table of PSNR for each pass, and which claims it bears out."""
     for key in (key for key in report if key.startswith("pass ")):
         rows = []
         for kind in ("fast", "quick", "slow"):

@@ -51,7 +51,7 @@ def summarise(votes: list[Vote], key: Path) -> dict[str, Any]:
         study, models = secret["study"], secret["models"]
         sides = {entry["pair"]: entry for entry in secret["pairs"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{key} must be the key that `python -m training.study build` wrote") from error
+        raise BadInput(f"{key} must be the key that `python -m training.human_study build` wrote") from error
     strange = next((vote for vote in votes if vote["study"] != study or vote["pair"] not in sides), None)
     if strange is not None:
         raise BadInput(f"votes must be of the study {study}; got one of {strange['study']}, pair {strange['pair']}")

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fusionframes_core.models.unet.keyframe_unet import temporal_parameters
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
+from fusionframes_core.settings import GenerationSettings
 
 from ..engine.run_settings import TrainSettings
 from ..evaluate import PROMPTS
@@ -91,7 +92,7 @@ def measure_conditioning(budget: Budget, temporal: str, seed: int) -> RowFigures
     )
     weights = train_in_process(stage, config, run.output / "keyframe.safetensors")
     pipeline = pipeline_with(config, {"keyframe": weights}, budget.model)
-    shapes = ShapesRun(generator_of(pipeline, passes=0), {}, seed)
+    shapes = ShapesRun(generator_of(pipeline, GenerationSettings(passes=0)), {}, seed)
     report = run_shapes(read_prompts(PROMPTS, budget.prompts), shapes)
     figures = {name: 100 * report["accuracy"][name]["share"] for name in ("colour", "shape", "motion")}
     parameters = sum(parameter.numel() for _, parameter in temporal_parameters(pipeline.keyframe))
