@@ -32,7 +32,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def on_device(value: Any, device: torch.device) -> Any:
-    """The tensors in nested mappings, dataclasses, lists and plain tuples, on `device`; on the CPU the value itself."""
+    """The tensors in nested mappings, dataclasses, lists and tuples, on `device`; on the CPU the value itself."""
     if device.type == "cpu":
         return value
     if isinstance(value, Tensor):

@@ -14,7 +14,7 @@ Figures = dict[str, Figure]
 
 
 class Means:
-    """Sums of figures and how many numbers are in each; plain numbers, so that checkpoints can keep them."""
+    """Sums of figures and how many numbers are in each, as Python floats, which checkpoints can keep."""
 
     def __init__(self, sums: Mapping[str, Sequence[float]] | None = None) -> None:
         self.sums: dict[str, tuple[float, float]] = {name: (pair[0], pair[1]) for name, pair in (sums or {}).items()}

@@ -35,13 +35,13 @@ class Checkpoints:
 
     def last(self) -> Path | None:
         """The newest complete checkpoint. Raises ValueError for one of an older engine."""
-        found = sorted(path for path in self.folder.glob("[0-9]*") if not path.name.endswith(PARTIAL))
-        if not found and (self.output / "checkpoint" / "progress.json").is_file():
+        complete = sorted(path for path in self.folder.glob("[0-9]*") if not path.name.endswith(PARTIAL))
+        if not complete and (self.output / "checkpoint" / "progress.json").is_file():
             raise ValueError(
                 f"{self.output / 'checkpoint'} was written by an older version, whose checkpoints this one does not "
                 "read; name another output, or delete it to begin again"
             )
-        return found[-1] if found else None
+        return complete[-1] if complete else None
 
     def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], more: Mapping[str, Any]) -> None:
         """Write the checkpoint of `step`, then remove older ones. Raises DiskFull; the last one is intact then."""
@@ -78,13 +78,13 @@ class Checkpoints:
             raise ValueError(
                 f"{path} is a checkpoint of stage {progress['stage']!r}, this is {self.stage!r}: name another output"
             )
-        for part, wanted in shapes.items():
+        for part, expected in shapes.items():
             with _damage_named(path), safe_open(str(path / f"{part}.safetensors"), framework="pt") as file:
-                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            wrong = describe_difference(found, {name: tuple(shape) for name, shape in wanted.items()})
-            if wrong:
+                stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            difference = describe_difference(stored, {name: tuple(shape) for name, shape in expected.items()})
+            if difference:
                 what = "the model" if part == "model" else "what trains"
-                raise ValueError(f"{path} does not fit: {what} has changed since ({wrong}); name another output")
+                raise ValueError(f"{path} does not fit: {what} has changed since ({difference}); name another output")
         # Networks of one shape may still compute different things.
         known = progress.get("architecture", {})
         for name in sorted(known.keys() & self.architecture.keys()):
@@ -133,13 +133,13 @@ def unshare_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def describe_difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+def describe_difference(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
     """What is different between a checkpoint's tensors and a model's, by its first example; "" for nothing."""
-    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    changed = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+    missing, unknown = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
+    changed = sorted(name for name in expected.keys() & stored.keys() if expected[name] != stored[name])
     if changed:
         name = changed[0]
-        return f"{len(changed)} other shapes, first {name}: {list(found[name])} there, {list(wanted[name])} here"
+        return f"{len(changed)} other shapes, first {name}: {list(stored[name])} there, {list(expected[name])} here"
     if missing or unknown:
         example = f"{missing[0]} is missing there" if missing else f"{unknown[0]} is unknown here"
         return f"{len(missing)} tensors missing and {len(unknown)} unknown, first {example}"

@@ -156,11 +156,11 @@ def helpful(message: str, keys: list[str]) -> str:
     unknown = UNKNOWN.search(message) or UNKNOWN_OPTION.search(message)
     if unknown:
         group, key = unknown.groupdict().get("group"), unknown["key"]
-        whole = f"{group}.{key}" if group else key
-        near = difflib.get_close_matches(whole, keys, n=1, cutoff=0.6)
+        dotted = f"{group}.{key}" if group else key
+        near = difflib.get_close_matches(dotted, keys, n=1, cutoff=0.6)
         near = near or [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
         allowed = [name for name in keys if not group or name.startswith(f"{group}.")]
-        return f"unknown key {whole}: " + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}")
+        return f"unknown key {dotted}: " + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}")
     wrong = WRONG.search(message)
     if wrong:
         return f"{wrong['key']} has the wrong type: {wrong['why']}"

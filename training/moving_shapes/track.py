@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CANVAS = 64
-MIN_CONTRAST = 24.0  # RGB distance below which nothing is told from the background
+MIN_CONTRAST = 24.0  # RGB distance below which nothing stands out from the background
 MIN_AREA = 10.0  # square pixels; smaller spots are noise
 OVERSAMPLING = 4
 ANGLES = 64
