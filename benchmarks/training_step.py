@@ -26,8 +26,9 @@ from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.schedule import NoiseSchedule
 from training.engine.figures import Figures
+from training.engine.objective import Batch, StageSpec
 from training.engine.run_settings import TrainSettings
-from training.engine.trainer import Batch, Trainer
+from training.engine.trainer import Trainer
 from training.objectives.denoising import denoising_loss
 
 Step = Callable[[], float]
@@ -79,18 +80,29 @@ def plain(clips: int, frames: int) -> Step:
     return step
 
 
+class RandomLatents:
+    """The objective of the step: v-prediction on random latents."""
+
+    def __init__(self, clips: int, frames: int) -> None:
+        self.clips, self.frames = clips, frames
+        self.schedule = NoiseSchedule.from_config(TINY.keyframe_schedule)
+
+    def make_batch(self, rng: np.random.Generator) -> Batch:
+        """Random latents and text."""
+        return make_batch(self.clips, self.frames, rng)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
+        """The stages' denoising loss."""
+        seen = condition(batch)
+        return denoising_loss(lambda x, t: model(x, t, seen), batch["latents"], batch["t"], self.schedule, "v")
+
+
 def ours(clips: int, frames: int, checkpointing: bool) -> Step:
     """A step of `training.engine`."""
     torch.manual_seed(0)
-    schedule = NoiseSchedule.from_config(TINY.keyframe_schedule)
-
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
-        seen = condition(batch)
-        return denoising_loss(lambda x, t: model(x, t, seen), batch["latents"], batch["t"], schedule, "v")
-
     folder = Path(tempfile.gettempdir()) / "training_step"
     settings = TrainSettings(folder, 10**6, clips, 1e-4, activation_checkpointing=checkpointing, trackers=[])
-    trainer = Trainer(settings, UNet(TINY.keyframe), loss, lambda rng: make_batch(clips, frames, rng))
+    trainer = Trainer(settings, UNet(TINY.keyframe), RandomLatents(clips, frames), StageSpec("benchmark"))
     return trainer._train_step
 
 
@@ -147,7 +159,10 @@ def main(arguments: list[str] | None = None) -> None:
     memory = [memory_mb(side, options.clips, options.frames) for side in SIDES]
     print("| time / plain | memory / plain | step | processor time | memory |\n| --- | --- | --- | --- | --- |")
     for side, taken, used in zip(SIDES, times, memory, strict=True):
-        share, size = ("", "") if used is None else (f"{used / memory[0]:.2f}", f"{used:.0f} MB")
+        plain_memory = memory[0]
+        share, size = ("", "")
+        if used is not None and plain_memory is not None:
+            share, size = f"{used / plain_memory:.2f}", f"{used:.0f} MB"
         print(f"| {taken / times[0]:.2f} | {share} | {side} | {taken:.2f} s | {size} |")
 
 

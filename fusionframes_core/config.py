@@ -68,7 +68,7 @@ class UNetConfig:
     num_blocks: tuple[int, ...]
     cross_attention: tuple[bool, ...]
     self_attention: tuple[bool, ...]
-    temporal: str  # a key of models.temporal.TEMPORAL_BLOCKS
+    temporal: str  # a key of models.unet.temporal_layers.TEMPORAL_BLOCKS
     temporal_conditioning: str  # "separate" (1.0), "sum" (1.1) or "mixed": what conditions the temporal norms
     temporal_place: str  # "none" (official) or "grid": temporal norms know the position in the frame
     image_input: bool  # 1.1: a second input layer for still images, which skip every temporal block

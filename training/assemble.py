@@ -63,11 +63,11 @@ def assemble(
 def check_conditioning(keyframe: Path, temporal: str) -> None:
     """Raise ValueError for weights of another temporal conditioning: their names and shapes may be the same."""
     with safe_open(str(keyframe), framework="pt") as file:
-        found = (file.metadata() or {}).get("temporal", temporal)
-    if found != temporal:
+        stored = (file.metadata() or {}).get("temporal", temporal)
+    if stored != temporal:
         raise ValueError(
-            f"keyframe must be of the preset's conditioning, {temporal}; {keyframe} is of {found}: give its "
-            f"temporal_{found}.safetensors as --temporal instead"
+            f"keyframe must be of the preset's conditioning, {temporal}; {keyframe} is of {stored}: give its "
+            f"temporal_{stored}.safetensors as --temporal instead"
         )
 
 

@@ -24,8 +24,7 @@ from fusionframes_core.settings import GenerationSettings
 
 from .engine.command_line import BadInput, check_device, check_output, check_positive, exit_code
 from .engine.durable_files import write_json
-from .evaluation import reports as evaluate_report
-from .evaluation import video_commands as evaluate_videos
+from .evaluation import reports, video_commands
 from .evaluation.decoder_quality import evaluate_decoder, print_decoder
 from .evaluation.evaluated_models import generator_of, load_image_decoder, load_pipeline, tools_of
 from .evaluation.interpolation_quality import PASSES, evaluate_interpolation, print_interpolation
@@ -42,10 +41,11 @@ def shapes(arguments: argparse.Namespace) -> None:
         check_output(arguments.save / "0000.png", "--save")
     pipeline = load_pipeline(arguments.model, _files(arguments), ("text_encoder", "keyframe", "movq"), arguments.device)
     options = {name: getattr(arguments, name) for name in ("guidance", "steps", "sampler", "passes")}
-    resolved = GenerationSettings(seed=arguments.seed, **options).resolve(pipeline.config)
+    chosen = GenerationSettings(seed=arguments.seed, **options)
+    resolved = chosen.resolve(pipeline.config)
     settings = {name: getattr(resolved, name) for name in options} | {"model": arguments.model, "seed": arguments.seed}
     settings |= {"files": {name: str(path) for name, path in _files(arguments).items()}}
-    run = ShapesRun(generator_of(pipeline, **options), settings, arguments.seed, arguments.batch)
+    run = ShapesRun(generator_of(pipeline, chosen), settings, arguments.seed, arguments.batch)
     partial = arguments.json.with_name(arguments.json.name + ".partial") if arguments.json else None
 
     def save(index: int, row: dict[str, Any], video: NDArray[np.uint8]) -> None:
@@ -64,15 +64,16 @@ def interpolation(arguments: argparse.Namespace) -> None:
     needed = ("text_encoder", "interpolation", "movq")
     pipeline = load_pipeline(arguments.model, _files(arguments), needed, arguments.device)
     options = {"guidance": arguments.guidance, "steps": arguments.steps, "sampler": arguments.sampler}
-    GenerationSettings(
+    settings = GenerationSettings(
         seed=arguments.seed,
         interpolation_guidance=arguments.guidance,
         interpolation_steps=arguments.steps,
         sampler=arguments.sampler,
-    ).validate(pipeline.config)
+    )
+    settings.validate(pipeline.config)
     passes = tuple(PASSES) if arguments.passes is None else (arguments.passes,)
     clips = min(arguments.clips, arguments.limit or arguments.clips)
-    report = evaluate_interpolation(tools_of(pipeline, **options), clips, arguments.seed, arguments.batch, passes)
+    report = evaluate_interpolation(tools_of(pipeline, settings), clips, arguments.seed, arguments.batch, passes)
     _finish(report | {"settings": options | {"model": arguments.model}}, arguments.json)
     print_interpolation(report)
 
@@ -128,8 +129,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--save", type=Path, help="folder for a picture of every video")
     command.add_argument("--resume", action="store_true", help="go on with the interrupted run of this --json file")
     _add_sampling(command)
-    evaluate_videos.add_commands(commands)
-    evaluate_report.add_commands(commands)
+    video_commands.add_commands(commands)
+    reports.add_commands(commands)
     command = _command(commands, "interpolation", interpolation, batch=4)
     command.add_argument("--clips", type=int, default=64, help="clips in the fast and in the slow set (default 64)")
     command.add_argument("--guidance", type=float, help="context guidance weight w")

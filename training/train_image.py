@@ -5,53 +5,30 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from fusionframes_core.checkpoints.open_model import load_weights
-from fusionframes_core.config import UNetConfig
-from fusionframes_core.models.text_encoder import TextEncoder
-from fusionframes_core.models.tokenizer import load_tokenizer
-from fusionframes_core.models.unet.unet import KeyframeCondition, UNet, initialise
-from fusionframes_core.sampling.schedule import NoiseSchedule
+from fusionframes_core.config import ModelConfig
+from fusionframes_core.models.unet.unet import UNet, initialise
 
-from .data.sources import Source, open_held_out, open_source
-from .engine.figures import Figures, held_out_figures
-from .engine.model_config import model_config
+from .data.sources import open_held_out, open_source
+from .engine.model_config import PresetStage
+from .engine.objective import StageSpec
 from .engine.run_settings import TrainSettings
-from .engine.stage_command import run_command
-from .engine.trainer import Batch, Trainer
-from .objectives.denoising import NoiseLevels, denoising_loss
-from .objectives.initial_weights import load_image_part
+from .engine.stage_command import run_stage
+from .engine.trainer import Trainer
+from .objectives.denoising import NoiseLevels
+from .objectives.held_out import HeldOutLoss
+from .objectives.image_objective import ImageObjective
+from .objectives.initial_weights import image_config, load_image_part, load_text_encoder
+
+HELD_OUT_FRAMES = 256
 
 
-def image_config(config: UNetConfig) -> UNetConfig:
-    """The text-to-image trunk of a keyframe U-Net."""
-    return dataclasses.replace(config, temporal="none")
-
-
-def load_text_encoder(folder: Path, preset: str) -> TextEncoder:
-    """The frozen text encoder of a run's folder."""
-    encoder = TextEncoder(model_config(preset).text, load_tokenizer(folder))
-    load_weights(encoder, Path(folder) / "text_encoder.safetensors")
-    return encoder.eval().requires_grad_(False)
-
-
-def train(
-    train: TrainSettings,
-    clips: list[Path] | None = None,
-    text_encoder: Path | None = None,
-    validation_clips: list[Path] | None = None,
-    preset: str = "tiny",
-    init: Path | None = None,
-    high_share: float = 0.3,
-    data: list[Path] | None = None,
-    validation_data: list[Path] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class ImageStage(PresetStage):
     """Train the text-to-image U-Net of `preset` and write `image.safetensors` to the run's folder.
 
     Args:
@@ -65,37 +42,37 @@ def train(
         data: instead of clips, folders made by training.prepare.
         validation_data: instead of validation_clips, such folders.
     """
-    torch.manual_seed(train.seed)  # of the initial weights
-    config = model_config(preset)
-    model = UNet(image_config(config.keyframe))
-    initialise(model)
-    if init is not None:
-        load_image_part(model, init)
-    encoder = load_text_encoder(text_encoder, preset) if text_encoder else None
-    source = open_source(data, clips, encoder, "images")
-    held_out = open_held_out(validation_data, validation_clips, encoder, "images")
-    schedule = NoiseSchedule.from_config(config.keyframe_schedule)
-    prediction, levels = config.keyframe_schedule.prediction, NoiseLevels(high_share)
 
-    def make_batch(rng: np.random.Generator, source: Source = source, count: int = train.batch_size) -> Batch:
-        drawn = source.images(rng, count)
-        t = levels.draw(rng, count, schedule.num_steps)
-        return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
+    train: TrainSettings
+    clips: list[Path] | None = None
+    text_encoder: Path | None = None
+    validation_clips: list[Path] | None = None
+    preset: str = "tiny"
+    init: Path | None = None
+    high_share: float = 0.3
+    data: list[Path] | None = None
+    validation_data: list[Path] | None = None
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
-        condition = KeyframeCondition(batch["text"].context, batch["text"].mask, positions=None)
-        return denoising_loss(lambda x, t: model(x, t, condition), batch["latents"], batch["t"], schedule, prediction)
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        torch.manual_seed(0)
-        return held_out_figures(*loss(model, make_batch(np.random.default_rng(1), held_out, 256)))
-
-    built = {"image": model.config, "keyframe_schedule": config.keyframe_schedule}
-    measure = validate if held_out is not None else None
-    trainer = Trainer(train, model, loss, make_batch, measure, stage="image", architecture=built)
-    trainer.run()
-    trainer.export("image.safetensors")
+    def train_model(self, config: ModelConfig) -> None:
+        """Train the image trunk of `config`. Raises ValueError for settings and data that do not fit."""
+        torch.manual_seed(self.train.seed)  # of the initial weights
+        model = UNet(image_config(config.keyframe))
+        initialise(model)
+        if self.init is not None:
+            load_image_part(model, self.init)
+        encoder = load_text_encoder(self.text_encoder, config.text) if self.text_encoder else None
+        source = open_source(self.data, self.clips, encoder, "images")
+        held_out = open_held_out(self.validation_data, self.validation_clips, encoder, "images")
+        objective = ImageObjective(config, source, self.train.batch_size, NoiseLevels(self.high_share))
+        validate = None
+        if held_out is not None:
+            validate = HeldOutLoss(replace(objective, source=held_out, batch_size=HELD_OUT_FRAMES))
+        architecture = {"image": model.config, "keyframe_schedule": config.keyframe_schedule}
+        spec = StageSpec("image", architecture=architecture, validate=validate)
+        trainer = Trainer(self.train, model, objective, spec)
+        trainer.run()
+        trainer.export("image.safetensors")
 
 
 if __name__ == "__main__":
-    run_command(train)
+    run_stage(ImageStage)

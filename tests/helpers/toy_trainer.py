@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from training.engine.figures import Figures
+from training.engine.objective import Batch, StageSpec
 from training.engine.run_settings import TrainSettings
 from training.engine.stage_command import run_command
-from training.engine.trainer import Batch, Trainer
+from training.engine.trainer import Trainer
 
 
 class Toy(nn.Module):
@@ -29,42 +30,52 @@ class Toy(nn.Module):
         return self.second(torch.tanh(self.first(self.frozen(x))))
 
 
+class ToyObjective:
+    """Batches that are all new, and a loss that draws noise; `trainer`, once there is one, says which step it is."""
+
+    def __init__(self, batch_size: int, pause: float = 0.0, **spoiled: object) -> None:
+        """`pause`: seconds that drawing a batch takes; `spoiled`: as for `toy_trainer`."""
+        self.batch_size, self.pause, self.spoiled = batch_size, pause, spoiled
+        self.trainer: Trainer | None = None
+
+    def make_batch(self, rng: np.random.Generator) -> Batch:
+        """`x` (B, 4), and something that is no tensor."""
+        time.sleep(self.pause)
+        x = torch.from_numpy(rng.normal(size=(self.batch_size, 4))).float()
+        return {"x": x, "words": ["one", "two"]}
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
+        """The error of the first two numbers, and a figure of some samples only."""
+        assert self.trainer is not None
+        x, step = batch["x"], self.trainer.step
+        if step == self.spoiled.get("nan_at"):
+            x[0, 0] = torch.nan
+        if step == self.spoiled.get("factor_at"):
+            x *= 1e4
+        noisy = x + 0.1 * torch.randn_like(x)
+        error = (model(noisy) - x[:, :2]).square().mean()
+        if step == self.spoiled.get("gradient_nan_at"):
+            error = error + torch.sqrt(0 * error)  # 0, with a slope of 0 · ∞
+        return error, {"largest": x.abs().max().item(), "positive": x[x[:, 0] > 0, 0]}
+
+
+def toy_spec(stage: str = "toy", built: Any = None) -> StageSpec:
+    """Of the stage `stage`, with black samples and the architecture `built`."""
+    return StageSpec(stage, architecture=built or {}, sample=lambda model: np.zeros((3, 16, 16, 3), np.uint8))
+
+
 def toy_trainer(
-    train: TrainSettings, width: int = 8, stage: str = "toy", pause: float = 0.0, **more: object
+    train: TrainSettings, width: int = 8, spec: StageSpec | None = None, pause: float = 0.0, **spoiled: object
 ) -> Trainer:
-    """A trainer whose every batch is new, and whose loss draws noise.
+    """A trainer of the toy, by default of the stage "toy".
 
     `nan_at`, `factor_at`, `gradient_nan_at`: the steps whose batch has a NaN, or is far too large, or whose gradient
     is not finite though the loss is.
     """
     torch.manual_seed(train.seed)
-    nan_at, factor_at = more.get("nan_at"), more.get("factor_at")
-    trainer: Trainer
-
-    def make_batch(rng: np.random.Generator) -> Batch:
-        time.sleep(pause)
-        x = torch.from_numpy(rng.normal(size=(train.batch_size, 4))).float()
-        return {"x": x, "words": ["one", "two"]}
-
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
-        x = batch["x"]
-        if trainer.step == nan_at:
-            x[0, 0] = torch.nan
-        if trainer.step == factor_at:
-            x *= 1e4
-        noisy = x + 0.1 * torch.randn_like(x)
-        error = (model(noisy) - x[:, :2]).square().mean()
-        if trainer.step == more.get("gradient_nan_at"):
-            error = error + torch.sqrt(0 * error)  # 0, with a slope of 0 · ∞
-        return error, {"largest": x.abs().max().item(), "positive": x[x[:, 0] > 0, 0]}
-
-    def sample(model: nn.Module) -> np.ndarray:
-        return np.zeros((3, 16, 16, 3), np.uint8)
-
-    trainer = Trainer(
-        train, Toy(width), loss, make_batch, stage=stage, sample=sample, frames=1, architecture=more.get("built")
-    )
-    return trainer
+    objective = ToyObjective(train.batch_size, pause, **spoiled)
+    objective.trainer = Trainer(train, Toy(width), objective, spec or toy_spec())
+    return objective.trainer
 
 
 def settings(folder: Path, **changes: Any) -> TrainSettings:
@@ -83,7 +94,7 @@ def train(train: TrainSettings, width: int = 8, stage: str = "toy", pause: float
         stage: what the checkpoints are named after.
         pause: seconds that drawing a batch takes.
     """
-    trainer = toy_trainer(train, width, stage, pause)
+    trainer = toy_trainer(train, width, toy_spec(stage), pause)
     trainer.run()
     trainer.export("toy.safetensors")
 

@@ -14,7 +14,7 @@ from tests.helpers.host_media import read_images
 from tests.helpers.host_server import Server
 from tests.host.test_stock import latents_of
 from training.engine.run_settings import TrainSettings
-from training.train_lora import train
+from training.train_lora import LoraStage
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ BUNDLED = "fusionframes_tiny_ring.safetensors"
 def test_a_trained_lora_changes_the_video(server: Server, tmp_path: Path, part: str) -> None:
     """LoraLoaderModelOnly at strength 1 changes the latents, at 0 gives the base bit for bit; no key is left over."""
     settings = TrainSettings(tmp_path, 6, 1, 1e-2, warmup_steps=1, decay_steps=1, ema_decay=0.1, trackers=[])
-    train(settings, part=part, rank=2, shape="ring", count=4)
+    LoraStage(settings, part=part, rank=2, shape="ring", count=4).run()
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState._reset_state()
     folder = server.base / "models" / "loras"

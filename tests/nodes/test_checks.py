@@ -38,7 +38,7 @@ def interpolation(checks: Any) -> SimpleNamespace:
 
 def test_models_of_the_right_kind_pass(checks: Any, keyframes: SimpleNamespace, interpolation: SimpleNamespace) -> None:
     checks.require_keyframe_model(keyframes)
-    checks.require_image_model(keyframes, wanted=False)
+    checks.require_text_model(keyframes)
     checks.require_image_model(patcher(checks.KeyframeModel, KANDINSKY_VIDEO_1_1))
     checks.require_interpolation_model(interpolation)
     checks.require_our_model(keyframes)
@@ -58,7 +58,7 @@ def test_models_of_another_kind_are_named(
         with pytest.raises(ValueError, match=got):
             check(model)
     with pytest.raises(ValueError, match=r"kandinsky-video-1\.1 continues a first frame: use FusionFrames Image to"):
-        checks.require_image_model(patcher(checks.KeyframeModel, KANDINSKY_VIDEO_1_1), wanted=False)
+        checks.require_text_model(patcher(checks.KeyframeModel, KANDINSKY_VIDEO_1_1))
 
 
 def test_another_vae_is_named(checks: Any) -> None:

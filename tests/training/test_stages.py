@@ -17,14 +17,20 @@ from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.unet.masked_unet import MaskedInterpolationUNet
 from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.presets import TINY
-from training import train_autoencoder, train_decoder, train_image, train_interp, train_keyframes, train_lora
 from training.assemble import check_conditioning
 from training.data.preparing import prepare as prepare_videos
 from training.data.streams import MovingShapes
 from training.data.writing import Recipe
 from training.engine.run_settings import TrainSettings
 from training.latents import prepare
-from training.train_image import image_config
+from training.objectives.initial_weights import image_config
+from training.objectives.interpolation_objective import draw_perturbation
+from training.train_autoencoder import AutoencoderStage
+from training.train_decoder import DecoderStage
+from training.train_image import ImageStage
+from training.train_interp import InterpolationStage
+from training.train_keyframes import KeyframeStage
+from training.train_lora import LoraStage
 
 pytestmark = pytest.mark.slow
 BUNDLED = Path(__file__).resolve().parents[2] / "fusionframes_core" / "tiny"
@@ -58,7 +64,7 @@ def test_keyframes(tmp_path: Path, clips: dict[str, Path], checkpointing: bool) 
     """From the bundled weights, with activation checkpointing and without: temporal parts alone change."""
     run = settings(tmp_path / "run", activation_checkpointing=checkpointing)
     common = {"text_encoder": BUNDLED, "init": BUNDLED / "keyframe.safetensors", "movq": BUNDLED / "movq.safetensors"}
-    train_keyframes.train(run, [clips["keyframes"]], validation_clips=[clips["keyframes"]], **common)
+    KeyframeStage(run, [clips["keyframes"]], validation_clips=[clips["keyframes"]], **common).run()
     weights = load_file(tmp_path / "run" / "keyframe.safetensors")
     start = load_file(BUNDLED / "keyframe.safetensors")
     changed = {name for name, value in weights.items() if not torch.equal(value, start[name].float())}
@@ -74,7 +80,7 @@ def test_activation_checkpointing_changes_no_number(tmp_path: Path, clips: dict[
     for checkpointing in (False, True):
         run = settings(tmp_path / str(checkpointing), activation_checkpointing=checkpointing, sample_every=0)
         common = {"text_encoder": BUNDLED, "init": BUNDLED / "keyframe.safetensors"}
-        train_keyframes.train(run, [clips["keyframes"]], **common)
+        KeyframeStage(run, [clips["keyframes"]], **common).run()
         found.append(load_file(run.output / "keyframe.safetensors"))
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
@@ -87,7 +93,7 @@ def test_interpolation(tmp_path: Path, clips: dict[str, Path], image: Path, arch
     run = settings(tmp_path / "run")
     common = {"text_encoder": BUNDLED, "image": image, "movq": BUNDLED / "movq.safetensors"}
     windows = [clips["windows"]]
-    train_interp.train(run, windows, validation_clips=windows, architecture=architecture, window=9, **common)
+    InterpolationStage(run, windows, validation_clips=windows, architecture=architecture, window=9, **common).run()
     path = tmp_path / "run" / "interpolation.safetensors"
     if architecture == "masked":
         load_weights(MaskedInterpolationUNet(TINY.interpolation), path)
@@ -117,17 +123,17 @@ def on_prepared(stage: str, run: TrainSettings, data: list[Path], image_movq: Pa
     movq, held_out = BUNDLED / "movq.safetensors", {"validation_data": data}
     if stage == "keyframe":
         init = BUNDLED / "keyframe.safetensors"
-        train_keyframes.train(run, data=data, init=init, text_encoder=BUNDLED, movq=movq, **held_out)
+        KeyframeStage(run, data=data, init=init, text_encoder=BUNDLED, movq=movq, **held_out).run()
     elif stage == "interpolation":
-        train_interp.train(run, data=data, init=BUNDLED / "interpolation.safetensors", movq=movq, **held_out)
+        InterpolationStage(run, data=data, init=BUNDLED / "interpolation.safetensors", movq=movq, **held_out).run()
     elif stage == "movq":
-        train_decoder.train(run, image_movq, frames=4, data=data)
+        DecoderStage(run, image_movq, frames=4, data=data).run()
     elif stage == "image":
-        train_image.train(run, data=data, **held_out)
+        ImageStage(run, data=data, **held_out).run()
     elif stage == "autoencoder":
-        train_autoencoder.train(run, init=image_movq, data=data)
+        AutoencoderStage(run, init=image_movq, data=data).run()
     else:
-        train_lora.train(run, part=stage.removeprefix("lora "), data=data)
+        LoraStage(run, part=stage.removeprefix("lora "), data=data).run()
 
 
 @pytest.mark.parametrize(
@@ -166,43 +172,43 @@ def test_what_cannot_be_drawn_is_said_before_anything_is_written(
     run, encoder = settings(tmp_path / "run", sample_every=0), {"text_encoder": BUNDLED}
     weights = BUNDLED / "keyframe.safetensors"
     calls = [
-        (train_keyframes.train, {"clips": [clips["windows"]], "init": weights, **encoder}, "clips must have 16 frames"),
+        (KeyframeStage, {"clips": [clips["windows"]], "init": weights, **encoder}, "clips must have 16 frames"),
         (
-            train_keyframes.train,
+            KeyframeStage,
             {"clips": [weights], "init": weights, **encoder},
             "clips must name files that training",
         ),
         (
-            train_keyframes.train,
+            KeyframeStage,
             {"data": [prepared], "init": weights, "preset": "papre"},
             "preset must be one of .*papre",
         ),
-        (train_lora.train, {"data": [prepared], "shape": "ring"}, "one of data, clips and shape"),
+        (LoraStage, {"data": [prepared], "shape": "ring"}, "one of data, clips and shape"),
         (
-            train_keyframes.train,
+            KeyframeStage,
             {"data": [prepared], "init": weights, "high_share": 3},
             "high_share must be from 0 to 1",
         ),
-        (train_decoder.train, {"movq": BUNDLED / "movq.safetensors", "frames": 0}, "frames must be at least 1; got 0"),
+        (DecoderStage, {"movq": BUNDLED / "movq.safetensors", "frames": 0}, "frames must be at least 1; got 0"),
     ]
     interpolation = {"init": BUNDLED / "interpolation.safetensors"}
     few, foo = "clips must have at least 33 frames", "base must be one of zero, blend; got 'foo'"
     calls += [
-        (train_interp.train, {"clips": [clips["keyframes"]], **interpolation, **encoder}, few),
-        (train_interp.train, {"data": [prepared], **interpolation, "base": "foo"}, foo),
+        (InterpolationStage, {"clips": [clips["keyframes"]], **interpolation, **encoder}, few),
+        (InterpolationStage, {"data": [prepared], **interpolation, "base": "foo"}, foo),
         (
-            train_interp.train,
+            InterpolationStage,
             {"data": [prepared], **interpolation, "perturbed_share": 7},
             "perturbed_share must be from",
         ),
     ]
     for stage, arguments, message in calls:
         with pytest.raises(ValueError, match=message):
-            stage(run, **arguments)
+            stage(run, **arguments).run()
     with pytest.raises(ValueError, match="sample_every needs text_encoder"):
-        train_keyframes.train(settings(tmp_path / "run"), data=[prepared], init=weights)
+        KeyframeStage(settings(tmp_path / "run"), data=[prepared], init=weights).run()
     with pytest.raises(ValueError, match="sample_every needs movq"):
-        train_interp.train(settings(tmp_path / "run"), data=[prepared], **interpolation)
+        InterpolationStage(settings(tmp_path / "run"), data=[prepared], **interpolation).run()
     assert not (tmp_path / "run").exists()
 
 
@@ -214,7 +220,7 @@ def test_a_preset_may_be_a_file(tmp_path: Path, prepared: Path) -> None:
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     for number, name in enumerate((tmp_path / "model", tmp_path / "model" / "config.json")):
         run = settings(tmp_path / str(number), sample_every=0)
-        train_image.train(run, data=[prepared], preset=str(name))
+        ImageStage(run, data=[prepared], preset=str(name)).run()
         wide = load_file(run.output / "image.safetensors")
         narrow = load_file(BUNDLED / "keyframe.safetensors")
         assert any(wide[key].shape != narrow[key].shape for key in wide.keys() & narrow.keys())
@@ -223,9 +229,9 @@ def test_a_preset_may_be_a_file(tmp_path: Path, prepared: Path) -> None:
 def test_another_conditioning_does_not_go_on_from_a_checkpoint(tmp_path: Path, prepared: Path) -> None:
     """attn1d and attn3d have the same names and shapes; what they compute is not the same."""
     common = {"data": [prepared], "init": BUNDLED / "keyframe.safetensors"}
-    train_keyframes.train(settings(tmp_path / "run", sample_every=0), **common)
+    KeyframeStage(settings(tmp_path / "run", sample_every=0), **common).run()
     with pytest.raises(ValueError, match=r"keyframe.temporal was 'conv1d_attn1d_blocks' and is 'conv1d_attn3d_blocks'"):
-        train_keyframes.train(settings(tmp_path / "run", sample_every=0), temporal="conv1d_attn3d_blocks", **common)
+        KeyframeStage(settings(tmp_path / "run", sample_every=0), temporal="conv1d_attn3d_blocks", **common).run()
 
 
 def test_finished_models_start_the_stages_that_begin_from_images(tmp_path: Path, prepared: Path) -> None:
@@ -233,25 +239,25 @@ def test_finished_models_start_the_stages_that_begin_from_images(tmp_path: Path,
     start = {"image": BUNDLED / "keyframe.safetensors"}
     for architecture in ("groups", "masked"):
         run = settings(tmp_path / architecture, sample_every=0)
-        train_interp.train(run, data=[prepared], architecture=architecture, **start)
+        InterpolationStage(run, data=[prepared], architecture=architecture, **start).run()
     run = settings(tmp_path / "keyframes", sample_every=0)
-    train_keyframes.train(run, data=[prepared], temporal="conv3d_attn1d_blocks", **start)
+    KeyframeStage(run, data=[prepared], temporal="conv3d_attn1d_blocks", **start).run()
     kept, found = load_file(start["image"]), load_file(tmp_path / "keyframes" / "keyframe.safetensors")
     assert torch.equal(found["in_layer.weight"], kept["in_layer.weight"].float())
     run = settings(tmp_path / "decoder", sample_every=0)
-    train_decoder.train(run, BUNDLED / "movq.safetensors", decoder="conv3", frames=4, data=[prepared])
+    DecoderStage(run, BUNDLED / "movq.safetensors", decoder="conv3", frames=4, data=[prepared]).run()
     with pytest.raises(ValueError, match="keyframe must be of the preset's conditioning, conv1d_attn1d_blocks"):
         check_conditioning(tmp_path / "keyframes" / "keyframe.safetensors", TINY.keyframe.temporal)
     check_conditioning(tmp_path / "keyframes" / "keyframe.safetensors", "conv3d_attn1d_blocks")
     with pytest.raises(ValueError, match="is a MoVQ autoencoder"):
-        train_keyframes.train(run, data=[prepared], image=BUNDLED / "movq.safetensors")
+        KeyframeStage(run, data=[prepared], image=BUNDLED / "movq.safetensors").run()
 
 
 def test_perturbation_levels_reach_both_ends() -> None:
     """Section 5: 0 to 250 steps, also where every clip is perturbed; sampling uses 0."""
-    levels = train_interp.draw_perturbation(np.random.default_rng(0), 5000, 250, 1.0)
+    levels = draw_perturbation(np.random.default_rng(0), 5000, 250, 1.0)
     assert (int(levels.min()), int(levels.max())) == (0, 250)
-    some = train_interp.draw_perturbation(np.random.default_rng(0), 5000, 250, 0.25)
+    some = draw_perturbation(np.random.default_rng(0), 5000, 250, 0.25)
     assert 0.7 < float((some == 0).float().mean()) < 0.8
 
 
@@ -260,7 +266,7 @@ def test_decoder_with_every_term(tmp_path: Path) -> None:
     base = tmp_path / "movq.safetensors"
     save_weights(MoVQ(dataclasses.replace(TINY.movq, decoder="image")).state_dict(), base, dtype=torch.float32)
     terms = {"perceptual_weight": 0.1, "adversarial_weight": 0.1, "decoder": "conv1_attn", "frames": 2}
-    train_decoder.train(settings(tmp_path / "run", checkpoint_every=5), base, parts="decoder", **terms)
+    DecoderStage(settings(tmp_path / "run", checkpoint_every=5), base, parts="decoder", **terms).run()
     weights = load_file(tmp_path / "run" / "movq.safetensors")
     MoVQ(dataclasses.replace(TINY.movq, decoder="conv1_attn")).load_state_dict(weights)
     saved = load_file(tmp_path / "run" / "checkpoints" / "00000002" / "model.safetensors")

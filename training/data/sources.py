@@ -1,4 +1,4 @@
-"""Where the diffusion stages' batches come from: clips of Moving Shapes, or folders that `training.prepare` wrote."""
+"""Where batches come from: latents or pixels of Moving Shapes, or of folders that `training.prepare` wrote."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,18 +15,20 @@ from torch import Tensor
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 
 from ..moving_shapes.clips import Clips, load_clips
+from ..moving_shapes.pixels import random_clips, random_frames
 from ..moving_shapes.scenes import Scene, caption
+from .prepared_clips import ClipBatch, PreparedClips, context_of, with_nulls
+
+TEXT_DROP = 0.1  # share of the captions that are empty, for guidance
+
+DrawPixels = Callable[[np.random.Generator, int], Tensor]
+"""(rng, count) → pixels (count, 3, T, H, W) in [-1, 1]."""
 
 
 @torch.no_grad()
-def encode_captions(
-    encoder: TextEncoder, scenes: list[Scene], rng: np.random.Generator, drop: float = 0.1
-) -> TextContext:
-    """Contexts of freshly worded captions; a share `drop` of them is empty, which means the null embedding."""
-    return encoder.encode(["" if rng.random() < drop else caption(scene, rng) for scene in scenes])
-
-
-TEXT_DROP = 0.1  # share of the captions that are empty, for guidance
+def encode_captions(encoder: TextEncoder, scenes: list[Scene], rng: np.random.Generator) -> TextContext:
+    """Contexts of freshly worded captions; a share TEXT_DROP of them is empty, which means the null embedding."""
+    return encoder.encode(["" if rng.random() < TEXT_DROP else caption(scene, rng) for scene in scenes])
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,23 @@ class Drawn:
 
 
 class Source(Protocol):
-    """Random clips; every draw depends on `rng` alone."""
+    """Random clips as latents (count, 4, num_frames, h, w); every draw depends on `rng` alone."""
 
-    def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn: ...
+    def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
+        """Frames as far apart as keyframes are."""
+        ...
 
-    def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn: ...
+    def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
+        """Frames s apart, keyframes and what lies between them."""
+        ...
 
-    def images(self, rng: np.random.Generator, count: int, num_frames: int = 1) -> Drawn: ...
+    def images(self, rng: np.random.Generator, count: int, num_frames: int = 1) -> Drawn:
+        """Single frames."""
+        ...
 
-    def null_context(self) -> TextContext: ...
+    def null_context(self) -> TextContext:
+        """The null embedding as a batch of one."""
+        ...
 
 
 class ShapesSource:
@@ -98,9 +108,7 @@ class PreparedSource:
     """Folders that training.prepare wrote: videos of any kind, latents and text encoded once."""
 
     def __init__(self, folders: list[Path]) -> None:
-        from . import prepared_clips as reading
-
-        self.clips, self._with_nulls = reading.PreparedClips(folders), reading.with_nulls
+        self.clips = PreparedClips(folders)
 
     def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
         """Frames 12 apart from a random start (section 5)."""
@@ -114,17 +122,15 @@ class PreparedSource:
         """Single frames."""
         return self._drawn(self.clips.keyframes(rng, count, 1))
 
-    def _drawn(self, batch: Any) -> Drawn:
+    def _drawn(self, batch: ClipBatch) -> Drawn:
         def text(rng: np.random.Generator) -> TextContext:
-            return self._with_nulls(batch, self.clips.null, rng.random(len(batch.captions)) < TEXT_DROP)
+            return with_nulls(batch, self.clips.null, rng.random(len(batch.captions)) < TEXT_DROP)
 
         return Drawn(batch.frames, text, batch.skip_frames)
 
     def null_context(self) -> TextContext:
         """The null embedding as a batch of one."""
-        from . import prepared_clips as reading
-
-        return reading.context_of(self.clips.null)
+        return context_of(self.clips.null)
 
 
 def open_source(
@@ -134,7 +140,7 @@ def open_source(
     draws: str,
     num_frames: int = 1,
 ) -> Source:
-    """The folders of `data`, or else `clips`; what a stage `draws` of them, with so many frames, is tried once.
+    """The folders of `data`, or else `clips`; what a stage `draws` (a method of Source) is tried once.
 
     Raises ValueError unless exactly one is named, with its text encoder, and what is drawn can be.
     """
@@ -160,3 +166,22 @@ def _shapes(clips: list[Path], encoder: TextEncoder | None) -> Source:
     if encoder is None:
         raise ValueError("clips need text_encoder, the folder with text_encoder.safetensors; got none")
     return ShapesSource(load_clips(clips), encoder)
+
+
+def open_frames(data: list[Path] | None, size: int) -> DrawPixels:
+    """Single frames (T = 1) of prepared folders, or else of Moving Shapes."""
+    if not data:
+        return lambda rng, count: random_frames(rng, count, size)
+    return _prepared_pixels(data, 1)
+
+
+def open_sequences(data: list[Path] | None, frames: int, size: int) -> DrawPixels:
+    """Sequences of `frames` neighbouring frames of prepared folders, or else of Moving Shapes."""
+    if not data:
+        return lambda rng, count: random_clips(rng, count, frames, size)
+    return _prepared_pixels(data, frames)
+
+
+def _prepared_pixels(data: list[Path], frames: int) -> DrawPixels:
+    clips = PreparedClips(data)
+    return lambda rng, count: clips.sequences(rng, count, frames).frames

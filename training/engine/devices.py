@@ -32,7 +32,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def on_device(value: Any, device: torch.device) -> Any:
-    """The tensors in nested mappings, dataclasses, lists and plain tuples, on `device`; on the CPU the value itself."""
+    """The tensors in nested mappings, dataclasses, lists and tuples, on `device`; on the CPU the value itself."""
     if device.type == "cpu":
         return value
     if isinstance(value, Tensor):
@@ -52,6 +52,25 @@ def any_process(accelerator: Accelerator, flag: bool) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum").item())
+
+
+NO_FLOAT64 = ("mps",)  # kinds of device
+
+
+def sum_over_processes(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """The sum of `values`, float64 on the CPU, over all processes, likewise. Every one of them has to call it.
+
+    From devices without float64 every process's values come as pairs of float32, which hold 48 of their 53 bits, and
+    are added up here.
+    """
+    if accelerator.num_processes == 1:
+        return values
+    device = accelerator.device
+    if device.type not in NO_FLOAT64:
+        return accelerator.reduce(values.to(device), "sum").cpu()
+    rounded = values.float()
+    pairs = torch.stack((rounded, (values - rounded.double()).float()))
+    return accelerator.gather(pairs[None].to(device)).cpu().double().sum(dim=(0, 1))
 
 
 @contextlib.contextmanager
@@ -81,9 +100,9 @@ def check_same_step(accelerator: Accelerator, step: int | None, output: Path) ->
     if accelerator.num_processes == 1:
         return
     mine = torch.tensor([-1 if step is None else step], device=accelerator.device)
-    found = sorted(set(accelerator.gather(mine).tolist()))
-    if len(found) > 1:
-        told = " and ".join("none" if number < 0 else f"that of step {number}" for number in found)
+    steps = sorted(set(accelerator.gather(mine).tolist()))
+    if len(steps) > 1:
+        last = " and ".join("none" if number < 0 else f"that of step {number}" for number in steps)
         raise ValueError(
-            f"output must be a folder that every process sees; in {output} they found the last checkpoint to be {told}"
+            f"output must be a folder that every process sees; in {output} they found the last checkpoint to be {last}"
         )

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut, and full disks in one sentence."""
+"""Files that are complete or absent, also after a power cut, and full disks in one sentence."""
 
 from __future__ import annotations
 
@@ -37,8 +37,15 @@ def full_disk_says(sentence: str) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file, or a folder's list of files, is on the disk; Windows writes the latter when it likes."""
+    folder = path.is_dir()
+    try:
+        # For writing, as Windows wants it of a file.
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except PermissionError:
+        if folder:  # which Windows opens for nobody
+            return
+        raise
     try:
         os.fsync(handle)
     finally:
@@ -46,13 +53,26 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` whole or not at all, making the folder."""
+    """Write `content` in one step, making the folder: a reader finds the old file or the new one."""
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, making the folder, and wait until it is on the disk.
+
+    Whatever was cut off at the file's end stays a line of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        complete = file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
+        file.write((b"" if complete else b"\n") + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write(partial)` fill a folder beside `folder`, then put it in its place by one rename.
+    """Let `write(partial)` fill a folder beside `folder`, then rename it to `folder`.
 
     On any failure the partial folder is removed and an older `folder` stays as it was.
     """

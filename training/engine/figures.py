@@ -1,4 +1,4 @@
-"""Figures of a run, as means over samples, accumulated parts, steps and processes alike."""
+"""Figures of a run: means over samples, micro-batches, steps and processes alike."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-# What a loss tells beside its value: a number for the whole batch, or one for each sample it concerns (there may be
+# What a loss reports beside its value: a number for the whole batch, or one for each sample it concerns (there may be
 # none). Every batch has the same names.
 Figure = float | Tensor
 Figures = dict[str, Figure]
 
 
 class Means:
-    """Sums of figures and how many numbers are in each; plain numbers, so that checkpoints can keep them."""
+    """Sums of figures and how many numbers are in each, as Python floats, which checkpoints can keep."""
 
     def __init__(self, sums: Mapping[str, Sequence[float]] | None = None) -> None:
         self.sums: dict[str, tuple[float, float]] = {name: (pair[0], pair[1]) for name, pair in (sums or {}).items()}
@@ -23,7 +23,7 @@ class Means:
         """Take in a batch's figures."""
         for name, value in figures.items():
             numbers = value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(value)
-            self._add(name, numbers.double().sum().item(), numbers.numel())  # which not every device has
+            self._add(name, numbers.double().sum().item(), numbers.numel())  # on the CPU: MPS has no float64
 
     def merge(self, other: Means) -> None:
         """Take in what `other` has."""
@@ -34,12 +34,12 @@ class Means:
         before, counted = self.sums.get(name, (0.0, 0))
         self.sums[name] = (before + total, counted + count)
 
-    def flat(self) -> list[float]:
+    def flatten(self) -> list[float]:
         """Sums and counts in one list, in an order that the names alone decide; for adding up over processes."""
         return [number for name in sorted(self.sums) for number in self.sums[name]]
 
-    def put(self, flat: Sequence[float]) -> None:
-        """The inverse of `flat`."""
+    def unflatten(self, flat: Sequence[float]) -> None:
+        """Take the sums and counts from a list in the order of `flatten`."""
         names = sorted(self.sums)
         self.sums = {name: (flat[2 * i], flat[2 * i + 1]) for i, name in enumerate(names)}
 
@@ -49,7 +49,7 @@ class Means:
 
 
 def held_out_figures(loss: Tensor, figures: Mapping[str, Figure]) -> dict[str, float]:
-    """A loss on held-out clips and what it tells, as `val_loss`, `val_...`."""
-    found = Means()
-    found.add({"loss": loss.item(), **figures})
-    return {f"val_{name}": value for name, value in found.means().items()}
+    """A loss on held-out clips and its figures, as `val_loss`, `val_...`."""
+    means = Means()
+    means.add({"loss": loss.item(), **figures})
+    return {f"val_{name}": value for name, value in means.means().items()}

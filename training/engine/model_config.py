@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from fusionframes_core.checkpoints.model_folder import CONFIG_FILE
@@ -22,3 +23,17 @@ def model_config(preset: str) -> ModelConfig:
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, or a {CONFIG_FILE}; got {preset!r}")
     return load_config(folder)
+
+
+class PresetStage(ABC):
+    """A training stage as a command: `run` resolves the option `preset`, everything below has the configuration."""
+
+    preset: str
+
+    def run(self) -> None:
+        """Train the model that `preset` names. Raises ValueError for an unknown one."""
+        self.train_model(model_config(self.preset))
+
+    @abstractmethod
+    def train_model(self, config: ModelConfig) -> None:
+        """Train the model of `config` and write its weights to the run's folder; `preset` has no say here."""

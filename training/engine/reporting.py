@@ -1,11 +1,10 @@
-"""What a run tells while it goes: progress bar, log.jsonl, trackers, sample videos."""
+"""What a run reports while it goes: progress bar, log.jsonl, trackers, sample videos."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -34,9 +33,9 @@ class Reporter:
         """`frames`: how many a step trains on, over all processes; `first`: the step that the run goes on from."""
         self.settings, self.accelerator, self.main = settings, accelerator, accelerator.is_main_process
         self.first, self.frames = first, frames
-        self.log = settings.output / "log.jsonl"
+        self.log_file = settings.output / "log.jsonl"
         if self.main:
-            drop_lines_after(self.log, first)
+            drop_lines_after(self.log_file, first)
         self.bar = tqdm(total=settings.steps, initial=first, disable=not self.main, mininterval=2, desc=stage)
         if settings.trackers:
             accelerator.init_trackers(stage, config={k: str(v) for k, v in vars(settings).items()})
@@ -44,15 +43,14 @@ class Reporter:
 
     def step(self, step: int, loss: float) -> None:
         """One more step is done."""
-        rate = self.frames / self._seconds_per_step(step)
-        self.bar.set_postfix_str(
-            f"loss={loss:.4g}, {rate:.3g} frames/s, {memory_mb(self.accelerator.device):.0f} MB", False
-        )
+        rate, memory = self.frames / self._seconds_per_step(step), memory_mb(self.accelerator.device)
+        shown = [f"loss={loss:.4g}", f"{rate:.3g} frames/s", *([] if memory is None else [f"{memory:.0f} MB"])]
+        self.bar.set_postfix_str(", ".join(shown), False)
         self.bar.update()
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """What happens meanwhile (measuring, samples, checkpoints) does not count as time of the steps."""
+    def clock_paused(self) -> Iterator[None]:
+        """Measuring, samples and checkpoints inside do not count as time of the steps."""
         start = time.perf_counter()
         try:
             yield
@@ -62,7 +60,7 @@ class Reporter:
     def _seconds_per_step(self, step: int) -> float:
         return (time.perf_counter() - self.started) / max(1, step - self.first)
 
-    def line(self, step: int, figures: Mapping[str, float]) -> None:
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Print figures, append them to log.jsonl and send them to the trackers."""
         if not self.main:
             return
@@ -70,15 +68,16 @@ class Reporter:
         entry = {"step": step, "seconds_per_step": seconds, **figures}
         tqdm.write("  ".join(f"{key}={value:.5g}" for key, value in entry.items()))
         with (
-            full_disk_says(f"no space left for {self.log}; the last checkpoint is intact"),
-            open(self.log, "a") as file,
+            full_disk_says(f"no space left for {self.log_file}; the last checkpoint is intact"),
+            open(self.log_file, "a") as file,
         ):
             file.write(json.dumps(entry) + "\n")
         if self.settings.trackers:
             more = {"frames_per_second": self.frames / seconds, "memory_mb": memory_mb(self.accelerator.device)}
-            self.accelerator.log({**figures, **more}, step=step)
+            known = {name: value for name, value in more.items() if value is not None}
+            self.accelerator.log({**figures, **known}, step=step)
 
-    def say(self, sentence: str) -> None:
+    def message(self, sentence: str) -> None:
         """Print a sentence above the bar."""
         if self.main:
             tqdm.write(sentence)
@@ -120,12 +119,16 @@ def step_of(line: str) -> int | None:
         return None
 
 
-def memory_mb(device: torch.device) -> float:
-    """Most memory used so far: of the device, or of this process on a CPU."""
+def memory_mb(device: torch.device) -> float | None:
+    """Most memory used so far: of a CUDA device, else of this process; None on systems that do not say (Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource  # Unix only
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kilobytes elsewhere
 
 
 def flat_tensors(value: Any, name: str = "") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -143,8 +146,8 @@ def flat_tensors(value: Any, name: str = "") -> tuple[dict[str, torch.Tensor], d
     tensors: dict[str, torch.Tensor] = {}
     others: dict[str, Any] = {}
     for key, entry in items:
-        found, rest = flat_tensors(entry, f"{name}.{key}" if name else str(key))
-        tensors |= found
+        nested, rest = flat_tensors(entry, f"{name}.{key}" if name else str(key))
+        tensors |= nested
         others |= rest
     return tensors, others
 
@@ -156,8 +159,8 @@ def save_batch(batch: Any, path: Path) -> None:
     save_file({k: v.clone() for k, v in tensors.items()}, path, metadata={"values": json.dumps(others, default=str)})
 
 
-def keep_bad_batch(batch: Any, path: Path) -> str:
-    """Save the batch that ends a run; a sentence's part that says where it is, or that the disk is full."""
+def save_bad_batch(batch: Any, path: Path) -> str:
+    """Save the batch that ends a run; the clause of its error that says where, or that the disk is full."""
     try:
         save_batch(batch, path)
     except Exception as error:

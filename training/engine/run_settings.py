@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OPTIMIZERS = ("adamw", "adamw8bit")
-SHARDS = ("none", "optimizer", "full")
-PRECISIONS = ("no", "bf16", "fp16")
-AT_LEAST_ONE = ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
-NOT_NEGATIVE = ("warmup_steps", "decay_steps", "weight_decay", "seed", "sample_every", "explosion")
-POSITIVE = ("learning_rate", "clip_norm")
+CHOICES = {
+    "optimizer": ("adamw", "adamw8bit"),
+    "shard": ("none", "optimizer", "full"),
+    "mixed_precision": ("no", "bf16", "fp16"),
+}
+Range = tuple[tuple[str, ...], str, Callable[[float], bool]]
+# Settings, what they must be, and whether a value is; no number at all, and so refused, is nan.
+RANGES: tuple[Range, ...] = (
+    (("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"), "at least 1", lambda x: x >= 1),
+    (("warmup_steps", "decay_steps", "weight_decay", "seed", "sample_every"), "at least 0", lambda x: x >= 0),
+    (("explosion", "loader_threads"), "at least 0", lambda x: x >= 0),
+    (("learning_rate", "clip_norm"), "greater than 0", lambda x: x > 0),
+    (("ema_decay",), "at least 0 and less than 1", lambda x: 0 <= x < 1),
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainSettings:
     """How a stage is run.
 
@@ -23,7 +32,7 @@ class TrainSettings:
 
     output: Path
     steps: int
-    batch_size: int  # per process and accumulated part
+    batch_size: int  # per process and micro-batch
     learning_rate: float
     warmup_steps: int = 100
     decay_steps: int = 200
@@ -46,21 +55,13 @@ class TrainSettings:
     resume: bool = True
 
     def __post_init__(self) -> None:
-        self.output = Path(self.output)
-        for name in AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)}")
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0; got {getattr(self, name)}")
-        if self.loader_threads is not None and self.loader_threads < 0:
-            raise ValueError(f"loader_threads must be at least 0; got {self.loader_threads}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be at least 0 and less than 1; got {self.ema_decay}")
-        for name, allowed in (("optimizer", OPTIMIZERS), ("shard", SHARDS), ("mixed_precision", PRECISIONS)):
+        object.__setattr__(self, "output", Path(self.output))
+        for names, requirement, holds in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise ValueError(f"{name} must be {requirement}; got {value}")
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
 

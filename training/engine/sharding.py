@@ -1,6 +1,6 @@
-"""Parameters and optimizer states of one process or spread over several: gathered whole, and handed out again.
+"""Parameters and optimizer states of one process or sharded over several: gathered, and distributed again.
 
-A checkpoint holds whole tensors by name, whatever the number of processes and the way they share the work, so that a
+A checkpoint holds full tensors by name, whatever the number of processes and the way they share the work, so that a
 run can be resumed by any other number.
 """
 
@@ -32,15 +32,15 @@ CHECKPOINTED = (Stage, SelfAttentionBlock, TemporalAttentionBlock, ResnetBlock)
 SHARDED = (Stage,)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor on the CPU. Every process has to call it: a sharded one is gathered."""
     tensor = tensor.detach()
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()
 
 
 @torch.no_grad()
-def put(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into `target`, which may be one process's share of it."""
+def copy_into(target: Tensor, value: Tensor) -> None:
+    """Copy a full tensor into `target`, which may be one process's shard of it."""
     if isinstance(target, DTensor):
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
     target.copy_(value)
@@ -65,13 +65,14 @@ def shard_fully(model: nn.Module, device: torch.device, precision: str) -> nn.Mo
     for module in model.modules():
         if isinstance(module, SHARDED):
             fully_shard(module, mesh=mesh, mp_policy=policy)
-    return fully_shard(model, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)  # which changes the model's class in its place
+    return model
 
 
 def place_model(
     accelerator: Accelerator, model: nn.Module, settings: TrainSettings
 ) -> tuple[nn.Module, Any, list[nn.Parameter]]:
-    """The model and its optimizer as this run's processes share them, and the parameters that train."""
+    """The model and its optimizer as this run's processes share them, and the trainable parameters."""
     if settings.shard == "full" and accelerator.num_processes > 1:
         model = shard_fully(model, accelerator.device, settings.mixed_precision)
         trainable = trainable_of(model)
@@ -87,19 +88,19 @@ def trainable_of(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def synchronised(
+def gradient_sync(
     accelerator: Accelerator, model: nn.Module, settings: TrainSettings, last: bool
 ) -> AbstractContextManager:
-    """Around a backward pass: only after the `last` part of a step do the processes add up their gradients."""
+    """Around a backward pass: the processes add up their gradients only after the `last` micro-batch of a step."""
     if last or settings.shard == "full":  # which adds them up each time: the same sum
         return nullcontext()
     return accelerator.no_sync(model)
 
 
 def clip_gradients(accelerator: Accelerator, trainable: list[nn.Parameter], settings: TrainSettings) -> float:
-    """Bound the gradients' norm over all processes; what it was."""
+    """Clip the gradients' norm over all processes to `clip_norm`; the norm before that."""
     if settings.shard == "full" and accelerator.num_processes > 1:
-        return float(whole(nn.utils.clip_grad_norm_(trainable, settings.clip_norm)))
+        return float(full_tensor(nn.utils.clip_grad_norm_(trainable, settings.clip_norm)))
     return float(accelerator.clip_grad_norm_(trainable, settings.clip_norm))
 
 
@@ -121,26 +122,26 @@ def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> t
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, names: list[str], parameters: list[nn.Parameter]) -> dict:
-    """Whole states as `<name>/<key>` tensors. Every process has to call it; with ZeRO the first has the result."""
+    """Full states as `<name>/<key>` tensors. Every process has to call it; with ZeRO the first has the result."""
     if isinstance(optimizer, ZeroRedundancyOptimizer):
         optimizer.consolidate_state_dict(to=0)
         if dist.get_rank():
             return {}
-        found = optimizer.state_dict()["state"]
-        states = {name: found.get(index, {}) for index, name in enumerate(names)}
+        state = optimizer.state_dict()["state"]
+        states = {name: state.get(index, {}) for index, name in enumerate(names)}
     else:
         states = {name: optimizer.state.get(p, {}) for name, p in zip(names, parameters, strict=True)}
     return {
-        f"{name}/{key}": whole(value if isinstance(value, Tensor) else torch.tensor(value))
-        for name, state in states.items()
-        for key, value in state.items()
+        f"{name}/{key}": full_tensor(value if isinstance(value, Tensor) else torch.tensor(value))
+        for name, entries in states.items()
+        for key, value in entries.items()
     }
 
 
 def load_optimizer_state(
     optimizer: torch.optim.Optimizer, names: list[str], parameters: list[nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Hand whole states out again."""
+    """The inverse of `optimizer_state`, on every process."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
@@ -155,13 +156,13 @@ def load_optimizer_state(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def local(tensors: list[Any]) -> list[Tensor]:
-    """This process's shares, which share memory with `tensors`."""
+def local_shards(tensors: list[Any]) -> list[Tensor]:
+    """This process's shards, which share memory with `tensors`."""
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
 
 
 class Average:
-    """Exponential moving average of the trainable parameters, in each process's own share of them."""
+    """Exponential moving average of the trainable parameters, in each process's own shard of them."""
 
     def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
         self.parameters, self.decay, self.count = parameters, decay, 0
@@ -169,25 +170,25 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters of one more step; the first are taken as they are."""
+        """Average in the parameters after one more step; the first ones are copied."""
         if self.count == 0:
-            torch._foreach_copy_(local(self.values), local(self.parameters))
+            torch._foreach_copy_(local_shards(self.values), local_shards(self.parameters))
         else:
-            torch._foreach_lerp_(local(self.values), local(self.parameters), 1 - self.decay)
+            torch._foreach_lerp_(local_shards(self.values), local_shards(self.parameters), 1 - self.decay)
         self.count += 1
 
     @contextmanager
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """The model has the averaged weights meanwhile."""
-        kept = [share.clone() for share in local(self.parameters)]
+        kept = [shard.clone() for shard in local_shards(self.parameters)]
         self.apply()
         try:
             yield
         finally:
-            torch._foreach_copy_(local(self.parameters), kept)
+            torch._foreach_copy_(local_shards(self.parameters), kept)
 
     @torch.no_grad()
     def apply(self) -> None:
         """Give the model the averaged weights for good."""
-        torch._foreach_copy_(local(self.parameters), local(self.values))
+        torch._foreach_copy_(local_shards(self.parameters), local_shards(self.values))

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 import jsonargparse
 
@@ -22,16 +22,33 @@ MADE_BY = {
 }
 
 
-def run_command(train: Callable[..., Any], arguments: list[str] | None = None) -> None:
-    """Run a stage's `train` with its arguments from the command line and the file after `--config`.
+class Stage(Protocol):
+    """A training stage: its options are fields, `run` trains it."""
+
+    def run(self) -> None:
+        """Train, and write the weights."""
+        ...
+
+
+def run_stage(stage: Callable[..., Stage], arguments: list[str] | None = None) -> None:
+    """`run_command` for a class of Stage, whose fields are the arguments."""
+    _run(stage, lambda parsed: stage(**parsed).run(), arguments)
+
+
+def run_command(command: Callable[..., None], arguments: list[str] | None = None) -> None:
+    """Call `command` with its arguments from the command line and the file after `--config`.
 
     Whatever is wrong with them is one sentence on the error output and exit status 2; a full disk or a run that had to
     stop is one with status 1. FUSIONFRAMES_DEBUG=1 shows where it came from.
     """
+    _run(command, lambda parsed: command(**parsed), arguments)
+
+
+def _run(command: Callable[..., Any], work: Callable[[dict[str, Any]], None], arguments: list[str] | None) -> None:
     try:
-        parsed = parse(train, arguments)
+        parsed = parse(command, arguments)
         check_inputs(parsed)
-        train(**parsed)
+        work(parsed)
         leave_processes()
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as error:
         if os.environ.get("FUSIONFRAMES_DEBUG"):
@@ -54,35 +71,41 @@ def check_inputs(parsed: Mapping[str, Any]) -> None:
 
 
 def leave_processes() -> None:
-    """Part from the other processes, if there are any: left to the interpreter's end, their threads may abort it."""
+    """Leave the process group, if there is one: left to the interpreter's end, its threads may abort it."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def parse(train: Callable[..., Any], arguments: list[str] | None = None) -> dict[str, Any]:
-    """The arguments of `train`, from the command line. Raises ValueError that names a key's nearest neighbour."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=(train.__doc__ or "").split("\n")[0])
+def parse(command: Callable[..., Any], arguments: list[str] | None = None) -> dict[str, Any]:
+    """The arguments of a function or a dataclass, from the command line.
+
+    Raises ValueError that names an unknown key's nearest neighbour.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=(command.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action="config", help="a YAML file with these arguments")
-    parser.add_function_arguments(train, as_group=False)
+    if isinstance(command, type):
+        parser.add_class_arguments(command, as_group=False)
+    else:
+        parser.add_function_arguments(command, as_group=False)
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        parsed = parser.instantiate(parser.parse_args(with_lists(given, list_options(train))))
+        parsed = parser.instantiate(parser.parse_args(with_lists(given, list_options(command))))
     except argparse.ArgumentError as error:
         raise ValueError(helpful(str(error), known_keys(parser))) from None
     return {key: value for key, value in vars(parsed).items() if key != "config"}
 
 
-def list_options(train: Callable[..., Any], prefix: str = "--") -> set[str]:
-    """The options of a stage that take several values; those of a group of settings are dotted."""
-    found: set[str] = set()
-    for name, hint in get_type_hints(train).items():
-        if dataclasses.is_dataclass(hint):
-            found |= list_options(hint, f"{prefix}{name}.")
+def list_options(command: Callable[..., Any], prefix: str = "--") -> set[str]:
+    """The options of a command that take several values; those of a group of settings are dotted."""
+    options: set[str] = set()
+    for name, hint in get_type_hints(command).items():
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            options |= list_options(hint, f"{prefix}{name}.")
         elif list in (get_origin(hint), *map(get_origin, get_args(hint))):
-            found.add(prefix + name)
-    return found
+            options.add(prefix + name)
+    return options
 
 
 def with_lists(arguments: Sequence[str], lists: Collection[str]) -> list[str]:
@@ -99,15 +122,15 @@ def with_lists(arguments: Sequence[str], lists: Collection[str]) -> list[str]:
         values = [value] if equals else []
         while name in lists and not equals and coming and not coming[0].startswith("-"):
             values.append(coming.pop(0))
-        if name in lists and values and not any(map(own_list, values)):
+        if name in lists and values and not any(map(is_list_literal, values)):
             gathered.setdefault(name, []).extend(values)
         else:
             others += [argument] if equals else [argument, *values]
     return others + [f"{name}={json.dumps(values, ensure_ascii=False)}" for name, values in gathered.items()]
 
 
-def own_list(text: str) -> bool:
-    """Whether a value is a list, or none, in the parser's own words."""
+def is_list_literal(text: str) -> bool:
+    """Whether a value is a list, or none, in the parser's own syntax."""
     return text.startswith("[") or text == "null"
 
 
@@ -133,11 +156,11 @@ def helpful(message: str, keys: list[str]) -> str:
     unknown = UNKNOWN.search(message) or UNKNOWN_OPTION.search(message)
     if unknown:
         group, key = unknown.groupdict().get("group"), unknown["key"]
-        whole = f"{group}.{key}" if group else key
-        near = difflib.get_close_matches(whole, keys, n=1, cutoff=0.6)
+        dotted = f"{group}.{key}" if group else key
+        near = difflib.get_close_matches(dotted, keys, n=1, cutoff=0.6)
         near = near or [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
         allowed = [name for name in keys if not group or name.startswith(f"{group}.")]
-        return f"unknown key {whole}: " + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}")
+        return f"unknown key {dotted}: " + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}")
     wrong = WRONG.search(message)
     if wrong:
         return f"{wrong['key']} has the wrong type: {wrong['why']}"

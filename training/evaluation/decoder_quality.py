@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..moving_shapes.scenes import Scene, render, sample_scene
-from ..train_autoencoder import to_pixels
+from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scenes import Scene, sample_scene
 from .interpolation_quality import BETWEEN, KEYFRAMES, PASSES
 from .video_metrics import flicker, mse, print_table, psnr, ssim
 
@@ -53,12 +53,12 @@ def evaluate_decoder(
 ) -> dict[str, Any]:
     """Mean of every metric for each decoder and kind of latents over clips of 61 frames, 3 base frames apart.
 
-    `decoders` has "temporal" and "image". Flicker is in 8-bit levels, see `evaluate_common.flicker`.
+    `decoders` has "temporal" and "image". Flicker is in 8-bit levels, see `video_metrics.flicker`.
     """
     scenes, times = draw_clips(clips, seed), np.arange((KEYFRAMES - 1) * (BETWEEN + 1) + 1) * PASSES[1][0] / 4
     values: dict[str, dict[str, dict[str, list[Tensor]]]] = {}
     for start in tqdm(range(0, clips, batch), desc="clips", mininterval=5):
-        truth = to_pixels(np.stack([render(scene, times, size) for scene in scenes[start : start + batch]]))
+        truth = render_pixels([(scene, times) for scene in scenes[start : start + batch]], size)
         for case, latents in latent_cases(encode(truth), interpolate, seed + start).items():
             for name, decode in decoders.items():
                 video = decode(latents)
@@ -67,7 +67,7 @@ def evaluate_decoder(
                     figures.setdefault(metric, []).append(function(video, truth).cpu())
     means = {
         case: {
-            name: {metric: torch.cat(parts).mean().item() for metric, parts in figures.items()}
+            name: {metric: torch.cat(batches).mean().item() for metric, batches in figures.items()}
             for name, figures in decoded.items()
         }
         for case, decoded in values.items()
@@ -86,7 +86,7 @@ def reached(means: dict[str, dict[str, dict[str, float]]]) -> dict[str, bool]:
 
 
 def print_decoder(report: dict[str, Any]) -> None:
-    """The report as a table."""
+    """Print the report as a table, and which claims it bears out."""
     rows = [
         (f"{case}, {name}", *(f"{figures[metric]:.4f}" for metric in METRICS))
         for case, decoded in report["latents"].items()

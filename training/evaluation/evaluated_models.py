@@ -27,6 +27,7 @@ from fusionframes_core.models.text_encoder import TextEncoder
 from fusionframes_core.models.tokenizer import load_tokenizer
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
+from fusionframes_core.settings import GenerationSettings
 
 from ..engine.command_line import BadInput
 from .interpolation_quality import VideoTools
@@ -89,20 +90,28 @@ def load_image_decoder(path: Path, config: MoVQConfig) -> MoVQ:
     return movq.eval().requires_grad_(False)
 
 
-def generator_of(pipeline: FusionFramesPipeline, **settings: object) -> Generate:
-    """Prompts → videos with GenerationSettings `settings`."""
+def generator_of(pipeline: FusionFramesPipeline, settings: GenerationSettings) -> Generate:
+    """Prompts → videos with `settings`; their seed is given with the prompts."""
 
     def generate(prompts: list[str], seed: int) -> NDArray[np.uint8]:
-        frames = pipeline(prompts, seed=seed, **settings).frames
+        frames = pipeline(prompts, dataclasses.replace(settings, seed=seed)).frames
         return np.stack([to_uint8(video) for video in frames])
 
     return generate
 
 
-def tools_of(pipeline: FusionFramesPipeline, **settings: object) -> VideoTools:
-    """The pipeline's encoder, decoder and interpolation, the latter with `settings` of GenerationSettings."""
+def tools_of(pipeline: FusionFramesPipeline, settings: GenerationSettings | None = None) -> VideoTools:
+    """The pipeline's encoder, decoder and interpolation: its weight, steps and sampler are those of `settings`."""
+    chosen = settings or GenerationSettings()
 
     def interpolate(latents: Tensor, skip_frames: int, seed: int) -> Tensor:
-        return pipeline.interpolate(latents, skip_frames=skip_frames, seed=seed, **settings)
+        return pipeline.interpolate(
+            latents,
+            skip_frames=skip_frames,
+            guidance=chosen.interpolation_guidance,
+            steps=chosen.interpolation_steps,
+            sampler=chosen.sampler,
+            seed=seed,
+        )
 
     return VideoTools(pipeline.encode, pipeline.decode, interpolate, pipeline.config.size[0])

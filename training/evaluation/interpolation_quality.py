@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..moving_shapes.scenes import FAST_MOTIONS, KEYFRAME_STEP, Scene, render, sample_scene
-from ..train_autoencoder import to_pixels
+from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scenes import FAST_MOTIONS, KEYFRAME_STEP, Scene, sample_scene
 from .video_metrics import print_table, psnr
 
 KEYFRAMES = 16
@@ -79,7 +79,7 @@ def draw_scenes(kind: str, count: int, seed: int) -> list[Scene]:
 def compare(tools: VideoTools, scenes: list[Scene], step: float, skip_frames: int, seed: int) -> dict[str, Tensor]:
     """PSNR (B,) of every method on the frames between keyframes `step` base frames apart."""
     times = np.arange((KEYFRAMES - 1) * (BETWEEN + 1) + 1) * step / (BETWEEN + 1)
-    truth = to_pixels(np.stack([render(scene, times, tools.size) for scene in scenes]))
+    truth = render_pixels([(scene, times) for scene in scenes], tools.size)
     keyframes = truth[:, :, :: BETWEEN + 1]
     latents = tools.encode(keyframes)
     videos = {
@@ -103,11 +103,11 @@ def evaluate_interpolation(
         report[f"pass {number}"] = {"skip_frames": skip_frames, "frames_apart": step / (BETWEEN + 1)}
         for kind in SETS:
             scenes = draw_scenes(kind, clips, seed)
-            parts = [
+            batches = [
                 compare(tools, scenes[i : i + batch], step, skip_frames, seed + i)
                 for i in tqdm(range(0, clips, batch), desc=f"pass {number}, {kind} clips", mininterval=5)
             ]
-            values = {name: torch.cat([part[name] for part in parts]) for name in METHODS}
+            values = {name: torch.cat([values[name] for values in batches]) for name in METHODS}
             report[f"pass {number}"][kind] = summarise(scenes, values)
             if kind == "fast":  # and those of them that move quickly, which have the most to gain
                 report[f"pass {number}"]["quick"] = summarise(*quick(scenes, values))
@@ -150,7 +150,7 @@ def reached(results: dict[str, Any]) -> dict[str, bool]:
 
 
 def print_interpolation(report: dict[str, Any]) -> None:
-    """The report as one table of PSNR for each pass."""
+    """Print the report, a table of PSNR for each pass, and which claims it bears out."""
     for key in (key for key in report if key.startswith("pass ")):
         rows = []
         for kind in ("fast", "quick", "slow"):

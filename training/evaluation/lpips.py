@@ -63,7 +63,7 @@ class LPIPS(nn.Module):
         self.register_buffer("scale", torch.tensor(_SCALE).view(3, 1, 1), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """See the class."""
+        """Distances (N,) of pictures (N, 3, H, W) in [−1, 1]."""
         distance = torch.zeros(len(output), device=output.device)
         a, b = ((pictures - self.shift) / self.scale for pictures in (output, target))
         heads = dict(zip(self.taps, self.heads, strict=True))

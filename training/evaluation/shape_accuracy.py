@@ -147,7 +147,7 @@ def _append(partial: Path | None, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_shapes(report: dict[str, Any]) -> None:
-    """The report as two tables."""
+    """Print the report as two tables."""
     rows = []
     for name in ("colour", "motion", "shape", "size", "speed"):
         entry = report["accuracy"][name]

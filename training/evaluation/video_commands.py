@@ -146,7 +146,7 @@ def quality(arguments: argparse.Namespace) -> None:
             raise BadInput(f"{fake} must have the shape of {real}, {_shape(target)}; got {_shape(output)}")
         for name, metric in metrics.items():
             values[name].append(float(metric(output, target)))
-    _finish(arguments, {name: float(np.mean(found)) for name, found in values.items()}, {"videos": len(pairs)})
+    _finish(arguments, {name: float(np.mean(entries)) for name, entries in values.items()}, {"videos": len(pairs)})
 
 
 def reconstruction(arguments: argparse.Namespace) -> None:
@@ -164,7 +164,7 @@ def reconstruction(arguments: argparse.Namespace) -> None:
             output = pipeline.decode(latents, temporal=temporal)
             for name, metric in metrics.items():
                 values.setdefault(f"{decoder}/{name}", []).append(metric(output, truth).cpu())
-    figures = {name: torch.cat(found).mean().item() for name, found in values.items()}
+    figures = {name: torch.cat(entries).mean().item() for name, entries in values.items()}
     _finish(arguments, figures, {"sequences": len(values["image/psnr"]), "frames": frames})
 
 

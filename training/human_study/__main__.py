@@ -1,4 +1,4 @@
-"""`python -m training.study build | serve | summary`.
+"""`python -m training.human_study build | serve | summary`.
 
 `build` makes a static page of pairs from two folders of videos; which model is on which side is drawn for every pair
 and kept outside the page. `serve` shows it on this machine and collects votes in a file; without it the page keeps the
@@ -49,8 +49,8 @@ def run_summary(arguments: argparse.Namespace) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser(prog="python -m training.study", description=__doc__, allow_abbrev=False)
+    """The options of every command."""
+    parser = argparse.ArgumentParser(prog="python -m training.human_study", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser("build", help=run_build.__doc__)
     command.add_argument("folders", type=Path, nargs=2, metavar="DIR", help="two folders with videos of the same names")

@@ -41,7 +41,7 @@ def build(
         raise DataError("videos must be .mp4, .webm or .gif, which browsers show")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pairs))
-    shown, secret = [], []
+    public, secret = [], []
     (page / "videos").mkdir(parents=True, exist_ok=True)
     for number, index in enumerate(order):
         other, own = pairs[index]
@@ -52,12 +52,12 @@ def build(
         for side, (_, path) in zip(("left", "right"), sides, strict=True):
             entry[side] = f"videos/{number:04d}_{side}{path.suffix}"
             shutil.copyfile(path, page / entry[side])
-        shown.append(entry)
+        public.append(entry)
         secret.append({"pair": number, "video": own.name, "left": sides[0][0], "right": sides[1][0]})
     identity = f"{seed}-{rng.integers(2**32):08x}"
     report = {"study": identity, "models": names, "pairs": secret}
     write_json(key, report)
-    (page / "index.html").write_text(fill(shown, identity), "utf-8")
+    (page / "index.html").write_text(fill(public, identity), "utf-8")
     return report
 
 

@@ -26,7 +26,7 @@ class Handler(SimpleHTTPRequestHandler):
         super().__init__(*args, **options)
 
     def do_POST(self) -> None:
-        """See the class."""
+        """Check the votes and append them to the file; 204, or 400 or 415 with nothing written."""
         length = self.headers.get("Content-Length", "")
         if self.path != "/votes" or not length.isdigit() or int(length) > LARGEST:
             self.send_error(HTTPStatus.BAD_REQUEST)
@@ -49,13 +49,13 @@ class Handler(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+        """Requests are not shown on the terminal."""
 
 
 def serve(page: Path, votes: Path, port: int) -> ThreadingHTTPServer:
     """A server on 127.0.0.1 (port 0: any free one), not yet serving. Raises BadInput."""
     if not (page / "index.html").is_file():
-        raise BadInput(f"no page in {page}: make it with `python -m training.study build`")
+        raise BadInput(f"no page in {page}: make it with `python -m training.human_study build`")
     check_writable(votes)
     votes.parent.mkdir(parents=True, exist_ok=True)
     handler = partial(Handler, votes=votes, lock=threading.Lock(), directory=str(page))

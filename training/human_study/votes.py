@@ -27,7 +27,7 @@ def check_vote(vote: Any) -> None:
 
 
 def read_votes(paths: list[Path]) -> list[Vote]:
-    """Votes of all files; a voter's last word on a pair and question counts. Raises BadInput with file and line."""
+    """Votes of all files; a voter's last vote on a pair and question counts. Raises BadInput with file and line."""
     votes: dict[tuple[str, str, int, str], Vote] = {}
     for path in paths:
         if not path.is_file():
@@ -51,10 +51,10 @@ def summarise(votes: list[Vote], key: Path) -> dict[str, Any]:
         study, models = secret["study"], secret["models"]
         sides = {entry["pair"]: entry for entry in secret["pairs"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{key} must be the key that `python -m training.study build` wrote") from error
-    strange = next((vote for vote in votes if vote["study"] != study or vote["pair"] not in sides), None)
-    if strange is not None:
-        raise BadInput(f"votes must be of the study {study}; got one of {strange['study']}, pair {strange['pair']}")
+        raise BadInput(f"{key} must be the key that `python -m training.human_study build` wrote") from error
+    foreign = next((vote for vote in votes if vote["study"] != study or vote["pair"] not in sides), None)
+    if foreign is not None:
+        raise BadInput(f"votes must be of the study {study}; got one of {foreign['study']}, pair {foreign['pair']}")
     questions = {}
     for question in QUESTIONS:
         answers = [(sides[vote["pair"]], vote["answer"]) for vote in votes if vote["question"] == question]
@@ -83,9 +83,9 @@ def sign_test(wins: int, total: int) -> float:
 def summary_table(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows: question, each model's wins with their share, ties, p."""
     rows = []
-    for question, found in report["questions"].items():
-        shares = [_share(found["wins"][model], found["share"][model]) for model in report["models"]]
-        rows.append((question, *shares, str(found["same"]), f"{found['p']:.3g}"))
+    for question, result in report["questions"].items():
+        shares = [_share(result["wins"][model], result["share"][model]) for model in report["models"]]
+        rows.append((question, *shares, str(result["same"]), f"{result['p']:.3g}"))
     return rows
 
 

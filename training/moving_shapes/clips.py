@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from fusionframes_core.media.frames import to_pixels
 from fusionframes_core.models.movq.movq import MoVQ
 
-from ..train_autoencoder import to_pixels
 from .scenes import CLIP_LENGTH, FAST_MOTIONS, MOTIONS, NEW_SHAPES, SHAPES, Scene, keyframe_times, render, sample_scene
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}

@@ -1,6 +1,6 @@
 """What a video of one moving shape shows: shape, colour, size, motion and speed, measured from its pixels alone.
 
-`measure_track` follows the shape; here its track is put into words. Thresholds lie about half way between "nothing"
+`track.track` follows the shape; here words are found for its track. Thresholds lie about half way between "nothing"
 and the slowest motion that a prompt can ask for, so an indifferent video gets no motion for free. Lengths are
 pixels of a 64 pixels wide picture, times are shares of the clip.
 """
@@ -51,11 +51,11 @@ class Measurement:
 def measure(video: NDArray[np.uint8]) -> Measurement:
     """Measure an RGB video uint8 (T, H, W, 3) of any size and content. Raises ValueError for another layout."""
     seen = track(video)
-    share = float(seen.found.mean())
+    share = float(seen.detected.mean())
     if share < MIN_SEEN:
         return Measurement(UNKNOWN, UNKNOWN, UNKNOWN, None, UNKNOWN, {"seen": share})
     shape, shape_scores = name_shape(seen)
-    colour, colour_scores = name_colour(np.median(seen.colour[seen.found], axis=0))
+    colour, colour_scores = name_colour(np.median(seen.colour[seen.detected], axis=0))
     motion, speed, motion_scores = name_motion(seen, shape)
     radius = float(np.median(seen.radius[_best(seen)]))
     scores = {"seen": share, "radius": radius, **shape_scores, **colour_scores, **motion_scores}
@@ -64,7 +64,7 @@ def measure(video: NDArray[np.uint8]) -> Measurement:
 
 def _best(seen: Track) -> NDArray[np.bool_]:
     """Frames to look at outlines in: not cut by the border, where there are enough of those."""
-    return seen.whole if seen.whole.sum() >= 3 else seen.found
+    return seen.uncut if seen.uncut.sum() >= 3 else seen.detected
 
 
 def name_colour(rgb: Array) -> tuple[str, dict[str, float]]:
@@ -107,12 +107,12 @@ def _frame_shape(waves: Array, solidity: float) -> str:
 
 def name_motion(seen: Track, shape: str) -> tuple[str, str | None, dict[str, float]]:
     """The strongest of travel, change of size and turn, each over the least that the slowest prompt asks for."""
-    time = np.linspace(0.0, 1.0, len(seen.found))
-    path, when = seen.centre[seen.found], time[seen.found]
+    time = np.linspace(0.0, 1.0, len(seen.detected))
+    path, when = seen.centre[seen.detected], time[seen.detected]
     swing = np.ptp(path, axis=0)
-    whole = _best(seen)
-    growth, growth_fit = _line(time[whole], np.log(seen.radius[whole]))
-    turn, turn_fit = _turn(time[whole], seen.profile[whole], shape)
+    best = _best(seen)
+    growth, growth_fit = _line(time[best], np.log(seen.radius[best]))
+    turn, turn_fit = _turn(time[best], seen.profile[best], shape)
     scores = {"swing_x": float(swing[0]), "swing_y": float(swing[1]), "growth": growth, "turn": turn}
     strength = {
         "travel": float(swing.max()) / MIN_SWING,

@@ -1,7 +1,7 @@
-"""Prompts with what they ask for: read from JSONL or plain text, and drawn from the held-out combinations.
+"""Prompts with what they ask for: read from JSONL or text, and drawn from the held-out combinations.
 
 In JSONL every line is `{"prompt": ..., "shape": ..., "colour": ..., "motion": ..., "speed": ..., "size": ...}`; what is
-missing is not measured. In plain text every line is a prompt, and its words say what is measured.
+missing is not measured. In a text file every line is a prompt, and its words say what is measured.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def parse_prompt(text: str) -> Prompt:
     motion, words = _take_motion(words)
     # A background's colour is not the shape's, and "circle" in "moving in a circle" is no shape: both are gone by now.
     words = re.sub(r"\bon an? .*\bbackground\b", "", words)
-    found = Prompt(
+    prompt = Prompt(
         text, _first(SHAPES, words), _first(tuple(COLOURS), words), motion, speed, _first(tuple(SIZES), words)
     )
-    if not any(getattr(found, name) for name in ATTRIBUTES):
+    if not any(getattr(prompt, name) for name in ATTRIBUTES):
         raise BadInput(f"a prompt must name a shape, a colour or a motion; got {text!r}")
-    return found
+    return prompt
 
 
 def _first(names: tuple[str, ...], words: str) -> str | None:
@@ -132,6 +132,6 @@ def make_prompts(count: int = 200, seed: int = 0) -> list[Prompt]:
         while text is None or text in prompts:
             scene = sample_scene(rng, held_out=True, **combination)
             text = caption(scene, rng)
-        said = parse_prompt(text)
-        prompts[text] = Prompt(text, scene.shape, scene.colour, scene.motion, said.speed, said.size)
+        stated = parse_prompt(text)
+        prompts[text] = Prompt(text, scene.shape, scene.colour, scene.motion, stated.speed, stated.size)
     return list(prompts.values())

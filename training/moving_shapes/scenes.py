@@ -8,6 +8,7 @@ Lengths are given for a picture 64 pixels wide and scale with its size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -138,11 +139,26 @@ def sample_scene(rng: np.random.Generator, held_out: bool | None = False, **fixe
         if not is_visible(words["shape"], words["motion"]):
             continue
         if held_out is None or is_held_out(words["colour"], words["shape"], words["motion"]) == held_out:
-            return Scene(**words, **_numbers(rng, words["motion"], words["speed"]))
+            numbers = _numbers(rng, words["motion"], words["speed"])
+            return Scene(
+                shape=words["shape"],
+                colour=words["colour"],
+                size=words["size"],
+                motion=words["motion"],
+                speed=words["speed"],
+                background=words["background"],
+                **numbers,
+            )
     raise ValueError(f"no combination with held_out={held_out} agrees with {fixed}")
 
 
-def _numbers(rng: np.random.Generator, motion: str, speed: str) -> dict:
+class _Numbers(TypedDict):
+    offset: tuple[float, float]
+    phase: float
+    gradient: tuple[float, ...]
+
+
+def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
     along, across = rng.uniform(-1, 1) * _TRAVEL_JITTER[speed], rng.uniform(-9, 9)
     offset = {
         "moving left": (along, across),
@@ -238,6 +254,6 @@ def _cover(outline: NDArray[np.float64], size: int) -> NDArray[np.float32]:
     return cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
 
 
-def keyframe_times(num_frames: int = 16) -> NDArray[np.float64]:
+def keyframe_times(num_frames: int = 16) -> NDArray[np.floating]:
     """Base-frame times of a clip's keyframes."""
     return np.arange(num_frames) * KEYFRAME_STEP

@@ -108,7 +108,7 @@ def _whole_words(wordings: tuple[str, ...]) -> Regex:
 
 
 def main() -> None:
-    """Write the tokenizer: `python -m training.tokenizer FILE`."""
+    """Write the tokenizer: `python -m training.moving_shapes.shapes_tokenizer FILE`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path", type=Path, help="tokenizer.json to write")
     path = parser.parse_args().path

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CANVAS = 64
-MIN_CONTRAST = 24.0  # RGB distance below which nothing is told from the background
+MIN_CONTRAST = 24.0  # RGB distance below which nothing stands out from the background
 MIN_AREA = 10.0  # square pixels; smaller spots are noise
 OVERSAMPLING = 4
 ANGLES = 64
@@ -25,10 +25,10 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Track:
-    """What was seen in T frames; entries of frames without a shape (`found` False) are NaN."""
+    """What T frames show; entries of frames without a shape (`detected` False) are NaN."""
 
-    found: NDArray[np.bool_]  # (T,)
-    whole: NDArray[np.bool_]  # (T,) found and not cut by the frame's border
+    detected: NDArray[np.bool_]  # (T,)
+    uncut: NDArray[np.bool_]  # (T,) detected and not cut by the frame's border
     centre: Array  # (T, 2) x, y
     radius: Array  # (T,) of the circle of equal area
     colour: Array  # (T, 3) RGB 0…255
@@ -38,7 +38,7 @@ class Track:
 
 @dataclass(frozen=True)
 class _Shape:
-    whole: bool
+    uncut: bool
     centre: tuple[float, float]
     radius: float
     colour: Array
@@ -62,7 +62,7 @@ def track(video: NDArray[np.uint8]) -> Track:
 def _to_canvas(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if frame.shape[:2] == (CANVAS, CANVAS):
         return frame
-    return cv2.resize(frame, (CANVAS, CANVAS), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(frame, (CANVAS, CANVAS), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @lru_cache(maxsize=4)
@@ -174,13 +174,12 @@ def _profile(outline: Array) -> NDArray[np.complexfloating]:
 
 
 def _collect(shapes: list[_Shape | None]) -> Track:
-    nothing = np.nan
     return Track(
-        found=np.array([s is not None for s in shapes]),
-        whole=np.array([s is not None and s.whole for s in shapes]),
-        centre=np.array([s.centre if s else (nothing, nothing) for s in shapes]),
-        radius=np.array([s.radius if s else nothing for s in shapes]),
-        colour=np.array([s.colour if s else (nothing,) * 3 for s in shapes]),
-        profile=np.array([s.profile if s else (nothing,) * HARMONICS for s in shapes]),
-        solidity=np.array([s.solidity if s else nothing for s in shapes]),
+        detected=np.array([s is not None for s in shapes]),
+        uncut=np.array([s is not None and s.uncut for s in shapes]),
+        centre=np.array([s.centre if s else (np.nan, np.nan) for s in shapes]),
+        radius=np.array([s.radius if s else np.nan for s in shapes]),
+        colour=np.array([s.colour if s else (np.nan,) * 3 for s in shapes]),
+        profile=np.array([s.profile if s else (np.nan,) * HARMONICS for s in shapes]),
+        solidity=np.array([s.solidity if s else np.nan for s in shapes]),
     )

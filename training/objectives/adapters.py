@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +14,19 @@ from fusionframes_core.checkpoints.lora import PREFIX
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.models.layers import FastConv3d
 
-LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
+AdaptedLayer: TypeAlias = nn.Linear | nn.Conv2d | nn.Conv3d
 CONVOLUTIONS: dict[type, Any] = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 
 
 class Adapter(nn.Module):
     """ΔW = B·A of one layer: A (rank, inputs, ...) draws, B (outputs, rank, 1, ...) starts at zero."""
 
-    def __init__(self, layer: nn.Module, rank: int) -> None:
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+
+    def __init__(self, layer: AdaptedLayer, rank: int) -> None:
         super().__init__()
-        weight: Tensor = layer.weight  # type: ignore[assignment]
+        weight = layer.weight
         ones = [1] * (weight.ndim - 2)
         self.lora_A = nn.Parameter(torch.empty(rank, *weight.shape[1:]))
         self.lora_B = nn.Parameter(torch.zeros(weight.shape[0], rank, *ones))
@@ -32,7 +35,7 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the adapter adds to its layer's output for the layer's input."""
-        layer: Any = self.layer[0]
+        (layer,) = self.layer
         if isinstance(layer, nn.Linear):
             return F.linear(F.linear(x, self.lora_A), self.lora_B)
         if isinstance(layer, FastConv3d):
@@ -56,33 +59,34 @@ class LoraModel(nn.Module):
         self.names = list(layers)
         self.adapters = nn.ModuleList(Adapter(layer, rank) for layer in layers.values())
         for layer, adapter in zip(layers.values(), self.adapters, strict=True):
-            layer.register_forward_hook(lambda _, given, out, adapter=adapter: out + adapter(given[0]))
+            layer.register_forward_hook(lambda _, inputs, out, adapter=adapter: out + adapter(inputs[0]))
 
-    def forward(self, *given: Any) -> Tensor:
+    def forward(self, *arguments: Any) -> Tensor:
         """The U-Net's own arguments and result."""
-        return self.unet(*given)
+        return self.unet(*arguments)
 
-    def file(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The adapters under the names that ComfyUI's loader knows; it scales their product by its strength alone."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, adapter in zip(self.names, self.adapters, strict=True):
+            assert isinstance(adapter, Adapter)
             tensors[f"{PREFIX}{name}.lora_A.weight"] = adapter.lora_A
             tensors[f"{PREFIX}{name}.lora_B.weight"] = adapter.lora_B
         return tensors
 
 
-def chosen_layers(unet: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
-    """Linear and convolution layers by name, whose name ends in one of `targets` (whole parts of it)."""
-    layers = {name: module for name, module in unet.named_modules() if isinstance(module, LAYERS)}
+def chosen_layers(unet: nn.Module, targets: Sequence[str]) -> dict[str, AdaptedLayer]:
+    """Linear and convolution layers whose dotted name ends in one of `targets`, by name. Raises ValueError."""
+    layers = {name: module for name, module in unet.named_modules() if isinstance(module, AdaptedLayer)}
     endings = [target.split(".") for target in targets]
-    unused = [t for t, end in zip(targets, endings, strict=True) if not any(ends(name, end) for name in layers)]
+    unused = [t for t, end in zip(targets, endings, strict=True) if not any(ends_with(name, end) for name in layers)]
     if unused or not targets:
         raise ValueError(f"targets must be endings of the names of layers; got {', '.join(unused) or 'none'}")
-    return {name: layer for name, layer in layers.items() if any(ends(name, end) for end in endings)}
+    return {name: layer for name, layer in layers.items() if any(ends_with(name, end) for end in endings)}
 
 
-def ends(name: str, ending: list[str]) -> bool:
-    """Whether a dotted name has these last parts."""
+def ends_with(name: str, ending: list[str]) -> bool:
+    """Whether these are the last components of a dotted name."""
     return name.split(".")[-len(ending) :] == ending
 
 

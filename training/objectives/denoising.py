@@ -1,17 +1,23 @@
-"""What the diffusion stages minimise, and how they draw noise levels and captions."""
+"""The diffusion stages' loss, how they draw noise levels, and the objective of U-Nets that read captions."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fusionframes_core.config import ModelConfig
+from fusionframes_core.models.unet.unet import KeyframeCondition
 from fusionframes_core.sampling.schedule import NoiseSchedule, add_noise, prediction_target
 
+from ..data.sources import Drawn, Source
 from ..engine.figures import Figures
+from ..engine.objective import Batch
 
 
 def check_share(name: str, value: float) -> None:
@@ -20,7 +26,7 @@ def check_share(name: str, value: float) -> None:
         raise ValueError(f"{name} must be from 0 to 1; got {value}")
 
 
-@dataclass
+@dataclass(frozen=True)
 class NoiseLevels:
     """Share `high_share` of the samples is drawn from the upper half of the times, where motion is decided."""
 
@@ -47,13 +53,52 @@ def denoising_loss(
     """Mean squared error of `predict(x_t, t)` against the target of `prediction` (paper section 3; v: section 4.2).
 
     Below a `least_weight` of 1, samples are weighted by σ² but not below it: for v-prediction that is the error of x0,
-    and attention goes to the noisy levels, where layout and motion are decided. Also tells the unweighted error of each
-    sample in the lower and in the upper 20 % of the times.
+    and attention goes to the noisy levels, where layout and motion are decided. The figures are the unweighted errors
+    of the samples in the lower and in the upper 20 % of the times.
     """
     noise = torch.randn_like(x0)
     alpha, sigma = schedule.alpha_sigma(t)
     output = predict(add_noise(x0, noise, alpha, sigma), t)
     error = (output - prediction_target(prediction, x0, noise, alpha, sigma)).square().flatten(1).mean(dim=1)
-    parts = {"loss_low": t < 0.2 * schedule.num_steps, "loss_high": t >= 0.8 * schedule.num_steps}
-    figures: Figures = {name: error.detach()[chosen] for name, chosen in parts.items()}
+    ranges = {"loss_low": t < 0.2 * schedule.num_steps, "loss_high": t >= 0.8 * schedule.num_steps}
+    figures: Figures = {name: error.detach()[chosen] for name, chosen in ranges.items()}
     return (error * sigma.square().clamp(min=least_weight)).mean(), figures
+
+
+@dataclass(frozen=True)
+class CaptionedObjective(ABC):
+    """Denoising latents of `source` with their captions, by a U-Net of the keyframe kind."""
+
+    config: ModelConfig
+    source: Source
+    batch_size: int
+    levels: NoiseLevels
+    least_weight: float
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that keyframes are sampled with."""
+        return NoiseSchedule.from_config(self.config.keyframe_schedule)
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Random clips, as many as a batch has."""
+
+    @abstractmethod
+    def positions(self, latents: Tensor) -> Tensor | None:
+        """Times (B, T) of the frames of latents (B, 4, T, h, w), which the temporal layers see."""
+
+    def make_batch(self, rng: np.random.Generator) -> Batch:
+        """`latents` (B, 4, T, h, w), `t` (B,) and `text`, the captions' contexts."""
+        drawn = self.draw(rng)
+        t = self.levels.draw(rng, self.batch_size, self.schedule.num_steps)
+        return {"latents": drawn.latents, "t": t, "text": drawn.text(rng)}
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
+        """`denoising_loss` of `model(x_t, t, KeyframeCondition)`."""
+        latents, text = batch["latents"], batch["text"]
+        condition = KeyframeCondition(text.context, text.mask, self.positions(latents))
+        prediction = self.config.keyframe_schedule.prediction
+        return denoising_loss(
+            lambda x, t: model(x, t, condition), latents, batch["t"], self.schedule, prediction, self.least_weight
+        )

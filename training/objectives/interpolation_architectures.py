@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.config import ModelConfig
+from fusionframes_core.errors import named
 from fusionframes_core.models.unet.interpolation_unet import (
     GROUP_BASES,
     InterpolationUNet,
@@ -21,23 +23,25 @@ from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.sampling.interpolation_sampling import interpolate
 from fusionframes_core.sampling.masked_sampling import interpolate_masked
 
-from ..engine.model_config import model_config
-from ..train_image import image_config
-from .initial_weights import load_image_part
+from .initial_weights import image_config, load_image_part
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """`parts(video)` gives keyframes and what is diffused, `bases` what that may be the difference from."""
+    """A denoiser of the frames between keyframes.
+
+    `split(video)` gives the keyframes and what is diffused; `bases` are what that may be the difference from, by name;
+    `sample` is its sampling loop.
+    """
 
     build: Callable[..., InterpolationUNet]
     inflate: Callable[..., InterpolationUNet]
-    parts: Callable[[Tensor], tuple[Tensor, Tensor]]
+    split: Callable[[Tensor], tuple[Tensor, Tensor]]
     bases: dict[str, Callable[[Tensor], Tensor]]
     sample: Callable[..., Tensor]
 
 
-def whole_video(video: Tensor) -> tuple[Tensor, Tensor]:
+def keyframes_and_video(video: Tensor) -> tuple[Tensor, Tensor]:
     """Keyframes (B, C, G+1, h, w) of a video (B, C, 4G+1, h, w), and all of it."""
     return split_groups(video)[0], video
 
@@ -49,36 +53,38 @@ def inflated_masked(image: UNet, config: Any, input_copy: str, output_copy: str)
 
 ARCHITECTURES = {
     "groups": Architecture(InterpolationUNet, inflate_interpolation, split_groups, GROUP_BASES, interpolate),
-    "masked": Architecture(MaskedInterpolationUNet, inflated_masked, whole_video, VIDEO_BASES, interpolate_masked),
+    "masked": Architecture(
+        MaskedInterpolationUNet, inflated_masked, keyframes_and_video, VIDEO_BASES, interpolate_masked
+    ),
 }
 
 
 def architecture_named(name: str) -> Architecture:
-    """Raises ValueError that lists the names."""
-    if name not in ARCHITECTURES:
-        raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
-    return ARCHITECTURES[name]
+    """The architecture of that name. Raises ValueError that lists the names."""
+    architecture: Architecture = named(ARCHITECTURES, "architecture", name)
+    return architecture
 
 
-def interpolation_model(
-    preset: str,
-    image: Path | None,
-    init: Path | None,
-    input_copy: str = "first",
-    output_copy: str = "replicate",
-    architecture: str = "groups",
-) -> InterpolationUNet:
-    """The interpolation U-Net from `init`, or else made from the `image` weights (appendix 9).
+@dataclass(frozen=True)
+class InterpolationStart:
+    """The weights that the stage starts from: `init`, or else text-to-image weights `image`, copied as appendix 9 says.
 
-    Raises ValueError when neither is given.
+    `input_copy` says where the image's input kernel goes, `output_copy` whether the output layer is a copy or fresh.
     """
-    config, kind = model_config(preset), architecture_named(architecture)
-    if init is not None:
-        model = kind.build(config.interpolation)
-        load_weights(model, init)
-        return model
-    if image is None:
-        raise ValueError("image or init must name the weights to start from; got neither")
-    start = UNet(image_config(config.keyframe))
-    load_image_part(start, image)
-    return kind.inflate(start, config.interpolation, input_copy, output_copy)
+
+    image: Path | None
+    init: Path | None
+    input_copy: str = "first"
+    output_copy: str = "replicate"
+
+    def build(self, architecture: Architecture, config: ModelConfig) -> InterpolationUNet:
+        """The interpolation U-Net. Raises ValueError without weights to start from."""
+        if self.init is not None:
+            model = architecture.build(config.interpolation)
+            load_weights(model, self.init)
+            return model
+        if self.image is None:
+            raise ValueError("image or init must name the weights to start from; got neither")
+        start = UNet(image_config(config.keyframe))
+        load_image_part(start, self.image)
+        return architecture.inflate(start, config.interpolation, self.input_copy, self.output_copy)

@@ -13,6 +13,7 @@ from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
+from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.sampling.keyframe_sampling import sample_keyframes
 from fusionframes_core.sampling.noise import KEYFRAME_STAGE, stage_noise
 from fusionframes_core.sampling.options import ContextPair, InterpolationOptions, SamplingOptions
@@ -20,8 +21,7 @@ from fusionframes_core.sampling.stage_sampler import StageSampler
 from fusionframes_core.settings import latent_size
 
 from ..data.sources import Drawn
-
-Sampler = Callable[[nn.Module], np.ndarray]
+from ..engine.objective import Sampler
 
 
 def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
@@ -33,10 +33,9 @@ def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
     return movq.eval().requires_grad_(False)
 
 
-def keyframe_sampler(
-    config: ModelConfig, encoder: TextEncoder, positions: Tensor, prompt: str, movq: Path | None
-) -> Sampler:
+def keyframe_sampler(config: ModelConfig, encoder: TextEncoder, prompt: str, movq: Path | None) -> Sampler:
     """Draws keyframes of one prompt, always from the same noise."""
+    positions = frame_positions(config.frame_positions, config.num_frames)
     decoder = load_movq(config, movq)
     texts = [encoder.encode([words]) for words in (prompt, "")]
     size, options = latent_size(config, config.size), SamplingOptions(config.keyframe_schedule.steps, config.guidance)

@@ -1,4 +1,4 @@
-"""RESULTS.md from the runs that are there."""
+"""RESULTS.md from the stored runs."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ ONE_SEED = "One seed was run: how much of the differences is chance is not known
 
 def render(tables: Sequence[Table], budget: Budget, before: str = "") -> str:
     """The whole page; a table without runs keeps what the page `before` says of it."""
-    kept = {part.partition("\n")[0]: "## " + part.rstrip("\n") + "\n" for part in before.split("\n## ")[1:]}
+    previous = {part.partition("\n")[0]: "## " + part.rstrip("\n") + "\n" for part in before.split("\n## ")[1:]}
     sections = []
     for table in tables:
-        found = stored_budget(table, budget)
-        fresh = render_table(table, found or budget)
-        sections.append(fresh if found else kept.get(table.title, fresh))
+        stored = stored_budget(table, budget)
+        section = render_table(table, stored or budget)
+        sections.append(section if stored else previous.get(table.title, section))
     return "\n".join([INTRODUCTION, *sections])
 
 
 def render_table(table: Table, budget: Budget) -> str:
     """One table with its budget and its verdict; "not run" where runs are missing."""
-    found = summary(table, budget)
+    means = summary(table, budget)
     rows = []
     for row in table.rows(budget):
-        if row.name in found:
-            figures = found[row.name]
+        if row.name in means:
+            figures = means[row.name]
             rows.append([row.name, *(_cell(table, name, *figures[name]) for name in table.columns)])
         else:
             rows.append([row.name, row.missing or "not run", *[""] * (len(table.columns) - 1)])
     lines = [f"## {table.title}", "", table.about, "", f"Budget: {budget_text(table, budget)}.", ""]
     lines.append(markdown(["", *table.columns.values()], rows))
-    verdict = table.verdict(found)
+    verdict = table.verdict(means)
     if verdict and len(budget.seeds) == 1:
         verdict = [ONE_SEED, *verdict]
     return "\n".join([*lines, *(f"- {sentence}" for sentence in verdict), *([""] if verdict else [])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -13,13 +13,12 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from ..evaluation.interpolation_quality import BETWEEN, KEYFRAMES, PASSES, between, blend, draw_scenes
 from ..evaluation.video_metrics import psnr
 from ..moving_shapes.clips import MAX_SKIP, WINDOW
-from ..moving_shapes.scenes import CLIP_LENGTH, Scene, render, sample_scene
-from ..train_autoencoder import to_pixels
-from .runs import Budget, Figures, Row, Table
+from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scenes import CLIP_LENGTH, Scene, sample_scene
+from .runs import Budget, Row, RowFigures, Summary, Table
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-RECORD_SKIP = 3  # of the first pass, section 5
-Summary = dict[str, dict[str, tuple[float, float]]]
+DEFAULT_SKIP = 3  # of the first pass, section 5
 
 
 @cache
@@ -40,25 +39,25 @@ def skip_clips(skip: int, count: int, seed: int) -> list[tuple[Scene, np.ndarray
 
 
 @torch.no_grad()
-def measure_skip(budget: Budget, skip: int, seed: int) -> Figures:
-    """Gains in dB over blending, told the true skip, and told the first pass' 3 whatever it is."""
+def measure_skip(budget: Budget, skip: int, seed: int) -> RowFigures:
+    """PSNR in dB with the true skip as condition and with the first pass' 3 instead, and that of blended latents."""
     pipeline = pipeline_of(budget.model)
     size = pipeline.config.size[0]
     rows = []
     for index, (scene, times) in enumerate(skip_clips(skip, budget.clips, seed)):
-        truth = to_pixels(render(scene, times, size))[None]
+        truth = render_pixels([(scene, times)], size)
         latents = pipeline.encode(truth[:, :, :: BETWEEN + 1])
         videos = {
-            "told": pipeline.interpolate(latents, skip_frames=skip, seed=seed + index),
-            "told_3": pipeline.interpolate(latents, skip_frames=RECORD_SKIP, seed=seed + index),
+            "true skip": pipeline.interpolate(latents, skip_frames=skip, seed=seed + index),
+            "told_3": pipeline.interpolate(latents, skip_frames=DEFAULT_SKIP, seed=seed + index),
             "blend": blend(latents),
         }
         rows.append({name: _psnr(pipeline.decode(video), truth) for name, video in videos.items()})
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return {
-        "psnr": means["told"],
+        "psnr": means["true skip"],
         "blend": means["blend"],
-        "gain": means["told"] - means["blend"],
+        "gain": means["true skip"] - means["blend"],
         "told_3": means["told_3"],
     }
 
@@ -68,7 +67,7 @@ def _psnr(video: Tensor, truth: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure_guidance(budget: Budget, weight: float, seed: int) -> Figures:
+def measure_guidance(budget: Budget, weight: float, seed: int) -> RowFigures:
     """PSNR of 16 → 61 frames on fast clips with context guidance `weight` (eq. 5), and how much is copied.
 
     `distance` is the mean distance of the frames between keyframes from the nearer keyframe, relative to the true
@@ -79,7 +78,7 @@ def measure_guidance(budget: Budget, weight: float, seed: int) -> Figures:
     times = np.arange((KEYFRAMES - 1) * (BETWEEN + 1) + 1) * step / (BETWEEN + 1)
     values, distances = [], []
     for index, scene in enumerate(draw_scenes("fast", budget.clips, seed)):
-        truth = to_pixels(render(scene, times, pipeline.config.size[0]))[None]
+        truth = render_pixels([(scene, times)], pipeline.config.size[0])
         latents = pipeline.encode(truth[:, :, :: BETWEEN + 1])
         video = pipeline.interpolate(latents, skip_frames=skip, guidance=weight, seed=seed + index)
         output = pipeline.decode(video).clamp(-1, 1)
@@ -96,27 +95,27 @@ def from_keyframes(video: Tensor) -> float:
     return float(torch.minimum(to_left, to_right).mean())
 
 
-def _skip_verdict(found: Summary) -> list[str]:
-    if not found:
+def _skip_verdict(means: Summary) -> list[str]:
+    if not means:
         return []
-    best, worst = (choose(found, key=lambda name: found[name]["gain"][0]) for choose in (max, min))
-    gains = {name: row["gain"][0] for name, row in found.items()}
+    best, worst = (choose(means, key=lambda name: means[name]["gain"][0]) for choose in (max, min))
+    gains = {name: row["gain"][0] for name, row in means.items()}
     lost = [name for name, gain in gains.items() if gain < 0]
-    told = [name for name, row in found.items() if row["psnr"][0] > row["told_3"][0] + 0.005]
-    what = "The gain over blending" if len(found) == MAX_SKIP else "In the rows that were run, the gain over blending"
+    better = [name for name, row in means.items() if row["psnr"][0] > row["told_3"][0] + 0.005]
+    what = "The gain over blending" if len(means) == MAX_SKIP else "In the rows that were run, the gain over blending"
     return [
         "The paper draws s from 1 to 12 in training, uses 3 and 1, and measures no other.",
         f"{what} is largest at {best} ({gains[best]:+.2f} dB) and smallest at {worst} "
         f"({gains[worst]:+.2f} dB); " + (f"it is below 0 at {', '.join(lost)}." if lost else "it is never below 0."),
-        f"Telling the true s instead of 3 gives a higher PSNR at {', '.join(told) or 'none'}.",
+        f"Telling the true s instead of 3 gives a higher PSNR at {', '.join(better) or 'none'}.",
     ]
 
 
-def _guidance_verdict(found: Summary) -> list[str]:
-    if len(found) < len(WEIGHTS):
+def _guidance_verdict(means: Summary) -> list[str]:
+    if len(means) < len(WEIGHTS):
         return []
-    score = {weight: found[f"w = {weight:g}"]["psnr"][0] for weight in WEIGHTS}
-    near = {weight: found[f"w = {weight:g}"]["distance"][0] for weight in WEIGHTS}
+    score = {weight: means[f"w = {weight:g}"]["psnr"][0] for weight in WEIGHTS}
+    near = {weight: means[f"w = {weight:g}"]["distance"][0] for weight in WEIGHTS}
     best = max(score, key=lambda weight: score[weight])
     useful = all(score[weight] > score[0.0] for weight in (0.25, 0.5))
     hurts = all(score[weight] < max(score[0.25], score[0.5]) for weight in WEIGHTS if weight > 0.5)
@@ -133,19 +132,13 @@ def _guidance_verdict(found: Summary) -> list[str]:
 
 
 def skip_rows(budget: Budget) -> list[Row]:
-    """s = 1 ... 12."""
-    return [
-        Row(f"s = {skip}", lambda seed, skip=skip: measure_skip(budget, skip, seed))  # type: ignore[misc]
-        for skip in range(1, MAX_SKIP + 1)
-    ]
+    """Every skip-frame value that training draws: s = 1 ... 12."""
+    return [Row(f"s = {skip}", partial(measure_skip, budget, skip)) for skip in range(1, MAX_SKIP + 1)]
 
 
 def guidance_rows(budget: Budget) -> list[Row]:
-    """w = 0 ... 2."""
-    return [
-        Row(f"w = {weight:g}", lambda seed, weight=weight: measure_guidance(budget, weight, seed))  # type: ignore[misc]
-        for weight in WEIGHTS
-    ]
+    """Every weight of WEIGHTS: w = 0 ... 2."""
+    return [Row(f"w = {weight:g}", partial(measure_guidance, budget, weight)) for weight in WEIGHTS]
 
 
 SKIP = Table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import PRESETS
 
 from ..engine.command_line import BadInput
+from ..engine.model_config import PresetStage
 from ..latents import prepare
 from ..objectives.interpolation_architectures import architecture_named
 from .runs import Budget
@@ -45,8 +45,10 @@ class Base:
 
 
 def base_of(budget: Budget) -> Base:
-    """Take the model apart: its image U-Net (the frozen part of the keyframe U-Net), its image autoencoder, its text
-    encoder. Raises BadInput for a model that is no preset."""
+    """The model's image U-Net (the frozen part of its keyframe U-Net), image autoencoder and text encoder, as files.
+
+    Raises BadInput for a model that is no preset.
+    """
     if budget.model not in PRESETS:
         raise BadInput(f"--model must be a bundled model; got {budget.model!r}")
     base = Base(*(budget.folder / "base" / name for name in ("", "image.safetensors", "movq.safetensors")))
@@ -70,37 +72,32 @@ def base_of(budget: Budget) -> Base:
 def pipeline_with(
     config: ModelConfig, files: dict[str, Path], model: str, architecture: str = "groups"
 ) -> FusionFramesPipeline:
-    """The pipeline of `model` with the parts named in `files` built anew from `config` and loaded from there.
+    """The pipeline of `model` with the components named in `files` built from `config` and loaded from there.
 
     `architecture` is that of the interpolation.
     """
-    kind = architecture_named(architecture)
-    builders = dict.fromkeys(COMPONENTS, build) | {"interpolation": kind.build}
-    old = pipeline_of(model).parts
-    made: dict[str, Any] = {name: getattr(old, name) for name in COMPONENTS}
+    interpolation = architecture_named(architecture)
+    builders = dict.fromkeys(COMPONENTS, build) | {"interpolation": interpolation.build}
+    base = pipeline_of(model).parts
+    components: dict[str, Any] = {name: getattr(base, name) for name in COMPONENTS}
     for name, path in files.items():
-        made[name] = builders[name](getattr(config, name)).eval().requires_grad_(False)
-        load_weights(made[name], path)
-    pipeline = FusionFramesPipeline(ModelParts(config=config, **made))
-    pipeline.interpolator = kind.sample  # type: ignore[method-assign]
+        components[name] = builders[name](getattr(config, name)).eval().requires_grad_(False)
+        load_weights(components[name], path)
+    pipeline = FusionFramesPipeline(ModelParts(config=config, **components))
+    pipeline.interpolator = interpolation.sample
     return pipeline
 
 
-def train_beside(stage: Callable[..., None], config: ModelConfig, result: Path, options: dict[str, Any]) -> Path:
-    """Run a stage in a process of its own, unless `result` is there; a stopped training goes on from its checkpoint.
+def train_in_process(stage: PresetStage, config: ModelConfig, result: Path) -> Path:
+    """Train a stage on `config` in a process of its own, unless its `result` is there, and return `result`.
 
-    The row's configuration is a preset of that process. Raises BadInput when the training fails.
+    A stopped training is resumed from its checkpoint. Raises BadInput when the training fails.
     """
     if not result.is_file():
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_stage, args=(stage, config, options))
+        process = context.Process(target=stage.train_model, args=(config,))
         process.start()
         process.join()
         if process.exitcode or not result.is_file():
             raise BadInput(f"training {result.parent} ended with exit code {process.exitcode}; see above")
     return result
-
-
-def _stage(stage: Callable[..., None], config: ModelConfig, options: dict[str, Any]) -> None:
-    PRESETS["row"] = config
-    stage(preset="row", **options)

@@ -21,7 +21,7 @@ from training.data.preparing import prepare
 from training.data.shots import cut
 from training.data.streams import MovingShapes
 from training.data.video_frames import decode
-from training.engine.prefetch import Ahead
+from training.engine.prefetch import Prefetcher
 from training.prepare import main
 
 
@@ -121,7 +121,7 @@ def test_threads_draw_the_same_batches(prepared: Path) -> None:
     def draw(step: int) -> torch.Tensor:
         return clips.windows(np.random.default_rng((7, step)), 2, num_frames=5).frames
 
-    ahead = Ahead(draw, threads=3)
+    ahead = Prefetcher(draw, threads=3)
     found = [ahead.take(step, range(step + 1, min(step + 4, 40))) for step in range(40)]
     ahead.close()
     assert all(torch.equal(batch, draw(step)) for step, batch in enumerate(found))

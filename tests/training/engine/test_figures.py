@@ -32,7 +32,7 @@ def test_a_figure_of_nothing_is_left_out() -> None:
     found = Means()
     found.add({"low": torch.empty(0), "high": torch.tensor([2.0, 4.0])})
     assert found.means() == {"high": 3.0}
-    assert found.flat() == [6.0, 2, 0.0, 0]
+    assert found.flatten() == [6.0, 2, 0.0, 0]
 
 
 def test_adding_up_over_processes_and_going_through_json_lose_nothing() -> None:
@@ -40,7 +40,7 @@ def test_adding_up_over_processes_and_going_through_json_lose_nothing() -> None:
     one.add({"a": torch.tensor([0.1, 0.2]), "b": 1.0})
     two.add({"b": 3.0, "a": torch.tensor([0.4])})
     summed = Means(json.loads(json.dumps(one.sums)))
-    summed.put([x + y for x, y in zip(summed.flat(), two.flat(), strict=True)])
+    summed.unflatten([x + y for x, y in zip(summed.flatten(), two.flatten(), strict=True)])
     both.merge(one)
     both.merge(two)
     assert summed.means() == both.means() == {"a": pytest.approx(0.7 / 3), "b": 2.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import training.engine.devices
-from tests.helpers.toy_trainer import settings, toy_trainer
+from tests.helpers.toy_trainer import settings, toy_spec, toy_trainer
 from tests.helpers.training_runs import entries
 from training.engine.devices import only_run_in
 
@@ -43,13 +44,13 @@ def test_the_log_goes_on_where_the_run_does(tmp_path: Path) -> None:
 
 def test_time_of_a_step_is_without_measuring(tmp_path: Path) -> None:
     """Each takes a second before the last line here, and would be a tenth of one in the time of ten steps."""
-    trainer = toy_trainer(settings(tmp_path, **{f"{what}_every": 5 for what in ("sample", "checkpoint")}))
-    save = trainer.save
 
     def slow(answer: Any) -> Any:
         return lambda *_: (time.sleep(1.0), answer)[1]
 
-    trainer.sample, trainer.validate = slow(np.zeros((3, 16, 16, 3), np.uint8)), slow({"val_loss": 1.0})
+    spec = replace(toy_spec(), sample=slow(np.zeros((3, 16, 16, 3), np.uint8)), validate=slow({"val_loss": 1.0}))
+    trainer = toy_trainer(settings(tmp_path, **{f"{what}_every": 5 for what in ("sample", "checkpoint")}), spec=spec)
+    save = trainer.save
     trainer.save = lambda: (time.sleep(1.0), save())[1]  # type: ignore[method-assign]
     trainer.run()
     assert entries(tmp_path)[-1]["val_loss"] == 1.0

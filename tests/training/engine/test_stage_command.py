@@ -13,7 +13,7 @@ from fusionframes_core.checkpoints.open_model import BUNDLED
 from tests.helpers.toy_trainer import train
 from training import assemble, latents, train_keyframes
 from training.engine.run_settings import TrainSettings
-from training.engine.stage_command import parse, run_command
+from training.engine.stage_command import parse, run_command, run_stage
 
 CONFIGS = Path(train_keyframes.__file__).parent / "configs"
 TINY = BUNDLED["tiny"]
@@ -176,7 +176,7 @@ def test_inputs_are_looked_for_before_anything_is_built(
 def test_the_papers_config_without_its_files_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """At once: its U-Net has 4 billion parameters."""
     with pytest.raises(SystemExit):
-        run_command(train_keyframes.train, ["--config", str(CONFIGS / "paper_keyframes.yaml")])
+        run_stage(train_keyframes.KeyframeStage, ["--config", str(CONFIGS / "paper_keyframes.yaml")])
     assert re.match(r"error: \w+ must name what is there; there is nothing at ", capsys.readouterr().err)
 
 

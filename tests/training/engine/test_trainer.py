@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import training.engine.devices
 import training.engine.reporting
 import training.engine.run_checkpoints
-from tests.helpers.toy_trainer import Toy, settings, toy_trainer
+from tests.helpers.toy_trainer import Toy, settings, toy_spec, toy_trainer
 from training.engine.devices import check_same_step
 from training.engine.durable_files import DiskFull
 from training.engine.sharding import clip_gradients
@@ -69,7 +69,7 @@ def test_accumulated_parts_are_the_gradient_of_the_whole(tmp_path: Path) -> None
     trainer = toy_trainer(settings(tmp_path / "a", accumulation=2, clip_norm=1e9))
     grads = []
     for part in range(2):
-        loss, _ = trainer.loss(trainer.module, trainer._batch(part))
+        loss, _ = trainer.objective.loss(trainer.module, trainer._next_batch(part))
         grads.append(torch.autograd.grad(loss, trainer.trainable))
     norm = torch.cat([(a + b).flatten() / 2 for a, b in zip(*grads)]).norm().item()
     trainer._train_step()
@@ -78,8 +78,8 @@ def test_accumulated_parts_are_the_gradient_of_the_whole(tmp_path: Path) -> None
 
 def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     trainer = toy_trainer(settings(tmp_path, clip_norm=1e-3))
-    trainer._batch(0)
-    loss, _ = trainer.loss(trainer.model, trainer._batch(0))
+    trainer._next_batch(0)
+    loss, _ = trainer.objective.loss(trainer.model, trainer._next_batch(0))
     trainer.accelerator.backward(loss)
     assert clip_gradients(trainer.accelerator, trainer.trainable, trainer.settings) > 1e-3
     assert torch.cat([p.grad.flatten() for p in trainer.trainable]).norm() <= 1.001e-3
@@ -129,13 +129,13 @@ def test_a_bad_batch_on_a_full_disk_is_still_one_sentence(tmp_path: Path, monkey
 def test_another_architecture_of_the_same_shape_is_refused(tmp_path: Path) -> None:
     """Equal names and shapes do not make equal networks: the configs are kept with the checkpoint."""
     built = {"unet": {"temporal": "blocks", "heads": (2, 4)}, "base": None}
-    toy_trainer(settings(tmp_path, steps=4), built=built).run()
+    toy_trainer(settings(tmp_path, steps=4), spec=toy_spec(built=built)).run()
     other = {**built, "unet": {**built["unet"], "temporal": "layers"}}
     with pytest.raises(ValueError, match=r"unet.temporal was 'blocks' and is 'layers' now; name another output"):
-        toy_trainer(settings(tmp_path), built=other).run()
+        toy_trainer(settings(tmp_path), spec=toy_spec(built=other)).run()
     with pytest.raises(ValueError, match=r"base was None and is 'zero' now"):
-        toy_trainer(settings(tmp_path), built={**built, "base": "zero"}).run()
-    trainer = toy_trainer(settings(tmp_path), built=built)
+        toy_trainer(settings(tmp_path), spec=toy_spec(built={**built, "base": "zero"})).run()
+    trainer = toy_trainer(settings(tmp_path), spec=toy_spec(built=built))
     trainer.run()
     assert trainer.step == 10
 
@@ -158,7 +158,7 @@ def test_an_error_in_a_thread_is_the_runs(tmp_path: Path) -> None:
     def broken(rng: np.random.Generator) -> Any:
         raise ValueError("clips must be whole")
 
-    trainer.make_batch = broken
+    trainer.objective.make_batch = broken  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="clips must be whole"):
         trainer.run()
 
@@ -196,7 +196,7 @@ def test_a_foreign_checkpoint_is_refused_before_the_first_step(tmp_path: Path) -
     ):
         toy_trainer(settings(tmp_path), width=9).run()
     with pytest.raises(ValueError, match="is a checkpoint of stage 'toy', this is 'other': name another output"):
-        toy_trainer(settings(tmp_path), stage="other").run()
+        toy_trainer(settings(tmp_path), spec=toy_spec("other")).run()
     trainer = toy_trainer(settings(tmp_path))
     trainer.names, trainer.trainable = trainer.names[:1], trainer.trainable[:1]
     with pytest.raises(ValueError, match="what trains has changed since"):

@@ -176,7 +176,7 @@ def test_the_track_is_where_the_shape_is() -> None:
     scene = scene_of("moving right", shape="circle", size="small", speed="slowly", background="gradient")
     seen = track(clip(scene))
     expected = np.linspace(-12, 12, 16) + scene.offset[0] + 32
-    assert seen.found.all()
+    assert seen.detected.all()
     np.testing.assert_allclose(seen.centre[:, 0], expected, atol=0.2)
     np.testing.assert_allclose(seen.centre[:, 1], scene.offset[1] + 32, atol=0.2)
     np.testing.assert_allclose(seen.radius, 8.0, atol=0.2)

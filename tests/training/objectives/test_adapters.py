@@ -16,7 +16,7 @@ from fusionframes_core.models.unet.unet import UNet
 from tests.helpers.unet_cases import condition, group_condition, interpolation_config, randomise, video_config
 from training.engine.run_settings import TrainSettings
 from training.objectives.adapters import LoraModel, chosen_layers
-from training.train_lora import TARGETS, train
+from training.train_lora import TARGETS, LoraStage
 
 
 def unets() -> dict[str, tuple]:
@@ -44,9 +44,9 @@ def test_the_file_patches_weights_to_what_the_adapters_compute(part: str) -> Non
     assert (wanted - base).abs().max() > 1e-2 * base.abs().max()
     plain = type(unet)(video_config("conv1d_attn1d_blocks") if part == "keyframe" else interpolation_config())
     plain.load_state_dict(state)
-    add_lora(plain, model.file(), 0.0)
+    add_lora(plain, model.tensors(), 0.0)
     assert torch.equal(plain(*call), base)
-    add_lora(plain, model.file(), 1.0)
+    add_lora(plain, model.tensors(), 1.0)
     torch.testing.assert_close(plain(*call), wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
 
 
@@ -70,7 +70,7 @@ def test_a_lora_of_another_model_is_refused() -> None:
 def test_training_writes_a_file_that_fits_the_bundled_model(tmp_path: Path, part: str) -> None:
     """Three steps on rings: every layer is known, B has moved, the base has not."""
     settings = TrainSettings(tmp_path, 3, 1, 1e-3, warmup_steps=1, decay_steps=1, trackers=[])
-    train(settings, part=part, rank=2, shape="ring", count=2)
+    LoraStage(settings, part=part, rank=2, shape="ring", count=2).run()
     tensors = load_file(tmp_path / "lora.safetensors")
     assert all(key.startswith("diffusion_model.") and ".lora_" in key for key in tensors)
     assert all(value.abs().max() > 0 for key, value in tensors.items() if key.endswith("lora_A.weight"))
@@ -86,12 +86,12 @@ def test_training_writes_a_file_that_fits_the_bundled_model(tmp_path: Path, part
 def test_bad_arguments(tmp_path: Path) -> None:
     settings = TrainSettings(tmp_path, 3, 1, 1e-3, trackers=[])
     with pytest.raises(ValueError, match="part must be one of keyframe, interpolation; got 'vae'"):
-        train(settings, part="vae")
+        LoraStage(settings, part="vae").run()
     with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
-        train(replace(settings), rank=0)
+        LoraStage(replace(settings), rank=0).run()
     with pytest.raises(ValueError, match="one of data, clips and shape must say what to learn"):
-        train(settings)
+        LoraStage(settings).run()
     with pytest.raises(
         ValueError, match="shape must be one of circle, square, triangle, star, ring, hexagon; got 'cat'"
     ):
-        train(settings, shape="cat")
+        LoraStage(settings, shape="cat").run()

@@ -12,8 +12,8 @@ from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.models.unet.temporal_layers import TemporalConv3dBlock, TemporalConvLayer
 from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.presets import TINY
-from training.train_image import image_config
-from training.train_keyframes import keyframe_model
+from training.objectives.initial_weights import image_config
+from training.objectives.keyframe_start import keyframe_model
 
 
 def test_start_is_image_weights_under_the_temporal_parts_of_init(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_start_is_image_weights_under_the_temporal_parts_of_init(tmp_path: Path)
     image, init = UNet(image_config(TINY.keyframe)), UNet(TINY.keyframe)
     save_weights(image.state_dict(), tmp_path / "image.safetensors", dtype=torch.float32)
     save_weights(init.state_dict(), tmp_path / "init.safetensors", dtype=torch.float32)
-    model = keyframe_model("tiny", tmp_path / "image.safetensors", tmp_path / "init.safetensors")
+    model = keyframe_model(TINY.keyframe, tmp_path / "image.safetensors", tmp_path / "init.safetensors")
     temporal = dict(temporal_parameters(init))
     assert {name for name, value in model.named_parameters() if value.requires_grad} == set(temporal)
     for name, value in model.state_dict().items():
@@ -36,7 +36,7 @@ def test_start_of_another_conditioning_takes_what_fits(tmp_path: Path, temporal:
     torch.manual_seed(0)
     init = UNet(TINY.keyframe)
     save_weights(init.state_dict(), tmp_path / "init.safetensors", dtype=torch.float32)
-    model = keyframe_model("tiny", None, tmp_path / "init.safetensors", temporal)
+    model = keyframe_model(TINY.keyframe, None, tmp_path / "init.safetensors", temporal)
     old, new = init.state_dict(), model.state_dict()
     names = {name for name, _ in temporal_parameters(model)}
     assert all(torch.equal(value, old[name]) for name, value in new.items() if name not in names)
@@ -53,4 +53,4 @@ def test_start_of_another_conditioning_takes_what_fits(tmp_path: Path, temporal:
 def test_start_needs_weights() -> None:
     """Neither file is an error that names both arguments."""
     with pytest.raises(ValueError, match="image or init must name the weights"):
-        keyframe_model("tiny", None, None)
+        keyframe_model(TINY.keyframe, None, None)

@@ -16,29 +16,28 @@ from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
 from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.presets import PAPER, PRESETS, TINY
-from training import (
-    train_autoencoder,
-    train_decoder,
-    train_image,
-    train_interp,
-    train_keyframes,
-    train_lora,
-    train_text_encoder,
-)
 from training.engine.stage_command import parse
 from training.moving_shapes.scenes import NEW_SHAPES, render, sample_scene
+from training.objectives.decoder_objective import VideoDecoder, decoder_model
 from training.objectives.perceptual_loss import Discriminator, adversarial_losses, feature_distance
+from training.train_autoencoder import AutoencoderStage
+from training.train_decoder import DecoderStage
+from training.train_image import ImageStage
+from training.train_interp import InterpolationStage
+from training.train_keyframes import KeyframeStage
+from training.train_lora import LoraStage
+from training.train_text_encoder import TextEncoderStage
 
 CONFIGS = Path(__file__).resolve().parents[3] / "training" / "configs"
 STAGES = {
-    "autoencoder": train_autoencoder,
-    "decoder": train_decoder,
-    "image_decoder": train_autoencoder,
-    "image": train_image,
-    "interp": train_interp,
-    "keyframes": train_keyframes,
-    "lora": train_lora,
-    "text_encoder": train_text_encoder,
+    "autoencoder": AutoencoderStage,
+    "decoder": DecoderStage,
+    "image_decoder": AutoencoderStage,
+    "image": ImageStage,
+    "interp": InterpolationStage,
+    "keyframes": KeyframeStage,
+    "lora": LoraStage,
+    "text_encoder": TextEncoderStage,
 }
 
 
@@ -50,7 +49,7 @@ def stage_of(path: Path) -> str:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_is_one_of_its_stage(path: Path) -> None:
     """Keys and types are those of the stage; presets and choices exist."""
-    found = parse(STAGES[stage_of(path)].train, ["--config", str(path)])
+    found = parse(STAGES[stage_of(path)], ["--config", str(path)])
     assert found.get("preset", "tiny") in PRESETS
 
 
@@ -58,7 +57,7 @@ def test_every_config_is_one_of_its_stage(path: Path) -> None:
     ("stage", "steps", "accumulation"), [("keyframes", 100_000, 2), ("interp", 50_000, 4), ("decoder", 50_000, 1)]
 )
 def test_paper_configs_say_what_section_5_says(stage: str, steps: int, accumulation: int) -> None:
-    found = parse(STAGES[stage].train, ["--config", str(CONFIGS / f"paper_{stage}.yaml")])
+    found = parse(STAGES[stage], ["--config", str(CONFIGS / f"paper_{stage}.yaml")])
     run = found["train"]
     assert (run.steps, run.batch_size, run.accumulation, run.shard) == (steps, 1, accumulation, "optimizer")
     assert (run.learning_rate, run.optimizer) == (1e-4, "adamw")
@@ -90,12 +89,12 @@ def image_movq(folder: Path) -> Path:
 @pytest.mark.parametrize("parts", ["temporal", "decoder"])
 def test_every_decoder_of_table_3_trains(tmp_path: Path, name: str, parts: str) -> None:
     """The encoder is frozen; the chosen parts get a gradient from the loss, the others none."""
-    movq = train_decoder.decoder_model("tiny", image_movq(tmp_path), parts, name)
+    movq = decoder_model(dataclasses.replace(TINY.movq, decoder=name), image_movq(tmp_path), parts)
     trained = {key for key, value in movq.named_parameters() if value.requires_grad}
     temporal = {key for key, _ in temporal_parameters(movq)}
     decoder = {f"decoder.{key}" for key, _ in movq.decoder.named_parameters()}
     assert trained == (temporal if parts == "temporal" else decoder)
-    model = train_decoder.VideoDecoder(movq)
+    model = VideoDecoder(movq)
     output, _ = model(torch.rand(1, 3, 2, 16, 16) * 2 - 1, torch.zeros(1))
     output.square().mean().backward()
     assert any(value.grad is not None and value.grad.any() for value in movq.parameters())

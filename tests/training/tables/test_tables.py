@@ -13,7 +13,7 @@ import torch
 from training.tables import sweeps
 from training.tables.__main__ import TABLES, main
 from training.tables.render import ONE_SEED, render, render_table
-from training.tables.runs import Budget, Figures, Row, Table, make_runs, run_path, stored_budget, summary
+from training.tables.runs import Budget, Row, RowFigures, Table, make_runs, runs_file, stored_budget, summary
 from training.tables.sweeps import GUIDANCE, SKIP, from_keyframes, skip_clips
 from training.tables.trained import MASKED, OURS, TIMED, interpolation_verdict, order_verdict
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def counting(calls: list[tuple[str, int]]) -> Table:
     """A table of two rows whose figure is the seed, and a row that cannot be made."""
 
-    def measure(name: str, seed: int) -> Figures:
+    def measure(name: str, seed: int) -> RowFigures:
         calls.append((name, seed))
         return {"psnr": 10.0 * (name == "b") + seed}
 
@@ -37,12 +37,20 @@ def counting(calls: list[tuple[str, int]]) -> Table:
     )
 
 
+def drop_run(path: Path, row: str, seed: int) -> None:
+    """Take a run's line out of its file."""
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if (json.loads(line)["row"], json.loads(line)["seed"]) != (row, seed)]
+    assert len(kept) == len(lines) - 1
+    path.write_text("".join(kept), "utf-8")
+
+
 def test_runs_are_made_once_each_and_again_for_another_budget(tmp_path: Path) -> None:
     calls: list[tuple[str, int]] = []
     table, budget = counting(calls), Budget(seeds=(0, 1, 5), folder=tmp_path)
     make_runs(table, budget)
     assert calls == [(name, seed) for name in "ab" for seed in (0, 1, 5)]
-    run_path(table, budget, "b", 1).unlink()
+    drop_run(runs_file(table, tmp_path), "b", 1)
     calls.clear()
     make_runs(table, budget)
     assert calls == [("b", 1)], "only what is missing"
@@ -54,6 +62,21 @@ def test_runs_are_made_once_each_and_again_for_another_budget(tmp_path: Path) ->
     calls.clear()
     make_runs(table, budget)
     assert calls == [], "the runs of another budget are still there"
+
+
+def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    """What a kill left of the last run spoils neither the ones before it nor the one that takes its place."""
+    calls: list[tuple[str, int]] = []
+    table, budget = counting(calls), Budget(seeds=(0, 1), folder=tmp_path)
+    make_runs(table, budget)
+    path = runs_file(table, tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    calls.clear()
+    make_runs(table, budget)
+    assert calls == [("b", 1)]
+    assert path.read_bytes().splitlines()[-1] == whole.splitlines()[-1]
+    assert summary(table, budget)["b"]["psnr"][0] == 10.5
 
 
 def test_the_page_shows_mean_and_deviation_and_what_is_missing(tmp_path: Path) -> None:
@@ -191,10 +214,9 @@ def test_a_decoder_is_trained_and_measured(tmp_path: Path) -> None:
     rows = [f"--rows={name}" for name in ("image", "conv1, temporal")]
     out = tmp_path / "R.md"
     assert main([*options, *rows, "--folder", str(tmp_path / "runs"), "--out", str(out)]) == 0
-    image, conv1 = (
-        json.loads(next((tmp_path / "runs" / "decoders").glob(f"{name}_2_decoder_steps*.json")).read_text())["figures"]
-        for name in ("image", "conv1_temporal")
-    )
+    runs = [json.loads(line) for line in (tmp_path / "runs" / "decoders.jsonl").read_text().splitlines()]
+    assert [run["settings"]["decoder_steps"] for run in runs] == [2, 2]
+    image, conv1 = (run["figures"] for name in ("image", "conv1, temporal") for run in runs if run["row"] == name)
     assert conv1["parameters"] > image["parameters"]
     assert conv1["psnr"] == pytest.approx(image["psnr"], abs=2), "two steps from the image decoder"
     assert "| conv3, temporal | not run |" in out.read_text("utf-8")

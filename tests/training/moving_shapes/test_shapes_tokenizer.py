@@ -1,0 +1,51 @@
+"""The tiny tokenizer: every caption is known, synonyms mean the captions' own words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.moving_shapes.scenes import caption, sample_scene
+from training.moving_shapes.shapes_tokenizer import build_tokenizer, vocabulary
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+def test_special_tokens_are_those_of_t5(tokenizer):
+    assert [tokenizer.id_to_token(index) for index in range(3)] == ["<pad>", "</s>", "<unk>"]
+    assert tokenizer.encode("").ids == [1]
+    assert len(set(vocabulary())) == len(vocabulary()) == tokenizer.get_vocab_size() - 3
+
+
+def test_every_caption_is_known_and_left_as_it_is(tokenizer):
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        text = caption(sample_scene(rng, held_out=None), rng)
+        tokens = tokenizer.encode(text).tokens
+        assert tokens[-1] == "</s>"
+        assert "<unk>" not in tokens
+        assert " ".join(tokens[:-1]).replace(" ,", ",") == text
+        assert len(tokens) <= 24
+
+
+@pytest.mark.parametrize(
+    ("prompt", "meaning"),
+    [
+        ("A BIG, gray ball!", "a large , grey circle"),
+        ("a tiny violet box traveling leftwards fast", "a small purple square moving left quickly"),
+        ("a star that is turning slowly.", "a star spinning slowly"),
+        ("an orange disk, bouncing vertically", "an orange circle , bouncing up and down"),
+        ("a motionless white star in front of a dark backdrop", "a standing still white star on a black background"),
+    ],
+)
+def test_synonyms_mean_the_captions_own_words(tokenizer, prompt, meaning):
+    assert tokenizer.encode(prompt).ids == tokenizer.encode(meaning).ids
+    assert 2 not in tokenizer.encode(prompt).ids
+
+
+def test_parts_of_words_are_left_alone(tokenizer):
+    assert tokenizer.encode("bigger slowly upwards circles").tokens[:-1] == ["bigger", "slowly", "upwards", "circles"]
+    assert tokenizer.encode("island").tokens[:-1] == ["<unk>"]

@@ -1,0 +1,51 @@
+"""The text encoder's stage learns the same when it is stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.tokenizer import load_tokenizer
+from fusionframes_core.presets import PRESETS
+from training.engine.run_settings import TrainSettings
+from training.train_text_encoder import TextEncoderStage
+
+
+@pytest.fixture
+def _signals():
+    """Put the handlers back that a run replaces."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _settings(output, steps):
+    return TrainSettings(
+        output, steps, batch_size=8, learning_rate=2e-3, warmup_steps=1, decay_steps=1, log_every=1, checkpoint_every=2
+    )
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
+    TextEncoderStage(_settings(tmp_path / "whole", 4), validation_captions=8).run()
+    TextEncoderStage(_settings(tmp_path / "broken", 2), validation_captions=8).run()
+    early = load_file(tmp_path / "broken" / "text_encoder.safetensors")
+    TextEncoderStage(_settings(tmp_path / "broken", 4), validation_captions=8).run()
+    whole, broken = (load_file(tmp_path / name / "text_encoder.safetensors") for name in ("whole", "broken"))
+    assert whole.keys() == broken.keys() == early.keys()
+    for key, tensor in whole.items():
+        torch.testing.assert_close(broken[key], tensor, msg=key)
+    assert not torch.equal(early["projection.weight"], whole["projection.weight"])
+    assert torch.equal(early["null_embedding"], whole["null_embedding"])  # left for the U-Nets
+    entries = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    encoder = TextEncoder(PRESETS["tiny"].text, load_tokenizer(tmp_path / "whole"))
+    load_weights(encoder, tmp_path / "whole" / "text_encoder.safetensors")
+    assert encoder.encode(["a red star"]).mask.sum() == 4
