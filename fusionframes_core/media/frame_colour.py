@@ -109,7 +109,7 @@ def shown_size(frame: Any, aspect: Fraction) -> tuple[int, int]:
 
 
 def _matrix(frame: Any) -> Any:
-    """The matrix of a frame that does not say it, where FFmpeg would take another; None where it takes the right one."""
+    """The matrix of a frame that does not say it, where FFmpeg would take another one; else None."""
     from av.video.reformatter import Colorspace
 
     says = frame.colorspace != UNSPECIFIED

@@ -91,10 +91,13 @@ class _Palette:
         from av.filter import Graph
 
         self._graph.push(None)
-        palette = self._graph.pull()
+        palette: Any = self._graph.pull()
         graph = Graph()
-        source, colours = self._source(graph), graph.add_buffer(
-            width=palette.width, height=palette.height, format=palette.format, time_base=1 / self._rate
+        source, colours = (
+            self._source(graph),
+            graph.add_buffer(
+                width=palette.width, height=palette.height, format=palette.format, time_base=1 / self._rate
+            ),
         )
         use = graph.add("paletteuse", "dither=none")
         source.link_to(use, input_idx=0)

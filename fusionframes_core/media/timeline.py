@@ -29,7 +29,7 @@ class TimedPicture:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`rate` in pictures a second, the average where it is `variable`; the number of pictures; seconds that all last."""
+    """`rate` in pictures a second, the average where it is `variable`; how many there are, and seconds that they last."""
 
     rate: Fraction
     variable: bool
@@ -49,10 +49,11 @@ def make_timeline(times: Sequence[float], last: float | None, declared: Sequence
         rate = known[0] if known else DEFAULT_RATE
         return Timeline(rate, False, len(seconds), last or len(seconds) / float(rate))
     intervals = np.diff(seconds)
-    measured = Fraction((len(seconds) - 1) / seconds[-1]).limit_denominator(_MAX_DENOMINATOR) if seconds[-1] else 0
-    for rate in (*known, measured):
+    if seconds[-1] > 0:
+        known.append(Fraction((len(seconds) - 1) / seconds[-1]).limit_denominator(_MAX_DENOMINATOR))
+    for rate in known:
         if rate and np.all(np.abs(seconds * float(rate) - np.arange(len(seconds))) < 0.5):
-            return Timeline(Fraction(rate), False, len(seconds), len(seconds) / float(rate))
+            return Timeline(rate, False, len(seconds), len(seconds) / float(rate))
     duration = float(seconds[-1] + (last or intervals[-1]))
     return Timeline(_typical_rate(intervals, len(seconds) / duration, known), True, len(seconds), duration)
 
@@ -65,7 +66,9 @@ def resample(frames: Iterable[TimedPicture], rate: float | Fraction, count: int)
     rest = iter(frames)
     current = next(rest, None)
     following = next(rest, None)
-    for index in range(count) if current is not None else ():
+    if current is None:
+        return
+    for index in range(count):
         time = index / float(rate)
         while following is not None and following.time - time < time - current.time - 1e-6:
             current, following = following, next(rest, None)
@@ -94,7 +97,7 @@ def first_pictures(pictures: Iterator[Frames], most: int | None) -> Iterator[Fra
 
 
 def _typical_rate(intervals: NDArray[np.float64], average: float, known: Sequence[Fraction]) -> Fraction:
-    """The rate of a video whose frames are mostly evenly apart, in the header's words if it says so; else the average."""
+    """The rate of frames that are mostly evenly apart, in the header's words if it says so; else the average."""
     typical = float(np.median(intervals))
     if typical > 0 and np.mean(np.abs(intervals - typical) < _ALIKE * typical) >= _MOSTLY:
         near = [rate for rate in known if abs(float(rate) * typical - 1) < _ALIKE / 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
@@ -28,20 +28,21 @@ def opened(source: Path | BytesIO, name: str) -> Iterator[Any]:
     """
     import av
 
-    file: BinaryIO | None = None
     try:
-        file = source if isinstance(source, BytesIO) else open(source, "rb")
-        file.seek(0)
-        with av.open(file, metadata_errors="ignore") as container:
+        with _bytes_of(source) as file, av.open(file, metadata_errors="ignore") as container:
             yield container
     except (av.FFmpegError, OSError) as error:
         why = error.strerror or str(error)
         raise VideoFileError(
             f"'{name}' must be a whole video file; it cannot be read ({why})", f"broken: {why}"
         ) from error
-    finally:
-        if file is not None and file is not source:
-            file.close()
+
+
+def _bytes_of(source: Path | BytesIO) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, Path):
+        return open(source, "rb")
+    source.seek(0)
+    return nullcontext(source)
 
 
 @dataclass
@@ -189,14 +190,13 @@ def _main_stream(container: Any, packets: dict[int, _Packets]) -> Any:
 
 
 def _describe(container: Any, stream: Any, packets: _Packets, end: float, cut: bool) -> _Stream:
-    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    rates = tuple(Fraction(rate) if rate else None for rate in rates)
+    said = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     return _Stream(
         index=stream.index,
         tick=Fraction(stream.time_base),
         first=min(packets.pts, default=0),
-        rates=rates,
+        rates=tuple(Fraction(rate) if rate else None for rate in said),
         aspect=Fraction(aspect) if aspect else Fraction(1),
         missing=max(_missing(container, stream, packets, end), int(cut)),
         last=float(packets.last * stream.time_base),

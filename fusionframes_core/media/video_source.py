@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from .frames import Frames
-from .timeline import TimedPicture, Timeline, at_rate
+from .timeline import TimedPicture, Timeline, at_rate, make_timeline
 
 
 class VideoFileError(ValueError):
@@ -50,6 +51,7 @@ class VideoSource(ABC):
     name: str
     facts: VideoFacts
     path: Path | None = None  # of a file that may have sound
+    allow_damaged: bool = False
 
     @abstractmethod
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
@@ -65,4 +67,5 @@ class VideoSource(ABC):
 
     def check(self, most: int | None = None) -> Timeline:
         """The time line of what can be read, found by reading it (the first `most` pictures). Raises as `frames`."""
-        return self.facts.timeline
+        times = [frame.time for frame in itertools.islice(self.frames(self.facts.size), most)]
+        return make_timeline(times, None, (self.facts.timeline.rate,))
