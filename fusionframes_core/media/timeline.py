@@ -29,7 +29,7 @@ class TimedPicture:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`rate` in pictures a second, the average where it is `variable`; how many there are, and seconds that they last."""
+    """`rate` in pictures a second, the average where it is `variable`; how many, and how many seconds."""
 
     rate: Fraction
     variable: bool
