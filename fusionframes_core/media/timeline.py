@@ -58,10 +58,12 @@ def make_timeline(times: Sequence[float], last: float | None, declared: Sequence
     return Timeline(_typical_rate(intervals, len(seconds) / duration, known), True, len(seconds), duration)
 
 
-def resample(frames: Iterable[TimedPicture], rate: float | Fraction, count: int) -> Iterator[Frames]:
-    """`count` pictures, 1/rate seconds apart, from the first on: each the one that is nearest in time.
+def resample(
+    frames: Iterable[TimedPicture], rate: float | Fraction, count: int, first: float = 0.0
+) -> Iterator[Frames]:
+    """`count` pictures, 1/rate seconds apart from `first` (seconds) on: each the one that is nearest in time.
 
-    Of two that are equally near, the earlier. After the last picture that one stays.
+    Of two that are equally near, the later. After the last picture that one stays.
     """
     rest = iter(frames)
     current = next(rest, None)
@@ -69,8 +71,8 @@ def resample(frames: Iterable[TimedPicture], rate: float | Fraction, count: int)
     if current is None:
         return
     for index in range(count):
-        time = index / float(rate)
-        while following is not None and following.time - time < time - current.time - 1e-6:
+        time = first + index / float(rate)
+        while following is not None and following.time - time <= time - current.time + 1e-6:
             current, following = following, next(rest, None)
         yield current.picture
 
@@ -83,12 +85,13 @@ def resampled_count(timeline: Timeline, rate: float | Fraction) -> int:
 def at_rate(frames: Iterable[TimedPicture], timeline: Timeline, rate: Fraction | None = None) -> Iterator[Frames]:
     """The pictures at a constant rate: as they are, one by one, where the video's own is that; else resampled.
 
-    `rate` None is the video's own, the average of a variable one.
+    `rate` None is the video's own, the average of a variable one. A lower rate takes from every interval its middle.
     """
     if not timeline.variable and rate in (None, timeline.rate):
         return (frame.picture for frame in frames)
     wanted = rate or timeline.rate
-    return resample(frames, wanted, resampled_count(timeline, wanted))
+    middle = (float(1 / wanted) - timeline.duration / max(timeline.count, 1)) / 2
+    return resample(frames, wanted, resampled_count(timeline, wanted), max(0.0, middle))
 
 
 def first_pictures(pictures: Iterator[Frames], most: int | None) -> Iterator[Frames]:

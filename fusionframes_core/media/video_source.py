@@ -27,7 +27,7 @@ class DamagedVideo(VideoFileError):
     def __init__(self, name: object, readable: int, total: int) -> None:
         self.readable, self.total = readable, total
         reason = f"{readable} of {total} frames could be read"
-        super().__init__(f"'{name}' must be a whole video file: {reason}", f"damaged: {reason}")
+        super().__init__(f"'{name}' must be a whole video file: {reason}", f"broken: {reason}")
 
 
 @dataclass(frozen=True)
