@@ -45,14 +45,13 @@ def open_picture(file: Path) -> VideoSource:
 
 
 class AnimatedWebP(VideoSource):
-    """A WebP file, animated or not, or the bytes of one, through Pillow. Raises VideoFileError when it is cut off."""
+    """A WebP file, animated or not, or the bytes of one, through Pillow, which reads nothing of one that is cut off."""
 
     def __init__(self, source: Path | BytesIO, name: str, allow_damaged: bool = False) -> None:
         self.source, self.name, self.allow_damaged = source, name, allow_damaged
         with self._opened() as image:
             count, size = getattr(image, "n_frames", 1), (image.height, image.width)
         data = source.getvalue() if isinstance(source, BytesIO) else source.read_bytes()
-        self._cut = len(data) < struct.unpack("<I", data[4:8])[0] + 8
         self._delays = _webp_delays(data)[:count] or [0.0]
         times = np.cumsum([0.0, *self._delays[:-1]])
         self.facts = VideoFacts(size, make_timeline(list(times), self._delays[-1] or None, ()))
@@ -74,9 +73,8 @@ class AnimatedWebP(VideoSource):
                 read += 1
                 yield TimedPicture(time, np.asarray(picture))
                 time += self._delays[index]
-        total += self._cut
         if not read or (read < total and not self.allow_damaged):
-            raise DamagedVideo(self.name, read, max(total, read + 1))
+            raise DamagedVideo(self.name, read, total)
 
     def _opened(self) -> Any:
         try:

@@ -17,6 +17,7 @@ DEFAULT_RATE = Fraction(24)
 _MAX_DENOMINATOR = 1001  # of a rate that is measured: 24000/1001, 30000/1001
 _MOSTLY = 0.9  # of the intervals are alike: a constant rate with frames left out
 _ALIKE = 0.1  # intervals differ by less than this share
+_NEAR = 0.02  # a declared rate and the measured one do; milliseconds make 33 of 33.3
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _typical_rate(intervals: NDArray[np.float64], average: float, known: Sequenc
     """The rate of frames that are mostly evenly apart, in the header's words if it says so; else the average."""
     typical = float(np.median(intervals))
     if typical > 0 and np.mean(np.abs(intervals - typical) < _ALIKE * typical) >= _MOSTLY:
-        near = [rate for rate in known if abs(float(rate) * typical - 1) < _ALIKE / 2]
-        return near[0] if near else Fraction(1 / typical).limit_denominator(_MAX_DENOMINATOR)
+        nearest = min(known, key=lambda rate: abs(float(rate) * typical - 1))
+        near = abs(float(nearest) * typical - 1) < _NEAR
+        return nearest if near else Fraction(1 / typical).limit_denominator(_MAX_DENOMINATOR)
     return Fraction(average).limit_denominator(_MAX_DENOMINATOR)

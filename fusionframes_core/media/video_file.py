@@ -126,7 +126,7 @@ class VideoFile(VideoSource):
             for frame in _decode(container, container.streams[stream.index]):
                 if frame is None or frame.is_corrupt:
                     bad += bool(good or not stream.broadcast)
-                if frame is not None and (not frame.is_corrupt or self.allow_damaged):
+                else:
                     good += 1
                     yield self._time(frame, good), frame
         if not good and not bad:
