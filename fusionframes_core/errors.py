@@ -25,6 +25,29 @@ def one_sentence(what: str) -> Iterator[None]:
         raise CheckpointError(f"{what}: {error}") from error
 
 
+class NotFinite(ValueError):
+    """A stage has made NaN or infinity, which would be a black video."""
+
+
+def require_finite(stage: str, values: Any, dtype: Any) -> None:
+    """Raise NotFinite, which names the `stage` and what to try, unless the tensor `values` is finite.
+
+    `dtype` is the type that the stage worked in.
+    """
+    if bool(values.isfinite().all()):
+        return
+    name = str(dtype).removeprefix("torch.")
+    advice = _INSTEAD.get(name, "its weights are damaged or of another kind of model; `inspect` says what they hold")
+    raise NotFinite(f"{stage} gave values that are not finite (NaN or infinity), in {name}: {advice}")
+
+
+_INSTEAD = {
+    "float16": "the numbers outgrew fp16; try bf16 or fp32",
+    "bfloat16": "try fp32; if that gives the same, the weights are damaged",
+    "float8_e4m3fn": "try bf16 or fp32; if these give the same, the weights are damaged",
+}
+
+
 class CheckpointError(ValueError):
     """A file that cannot be loaded, or does not fit the model; says so in one sentence.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, NoReturn
 
 import torch
@@ -13,6 +15,7 @@ from ..checkpoints.convert import LAYOUTS
 from ..checkpoints.offload import OFFLOADS
 from ..checkpoints.temporal_blocks import AUTO, TEMPORAL_CHOICES
 from ..checkpoints.text_encoder_weights import MODES
+from ..files import check_name
 from ..settings import GenerationSettings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
@@ -20,6 +23,7 @@ INTERPOLATION_SETTINGS = (
     *("seed", "passes", "skip_frames", "perturbation", "interpolation_guidance", "interpolation_steps"),
     *("sampler", "size"),
 )
+MAX_RATE = 1000  # frames a second
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,13 +49,33 @@ def parse_whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def parse_path(text: str) -> str:
+    """A path, in which `~` is the home folder also where no shell has replaced it (`--out=~/a.mp4`)."""
+    try:
+        check_name("a path", text)
+        return os.path.expanduser(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parse_rate(text: str) -> Fraction:
+    """ "24" → 24, "30000/1001" → 30000/1001."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"fps must be a number above 0, at most {MAX_RATE}; got {text!r}")
+    return rate
+
+
 def parse_lora(text: str) -> tuple[str, float]:
     """ "ring.safetensors=0.5" → ("ring.safetensors", 0.5); without a number the strength is 1."""
     path, _, strength = text.rpartition("=")
     try:
-        return (path, float(strength)) if path else (text, 1.0)
+        return (parse_path(path), float(strength)) if path else (parse_path(text), 1.0)
     except ValueError:
-        return text, 1.0  # an equals sign in the file's name
+        return parse_path(text), 1.0  # an equals sign in the file's name
 
 
 PARSERS: dict[str, Any] = {
@@ -96,25 +120,43 @@ def make_parser() -> Parser:
     generate = commands.add_parser("generate", help="make a video from a prompt", allow_abbrev=False)
     generate.add_argument("--prompt", required=True, help='what the video shows; "" for anything')
     add_settings(generate)
-    generate.add_argument("--image", metavar="FILE", help="the first frame, or a video whose first frame it is (1.1)")
+    generate.add_argument(
+        "--image", metavar="FILE", type=parse_path, help="the first frame, or a video whose first frame it is (1.1)"
+    )
     generate.add_argument(
         "--temporal-blocks",
         choices=TEMPORAL_CHOICES,
         default=AUTO,
         help="another temporal conditioning, from temporal_<name>.safetensors in the model folder (default: auto)",
     )
-    generate.add_argument("--contact-sheet", metavar="FILE.png", help="also write all keyframes on one picture")
+    generate.add_argument(
+        "--contact-sheet", metavar="FILE.png", type=parse_path, help="also write all keyframes on one picture"
+    )
 
     interpolate = commands.add_parser("interpolate", help="four times the frame rate of a video", allow_abbrev=False)
-    interpolate.add_argument("input", metavar="IN", help="any video file")
+    interpolate.add_argument("input", metavar="IN", type=parse_path, help="any video file, or a folder of pictures")
     interpolate.add_argument("--prompt", default="", help="what the video shows (1.1 models)")
     interpolate.add_argument("--max-frames", type=int, help="read only the first frames of the input")
+    interpolate.add_argument(
+        "--fps",
+        type=parse_rate,
+        help="bring the input to this rate first (default: its own, the average of a variable one, 24 for pictures)",
+    )
+    interpolate.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    interpolate.add_argument(
+        "--allow-damaged", action="store_true", help="go on without the frames that cannot be read (default: an error)"
+    )
     add_settings(interpolate, INTERPOLATION_SETTINGS)
 
     for command in (generate, interpolate):
-        command.add_argument("--out", required=True, help="FILE.mp4, FILE.gif, or a folder for PNG frames")
         command.add_argument(
-            "--model", default="tiny", help='"tiny", a model folder, or a folder of official files (default: tiny)'
+            "--out", required=True, type=parse_path, help="FILE.mp4, FILE.gif, or a folder for PNG frames"
+        )
+        command.add_argument(
+            "--model",
+            default="tiny",
+            type=parse_path,
+            help='"tiny", a model folder, or a folder of official files (default: tiny)',
         )
         command.add_argument(
             "--lora",
@@ -128,7 +170,9 @@ def make_parser() -> Parser:
         command.add_argument(
             "--offload", choices=OFFLOADS, default="none", help="where a model is while another works (default: none)"
         )
-        command.add_argument("--text-encoder", metavar="FOLDER", help="of google/flan-ul2, for official files")
+        command.add_argument(
+            "--text-encoder", metavar="FOLDER", type=parse_path, help="of google/flan-ul2, for official files"
+        )
         command.add_argument(
             "--text-mode", choices=MODES, default="full", help="how the text encoder is held (default: full)"
         )
@@ -136,11 +180,11 @@ def make_parser() -> Parser:
         command.add_argument("--scale", type=int, default=1, help="write every pixel as SCALE x SCALE (default: 1)")
 
     convert = commands.add_parser("convert", help="rewrite a weights file, official or ours", allow_abbrev=False)
-    convert.add_argument("input", metavar="IN", help="a .pt or .safetensors file")
-    convert.add_argument("output", metavar="OUT", help="a .safetensors or .pt file")
+    convert.add_argument("input", metavar="IN", type=parse_path, help="a .pt or .safetensors file")
+    convert.add_argument("output", metavar="OUT", type=parse_path, help="a .safetensors or .pt file")
     convert.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are)")
     convert.add_argument("--layout", choices=LAYOUTS, default="ours", help="whose names (default: ours)")
 
     inspect = commands.add_parser("inspect", help="say what a weights file or model folder holds")
-    inspect.add_argument("path", metavar="FILE_OR_FOLDER")
+    inspect.add_argument("path", metavar="FILE_OR_FOLDER", type=parse_path)
     return parser

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,26 @@ from ..checkpoints.inspect import inspect_path
 from ..checkpoints.open_model import open_model
 from ..checkpoints.temporal_blocks import AUTO
 from ..config import ModelConfig
+from ..errors import require_finite
 from ..files import check_writable
-from ..media.frames import Frames, contact_sheet, enlarge, to_pixels, to_uint8
-from ..media.read_video import read_video
-from ..media.write_video import check_output, write_png, write_video
-from ..pipeline import FPS_FACTOR, FusionFramesPipeline
+from ..media.frames import contact_sheet, enlarge, to_pixels, to_uint8
+from ..media.read_video import open_video, read_video
+from ..media.timeline import DEFAULT_RATE
+from ..media.video_source import VideoSource
+from ..media.write_video import check_output, video_writer, write_png, write_video, written_otherwise
+from ..models.casting import compute_dtype
+from ..pipeline import FPS_FACTOR, FusionFramesPipeline, GenerationResult
 from ..settings import GenerationSettings, check_range, size_multiple
 from .arguments import DTYPES, given_settings
+from .input_clip import read_clip
+from .interpolating import Interpolation
+from .memory_plan import check_fits, generation_bytes, memory_in_one_sentence, plan_memory
 
 MAX_SCALE = 64
 SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
 
 
+@memory_in_one_sentence()
 def generate(arguments: argparse.Namespace) -> None:
     """Prompt → video file."""
     out = _check_output(arguments)
@@ -37,18 +45,22 @@ def generate(arguments: argparse.Namespace) -> None:
     model = _open(arguments)
     settings = GenerationSettings(**given_settings(arguments)).resolve(model.config)
     image = _read_image(arguments.image, model.config)
+    made = (settings.num_frames - 1) * FPS_FACTOR**settings.passes + 1
+    check_fits(generation_bytes(model.config, settings.size, made), settings.size, _device(arguments.device))
     pipeline = _load(model, arguments)
     with _progress() as report:
         result = pipeline(arguments.prompt, settings, callback=report, image=image)
+    _check_finite(result, pipeline)
     frames = enlarge(to_uint8(result.frames[0]), arguments.scale)
     write_video(frames, out, result.fps)
     if sheet is not None:
         write_png(contact_sheet(frames[:: FPS_FACTOR**settings.passes]), sheet)
-    _report(out, frames, result.fps, f"seed {settings.seed}")
+    _report(out, frames.shape[:3], result.fps, f"seed {settings.seed}", written_otherwise(out, result.fps, 0))
 
 
+@memory_in_one_sentence()
 def interpolate(arguments: argparse.Namespace) -> None:
-    """Video file → video file with three new frames between every two, for each pass."""
+    """Video file → video file with three new frames between every two, for each pass, as long as the first."""
     out = _check_output(arguments)
     model = _open(arguments)
     config = model.config
@@ -62,37 +74,33 @@ def interpolate(arguments: argparse.Namespace) -> None:
     check_range("passes", passes, 1, 2)
     if arguments.max_frames is not None:
         check_range("max-frames", arguments.max_frames, 2, 10**6)
-    size = given.get("size") or _nearest_size(arguments.input, config)
+    rate = arguments.fps or DEFAULT_RATE
+    video = open_video(arguments.input, arguments.allow_damaged, folder_rate=rate)
+    size = given.get("size") or _nearest_size(video, config)
     settings = GenerationSettings(**{**given, "size": size})
     settings.validate(config)
-    pictures, rate = read_video(arguments.input, size, arguments.max_frames)
-    if len(pictures) < 2:
-        raise ValueError(
-            f"{arguments.input} must have at least 2 frames to interpolate between; it has {len(pictures)}"
-        )
+    plan = plan_memory(config, size, passes)
+    check_fits(plan.bytes, size, _device(arguments.device))
+    clip = read_clip(video, arguments)
     pipeline = _load(model, arguments)
     text = pipeline.encode_text([arguments.prompt], "interpolation") if config.interpolation_text else None
-    fps = float(rate)
-    with _progress() as report:
-        latents = pipeline.encode(to_pixels(pictures)[None])
-        for index in range(passes):
-            skip = settings.skip_frames[index] if "skip_frames" in given else _skip_frames(fps)
-            latents = pipeline.interpolate(
-                latents,
-                text,
-                partial(report, f"interpolation {index + 1}"),
-                skip,
-                settings.interpolation_guidance,
-                settings.interpolation_steps,
-                seed=settings.seed,
-                sampler=settings.sampler,
-                perturbation=settings.perturbation,
-            )
-            fps *= FPS_FACTOR
-        pixels = pipeline.decode(latents, callback=partial(report, "decode"))
-    frames = enlarge(to_uint8(pixels[0]), arguments.scale)
-    write_video(frames, out, rate * FPS_FACTOR**passes)
-    _report(out, frames, fps, f"{len(pictures)} frames before")
+    options = {
+        "guidance": settings.interpolation_guidance,
+        "steps": settings.interpolation_steps,
+        **{name: getattr(settings, name) for name in ("seed", "sampler", "perturbation")},
+    }
+    rates = [clip.rate * FPS_FACTOR**index for index in range(passes)]
+    skips = settings.skip_frames[:passes] if "skip_frames" in given else tuple(map(_skip_frames, rates))
+    fps = clip.rate * FPS_FACTOR**passes
+    written = 0
+    with _progress() as report, video_writer(out, fps, clip.sound) as writer:
+        work = Interpolation(pipeline, text, skips, options, plan, report)
+        for picture in work.frames(clip.pictures(size), clip.count):
+            writer.write(enlarge(picture[None], arguments.scale)[0])
+            written += 1
+    notes = [*clip.notes, *written_otherwise(out, fps, clip.sounds)]
+    height, width = (side * arguments.scale for side in size)
+    _report(out, (written, height, width), float(fps), f"{clip.count} frames before", notes)
 
 
 def inspect(arguments: argparse.Namespace) -> None:
@@ -110,6 +118,13 @@ def convert(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}: {identity.title}, {count} tensors")
 
 
+def _check_finite(result: GenerationResult, pipeline: FusionFramesPipeline) -> None:
+    """Raise NotFinite, naming the first stage that made a result of which no video can be."""
+    require_finite("keyframes", result.keyframe_latents, compute_dtype(pipeline.keyframe))
+    require_finite("interpolation", result.latents, compute_dtype(pipeline.interpolation))
+    require_finite("decode", result.frames, compute_dtype(pipeline.movq))
+
+
 def _read_image(path: str | None, config: ModelConfig) -> Tensor | None:
     """The first frame that `--image` names, (1, 3, H, W) in [−1, 1]."""
     if path is None:
@@ -120,16 +135,15 @@ def _read_image(path: str | None, config: ModelConfig) -> Tensor | None:
     return to_pixels(frames)[None, :, 0]
 
 
-def _skip_frames(fps: float) -> int:
+def _skip_frames(fps: float | Fraction) -> int:
     """The skip-frame value for interpolating a video of `fps` (paper: 2 → 8 FPS takes 3, 8 → 30 FPS takes 1)."""
     return 3 if fps <= SLOW_FPS else 1
 
 
-def _nearest_size(path: str, config: ModelConfig) -> tuple[int, int]:
-    """The video's own size, rounded to what the model can take."""
-    first, _ = read_video(path, max_frames=1)
+def _nearest_size(video: VideoSource, config: ModelConfig) -> tuple[int, int]:
+    """The video's own size as it is shown, rounded to what the model can take."""
     multiple = size_multiple(config)
-    height, width = (max(multiple, round(side / multiple) * multiple) for side in first.shape[1:3])
+    height, width = (max(multiple, round(side / multiple) * multiple) for side in video.facts.size)
     return height, width
 
 
@@ -200,6 +214,9 @@ def _progress() -> Iterator[Any]:
             bar.close()
 
 
-def _report(out: Path, frames: Frames, fps: float, more: str) -> None:
-    count, height, width, _ = frames.shape
+def _report(out: Path, shape: Sequence[int], fps: float, more: str, notes: Sequence[str]) -> None:
+    """What was written, `shape` (T, H, W), and in a line each what is to be known about it."""
+    count, height, width = shape
     print(f"{out}: {count} frames, {height}x{width}, {fps:g} FPS, {more}")
+    for note in notes:
+        print(note)

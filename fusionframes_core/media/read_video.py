@@ -1,51 +1,49 @@
-"""Video files in, through PyAV."""
+"""Videos in, of any kind: one door for files, bytes of files, and folders of pictures."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .frames import Frames
+from .picture_sources import AnimatedWebP, PictureFolder, is_webp
+from .timeline import DEFAULT_RATE, first_pictures
+from .video_file import VideoFile
+from .video_source import VideoFileError, VideoSource
+
+
+def open_video(
+    source: str | Path | BytesIO, allow_damaged: bool = False, folder_rate: Fraction = DEFAULT_RATE
+) -> VideoSource:
+    """A video file, the bytes of one, or a folder of pictures, whose rate `folder_rate` has to say.
+
+    Raises VideoFileError (a ValueError) when it is missing, is no video, or holds no frame.
+    """
+    if isinstance(source, BytesIO):
+        return _open_file(source, "the video", allow_damaged)
+    path = Path(source)
+    if path.is_dir():
+        return PictureFolder(path, folder_rate)
+    if not path.is_file():
+        raise VideoFileError(f"no video at '{path}': the file does not exist", "the file is missing")
+    return _open_file(path, str(path), allow_damaged)
 
 
 def read_video(
     path: str | Path, size: tuple[int, int] | None = None, max_frames: int | None = None
 ) -> tuple[Frames, Fraction]:
-    """Frames and frame rate of a video file, resized to `size` (height, width) if given.
+    """The first `max_frames` frames (all) and the frame rate of a video, resized to `size` (height, width) if given.
 
-    Raises ValueError when the file is missing, is no video, or holds no frame.
+    A video of variable rate comes at its average rate. Raises VideoFileError as `open_video`, and when a file is
+    damaged.
     """
-    import av
-
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no video at '{path}': the file does not exist")
-    pictures = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"'{path}' must be a video; it has no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            rate = stream.average_rate or stream.guessed_rate
-            for frame in container.decode(stream):
-                pictures.append(_picture(frame, size))
-                if max_frames is not None and len(pictures) == max_frames:
-                    break
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"'{path}' must be a whole video file; it cannot be read ({error.strerror})") from error
-    if not pictures or not rate:
-        raise ValueError(f"'{path}' must be a video; it holds no frames")
-    return np.stack(pictures), Fraction(rate)
+    source = open_video(path)
+    return np.stack(list(first_pictures(source.pictures(size=size), max_frames))), source.facts.timeline.rate
 
 
-def _picture(frame: Any, size: tuple[int, int] | None) -> Frames:
-    """A decoded frame as RGB (H, W, 3), upright and resized."""
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    if size is not None:
-        height, width = size if turns % 2 == 0 else size[::-1]
-        frame = frame.reformat(width=width, height=height, interpolation="AREA" if height < frame.height else "LANCZOS")
-    return np.rot90(frame.to_ndarray(format="rgb24"), turns)
+def _open_file(source: Path | BytesIO, name: str, allow_damaged: bool) -> VideoSource:
+    kind = AnimatedWebP if is_webp(source) else VideoFile
+    return kind(source, name, allow_damaged)

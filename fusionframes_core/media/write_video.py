@@ -1,152 +1,92 @@
-"""Video files out: H.264 MP4, GIF, PNG frames, through PyAV. Whatever is written appears whole or not at all."""
+"""Videos out: H.264 MP4, GIF, PNG frames. Whatever is written appears whole or not at all."""
 
 from __future__ import annotations
 
-import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import numpy as np
-
-from ..files import atomic_path, check_writable
+from ..files import check_name, check_writable
 from .frames import Frames, check_frames
+from .gif_writer import MAX_FPS, gif_writer, thinning
+from .mp4_writer import mp4_writer
+from .png_writer import png_writer, write_png
+from .sound import Sound
 
-VIDEO_SUFFIXES = (".mp4", ".gif")
-FRAME_NAME = "frame_{:04d}.png"
-# x264's macroblock-tree rate control reads uninitialised memory at widths that are no multiple of 128, 64 among them,
-# so that the same frames come out as different files.
-_X264_PARAMS = "mbtree=0"
-_CRF = "14"  # constant quality of x264: 0 is lossless, 18 looks so, 51 is worst
-_MAX_RATE_DENOMINATOR = 100_000
+__all__ = ["check_output", "video_writer", "write_gif", "write_mp4", "write_png", "write_video", "written_otherwise"]
+
+OUTPUT_SUFFIXES = (".mp4", ".gif")
+_ALLOWED = " or ".join(OUTPUT_SUFFIXES)
+
+
+class VideoWriter(Protocol):
+    """Takes the pictures of a video in order."""
+
+    def write(self, picture: Frames) -> None:
+        """One picture (H, W, 3), uint8, of the size of the first."""
 
 
 def check_output(path: str | Path) -> Path:
     """Raise ValueError unless a video (.mp4, .gif) or a folder of frames can be written at `path`."""
+    check_name("out", path)
     path = Path(path)
-    if path.suffix.lower() not in (*VIDEO_SUFFIXES, ""):
-        raise ValueError(f"out must end in {' or '.join(VIDEO_SUFFIXES)}, or name a folder for frames; got '{path}'")
+    if path.suffix.lower() not in (*OUTPUT_SUFFIXES, ""):
+        raise ValueError(f"out must end in {_ALLOWED}, or name a folder for frames; got '{path}'")
     if path.suffix and path.is_dir():
         raise ValueError(f"out must be a file; '{path}' is a folder")
     if not path.suffix and path.exists() and not path.is_dir():
-        raise ValueError(f"out must end in {' or '.join(VIDEO_SUFFIXES)}, or name a folder; '{path}' is a file")
+        raise ValueError(f"out must end in {_ALLOWED}, or name a folder; '{path}' is a file")
+    check_writable(path / "frame_0000.png" if path.is_dir() else path)
     check_writable(path)
     return path
 
 
+def video_writer(
+    path: str | Path, fps: float | Fraction, sound: Sound | None = None
+) -> AbstractContextManager[VideoWriter]:
+    """A writer of .mp4, .gif or, without a suffix, a folder of PNG frames; only .mp4 takes `sound`.
+
+    The file or frames appear when the context is left; after an error nothing is left behind. Raises ValueError for
+    another suffix.
+    """
+    path = check_output(path)
+    suffix = path.suffix.lower()
+    if suffix == ".mp4":
+        return mp4_writer(path, fps, sound)
+    return gif_writer(path, fps) if suffix == ".gif" else png_writer(path)
+
+
+def written_otherwise(path: Path, fps: float | Fraction, sounds: int) -> list[str]:
+    """What the file at `path` cannot hold of a video of `fps` with so many audio streams, a sentence each."""
+    notes = []
+    every = thinning(fps) if path.suffix.lower() == ".gif" else 1
+    if every > 1:
+        kept = f"one frame of {every} is written, {float(fps) / every:g} FPS"
+        notes.append(f"GIF players show at most {MAX_FPS} frames a second: {kept}")
+    if sounds and path.suffix.lower() != ".mp4":
+        kind = "a GIF" if path.suffix else "a folder of pictures"
+        notes.append(f"the sound is left out: {kind} has none")
+    return notes
+
+
 def write_video(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
     """Write .mp4, .gif or, without a suffix, a folder of PNG frames. Raises ValueError for another suffix."""
-    path = check_output(path)
-    if path.suffix.lower() == ".mp4":
-        write_mp4(frames, path, fps)
-    elif path.suffix.lower() == ".gif":
-        write_gif(frames, path, fps)
-    else:
-        write_frames(frames, path)
+    _write(frames, video_writer(path, fps))
 
 
 def write_mp4(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
     """Write an H.264 MP4 (yuv420p, BT.709) that any player shows; an odd side gets its last row or column twice."""
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
-
-    frames, rate = check_frames(frames), _rate(fps)
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    with atomic_path(path) as partial, av.open(str(partial), "w", options={"movflags": "+faststart"}) as container:
-        options = {"crf": _CRF, "preset": "medium", "x264-params": _X264_PARAMS}
-        stream: Any = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = 1 / rate
-        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        context.color_primaries, context.color_trc = 1, 1  # BT.709
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-            )
-            frame.pts, frame.time_base = index, 1 / rate
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    _write(frames, mp4_writer(path, fps))
 
 
 def write_gif(frames: Frames, path: str | Path, fps: float | Fraction) -> None:
-    """Write an endless GIF with a palette of its own; its clock ticks in hundredths of a second."""
-    import av
-
-    frames, rate = check_frames(frames), _rate(fps)
-    with atomic_path(path) as partial, av.open(str(partial), "w", options={"loop": "0"}) as container:
-        stream: Any = container.add_stream("gif", rate=rate)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "pal8"
-        for frame in _with_palette(frames, rate):
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    """Write an endless GIF with a palette of its own, of at most 50 FPS; see `gif_writer`."""
+    _write(frames, gif_writer(path, fps))
 
 
-def _with_palette(frames: Frames, rate: Fraction) -> Iterator[Any]:
-    """The frames in 256 colours chosen for the whole video, through ffmpeg's palettegen and paletteuse."""
-    import av
-    from av.filter import Graph
-
-    graph = Graph()
-    height, width = frames.shape[1:3]
-    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
-    split, generate, use = graph.add("split"), graph.add("palettegen"), graph.add("paletteuse", "dither=none")
-    source.link_to(split)
-    split.link_to(generate, output_idx=0)
-    split.link_to(use, output_idx=1)
-    generate.link_to(use, input_idx=1)
-    use.link_to(graph.add("buffersink"))
-    graph.configure()
-    for index, picture in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.pts, frame.time_base = index, 1 / rate
-        graph.push(frame)
-    graph.push(None)
-    for _ in frames:
-        yield graph.pull()
-
-
-def write_frames(frames: Frames, folder: str | Path) -> None:
-    """Write frame_0000.png, frame_0001.png, ...; older frames of that name are replaced or removed."""
-    folder, frames = Path(folder), check_frames(frames)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for index, picture in enumerate(frames):
-            (partial / FRAME_NAME.format(index)).write_bytes(_png(picture))
-        folder.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            os.replace(file, folder / file.name)
-        for old in folder.glob("frame_*.png"):
-            number = old.stem.removeprefix("frame_")
-            if number.isdigit() and int(number) >= len(frames):
-                old.unlink()
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_png(picture: Frames, path: str | Path) -> None:
-    """Write one picture (H, W, 3)."""
-    with atomic_path(path) as partial:
-        partial.write_bytes(_png(picture))
-
-
-def _png(picture: Frames) -> bytes:
-    import av
-
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    codec: Any = av.CodecContext.create("png", "w")
-    codec.width, codec.height, codec.pix_fmt, codec.time_base = frame.width, frame.height, "rgb24", Fraction(1)
-    return b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode()))
-
-
-def _rate(fps: float | Fraction) -> Fraction:
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a finite number above 0; got {fps}")
-    return Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
+def _write(frames: Frames, opened: AbstractContextManager[VideoWriter]) -> None:
+    frames = check_frames(frames)
+    with opened as writer:
+        for picture in frames:
+            writer.write(picture)

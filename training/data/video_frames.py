@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 
+from fusionframes_core.media.read_video import open_video
+from fusionframes_core.media.video_source import VideoFileError
+
 from .items import Picture, VideoError
 
-DEFAULT_RATE = 24.0  # of a file that does not say; the paper's videos have about 24
+SLOWEST = 0.98  # of the rate that is asked for: 23.976 counts as 24, 29.97 as 30
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -31,24 +34,19 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def decode(source: Path | BytesIO, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
-    """Pictures of a file, and their rate: `fps`, or the file's own where that is lower or `fps` is None.
+    """Pictures of a file (or of a folder of numbered ones), and their rate: `fps`, or the file's own if that is None.
 
-    Nothing is held but the current picture. Raises VideoError when the file is broken, has no picture, or changes its
-    size on the way; the last two while the pictures are read.
+    Times decide which pictures those are; a variable rate becomes its average. Nothing is held but the current picture.
+    Raises VideoError when the file is broken or slower than `fps`, has no picture, lacks some, or changes its size on
+    the way; the last two while the pictures are read.
     """
-    if isinstance(source, Path) and not source.is_file():
-        raise VideoError("the file is missing")
     with _as_video_error():
-        # Titles in other encodings are common in AVI files, and nobody reads them here.
-        opened = source if isinstance(source, BytesIO) else str(source)
-        container: Any = av.open(opened, metadata_errors="replace")
-        if not container.streams.video:
-            container.close()
-            raise VideoError("no video stream")
-        stream = container.streams.video[0]
-        own = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
-    rate = own if fps is None else min(fps, own)
-    return _pictures(container, size, rate / own), rate
+        video = open_video(source)
+        own = video.facts.timeline.rate
+        if fps is not None and own < SLOWEST * fps:
+            raise VideoError(f"too slow: it has {float(own):g} FPS of {fps:g}")
+        rate = own if fps is None or float(own) == fps else Fraction(fps).limit_denominator(100_000)
+    return _pictures(video.pictures(rate), size), float(rate)
 
 
 @contextlib.contextmanager
@@ -58,22 +56,14 @@ def _as_video_error() -> Iterator[None]:
         yield
     except VideoError:
         raise
+    except VideoFileError as error:
+        raise VideoError(" ".join(error.reason.split())) from error
     except (av.FFmpegError, OSError, ValueError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(f"broken: {' '.join(reason.split())}") from error
 
 
-def _pictures(container: Any, size: tuple[int, int], share: float) -> Iterator[Picture]:
-    """Every picture where `share` is 1, else that share of them, evenly spread."""
-    first: tuple[int, int] | None = None
-    with _as_video_error(), container:
-        for index, frame in enumerate(container.decode(video=0)):
-            shape = (frame.width, frame.height)
-            first = first or shape
-            if shape != first:
-                raise VideoError(f"changes size at frame {index}: {first[0]}x{first[1]}, then {shape[0]}x{shape[1]}")
-            if int((index + 1) * share + 1e-6) > int(index * share + 1e-6):
-                turns = round(getattr(frame, "rotation", 0) / 90) % 4
-                yield fit(np.rot90(frame.to_ndarray(format="rgb24"), turns), size)
-    if first is None:
-        raise VideoError("no frames")
+def _pictures(pictures: Iterator[Picture], size: tuple[int, int]) -> Iterator[Picture]:
+    with _as_video_error():
+        for picture in pictures:
+            yield fit(picture, size)

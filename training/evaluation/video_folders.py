@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionframes_core.media.frames import batches, to_pixels
+from fusionframes_core.media.media_files import VIDEO_SUFFIXES, is_video
 from fusionframes_core.media.read_video import read_video
 
-from ..data.items import VIDEO_SUFFIXES, DataError, missing_sentence
+from ..data.items import DataError, missing_sentence
 from ..data.layouts import read_captions
 
 CAPTIONS = "captions.jsonl"
 
 
 def video_files(folder: Path) -> list[Path]:
-    """The videos of a folder by name. Raises DataError when there is none."""
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    """The videos of a folder by name, hidden files left out. Raises DataError when there is none."""
+    files = sorted(path for path in folder.glob("*") if is_video(path))
     if not files:
         raise DataError(f"{folder} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none")
     return files

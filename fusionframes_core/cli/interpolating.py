@@ -1,0 +1,99 @@
+"""Interpolating a video of any length, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import require_finite
+from ..media.frames import Frames, to_pixels, to_uint8
+from ..models.casting import compute_dtype
+from ..models.movq.chunked_decode import decode_chunked
+from ..models.text_encoder import TextContext
+from ..pipeline import FPS_FACTOR, FusionFramesPipeline
+from .memory_plan import DECODE_CHUNK, MemoryPlan, Window, windows_of
+
+StageReport = Callable[[str, int, int, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """A pipeline and how it interpolates: `skips` are the skip-frame values of the passes, `options` what every pass of
+    `FusionFramesPipeline.interpolate` is given, `plan` how much is done at once."""
+
+    pipeline: FusionFramesPipeline
+    text: TextContext | None
+    skips: tuple[int, ...]
+    options: Mapping[str, Any]
+    plan: MemoryPlan
+    report: StageReport
+
+    @property
+    def factor(self) -> int:
+        """Frames that one becomes."""
+        return FPS_FACTOR ** len(self.skips)
+
+    def frames(self, pictures: Iterator[Frames], count: int) -> Iterator[Frames]:
+        """`count` pictures (H, W, 3) of the pipeline's size to (count − 1)·factor + 1, one after the other.
+
+        A video within the plan's window is interpolated as a whole. A longer one is done in windows that share frames
+        and are cut at one of these, which interpolation leaves as they are.
+        """
+        windows = windows_of(count, self.plan.window)
+        latents: Tensor | None = None
+        begin = 0
+        for index, window in enumerate(windows):
+            new = islice(pictures, window.stop - begin - (latents.shape[2] if latents is not None else 0))
+            latents = self._encode(latents, new)
+            prefix = f"window {index + 1} of {len(windows)}, " if len(windows) > 1 else ""
+            pixels = self._window(latents, partial(_named, self.report, prefix))
+            yield from self._kept(pixels, window, index + 1 == len(windows))
+            if index + 1 < len(windows):
+                begin = windows[index + 1].start
+                latents = latents[:, :, begin - window.start :]
+
+    def _encode(self, known: Tensor | None, pictures: Iterator[Frames]) -> Tensor:
+        """The latents (1, 4, T, h, w) of what is known and of more pictures."""
+        parts = [known] if known is not None else []
+        while chunk := list(islice(pictures, self.plan.encode)):
+            parts.append(self.pipeline.encode(to_pixels(np.stack(chunk))[None]))
+        latents = torch.cat(parts, dim=2)
+        require_finite("encoding the video", latents, compute_dtype(self.pipeline.movq))
+        return latents
+
+    def _window(self, latents: Tensor, report: StageReport) -> Tensor:
+        """Latents (1, 4, T, h, w) to pixels (3, (T − 1)·factor + 1, H, W)."""
+        for index, skip in enumerate(self.skips):
+            name = f"interpolation {index + 1}"
+            latents = self.pipeline.interpolate(latents, self.text, partial(report, name), skip, **self.options)
+            require_finite(name, latents, compute_dtype(self.pipeline.interpolation))
+        pixels = self._decode(latents, partial(report, "decode"))
+        require_finite("decode", pixels, compute_dtype(self.pipeline.movq))
+        return pixels[0]
+
+    def _decode(self, latents: Tensor, report: Callable[[int, int, Tensor], None]) -> Tensor:
+        if self.plan.decode == DECODE_CHUNK:
+            return self.pipeline.decode(latents, callback=report)
+        with self.pipeline.residency.stage("movq") as movq:
+            inputs = latents.to(self.pipeline.device, compute_dtype(movq))
+            overlap = self.plan.decode // 4
+            told = lambda done, total: report(done, total, latents)  # noqa: E731 -- too short for a name
+            return decode_chunked(movq, inputs, self.plan.decode, overlap, told, latents.device)
+
+    def _kept(self, pixels: Tensor, window: Window, is_last: bool) -> Iterator[Frames]:
+        """The frames of a window that are its own, a few at a time in uint8."""
+        first = (window.first - window.start) * self.factor
+        stop = (window.last - window.start) * self.factor + is_last
+        for start in range(first, stop, DECODE_CHUNK):
+            yield from to_uint8(pixels[:, start : min(start + DECODE_CHUNK, stop)])
+
+
+def _named(report: StageReport, prefix: str, stage: str, step: int, total: int, latents: Tensor) -> None:
+    report(prefix + stage, step, total, latents)

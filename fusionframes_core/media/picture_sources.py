@@ -1,0 +1,118 @@
+"""Videos that are pictures: folders of numbered ones, and animated WebP, which FFmpeg cannot read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .media_files import pictures_in
+from .timeline import DEFAULT_RATE, TimedPicture, Timeline, make_timeline
+from .video_file import VideoFile
+from .video_source import DamagedVideo, VideoFacts, VideoFileError, VideoSource
+
+
+class PictureFolder(VideoSource):
+    """A folder of pictures of one size, by number, such as `generate --out folder` writes; `rate` is not in them."""
+
+    def __init__(self, folder: Path, rate: Fraction = DEFAULT_RATE) -> None:
+        self.name, self.rate = str(folder), rate
+        self.files = pictures_in(folder)
+        if not self.files:
+            raise VideoFileError(f"'{folder}' must hold pictures to be read as a video; it has none", "no pictures")
+        count = len(self.files)
+        size = open_picture(self.files[0]).facts.size
+        self.facts = VideoFacts(size, Timeline(rate, False, count, count / float(rate)))
+
+    def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
+        """See VideoSource."""
+        for index, file in enumerate(self.files):
+            source = open_picture(file)
+            if size is None and source.facts.size != self.facts.size:
+                reason = f"changes size at {file.name}"
+                raise VideoFileError(f"'{self.name}' must hold pictures of one size; it {reason}", reason)
+            yield TimedPicture(float(index / self.rate), next(source.frames(size)).picture)
+
+
+def open_picture(file: Path) -> VideoSource:
+    """A single picture of any kind."""
+    return AnimatedWebP(file, str(file)) if is_webp(file) else VideoFile(file, str(file))
+
+
+class AnimatedWebP(VideoSource):
+    """A WebP file, animated or not, or the bytes of one, through Pillow, which reads nothing of one that is cut off."""
+
+    def __init__(self, source: Path | BytesIO, name: str, allow_damaged: bool = False) -> None:
+        self.source, self.name, self.allow_damaged = source, name, allow_damaged
+        with self._opened() as image:
+            count, size = getattr(image, "n_frames", 1), (image.height, image.width)
+        data = source.getvalue() if isinstance(source, BytesIO) else source.read_bytes()
+        self._delays = _webp_delays(data)[:count] or [0.0]
+        times = np.cumsum([0.0, *self._delays[:-1]])
+        self.facts = VideoFacts(size, make_timeline(list(times), self._delays[-1] or None, ()))
+
+    def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
+        """See VideoSource."""
+        from PIL import Image
+
+        total, read, time = len(self._delays), 0, 0.0
+        with self._opened() as image:
+            for index in range(total):
+                try:
+                    image.seek(index)
+                    picture = image.convert("RGB")
+                except (OSError, EOFError, ValueError):
+                    break
+                if size is not None:
+                    picture = picture.resize(size[::-1], Image.Resampling.BOX if _smaller(size, picture) else None)
+                read += 1
+                yield TimedPicture(time, np.asarray(picture))
+                time += self._delays[index]
+        if not read or (read < total and not self.allow_damaged):
+            raise DamagedVideo(self.name, read, total)
+
+    def _opened(self) -> Any:
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise VideoFileError(
+                f"'{self.name}' can be read only where Pillow is installed: pip install pillow", "WebP without Pillow"
+            ) from error
+        if isinstance(self.source, BytesIO):
+            self.source.seek(0)
+        try:
+            return Image.open(self.source, formats=["WEBP"])
+        except (OSError, SyntaxError, ValueError) as error:
+            raise VideoFileError(
+                f"'{self.name}' must be a whole video file; it cannot be read ({error})", f"broken: {error}"
+            ) from error
+
+
+def is_webp(source: Path | BytesIO) -> bool:
+    """Whether a file begins as WebP does."""
+    if isinstance(source, BytesIO):
+        head = source.getvalue()[:12]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"WEBP"
+
+
+def _webp_delays(data: bytes) -> list[float]:
+    """Seconds that each picture of an animated WebP is shown, from its ANMF chunks; [] for a still one."""
+    delays, place = [], 12
+    while place + 8 <= len(data):
+        kind, length = data[place : place + 4], struct.unpack("<I", data[place + 4 : place + 8])[0]
+        if kind == b"ANMF" and place + 24 <= len(data):
+            delays.append(int.from_bytes(data[place + 20 : place + 23], "little") / 1000)
+        place += 8 + length + length % 2
+    return delays
+
+
+def _smaller(size: tuple[int, int], picture: Any) -> bool:
+    return size[0] < picture.height

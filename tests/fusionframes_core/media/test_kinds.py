@@ -1,0 +1,251 @@
+"""Every kind of file is read as what it means: its real stream, shape, colours, and all of its frames."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusionframes_core.media.media_files import VIDEO_SUFFIXES, find_videos, is_video
+from fusionframes_core.media.read_video import open_video, read_video
+from fusionframes_core.media.video_source import DamagedVideo, VideoFileError
+from fusionframes_core.media.write_video import write_gif, write_mp4, write_png
+from tests.helpers.video_files import add_video, bars, half_of, place_of, write_animation, write_timed
+
+TIMES = [i / 24 for i in range(48)]
+PLACES = list(range(48))
+
+
+@pytest.mark.parametrize("kind", ["thumbnail", "attached"])
+def test_a_cover_is_not_the_video(tmp_path: Path, kind: str) -> None:
+    """A thumbnail is a video stream of one picture; an attached picture says what it is."""
+    import av
+    from av.stream import Disposition
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        if kind == "attached":
+            cover.disposition = Disposition.attached_pic
+        video = container.add_stream("libx264", rate=24)
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8), format="rgb24")))
+        container.mux(cover.encode())
+        for picture in bars(PLACES):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+    frames, rate = read_video(path)
+    assert (frames.shape, rate) == ((48, 48, 64, 3), 24)
+    assert place_of(frames[20]) == 20
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
+    path = write_timed(tmp_path / "a.mp4", bars([8] * 8), TIMES[:8], sample_aspect_ratio=Fraction(3, 2))
+    source = open_video(path)
+    assert source.facts.size == (48, 96)
+    frames = read_video(path)[0]
+    assert frames.shape == (8, 48, 96, 3)
+    assert place_of(frames[0]) == pytest.approx(12, abs=1)
+    assert read_video(path, size=(24, 48))[0].shape == (8, 24, 48, 3)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_high_dynamic_range_is_brought_to_bt709(tmp_path: Path, transfer: int) -> None:
+    """BT.2020's red has to come out redder than its numbers say, and white has to stay the brightest."""
+    colours = np.array([[0, 0, 0], [80, 80, 80], [180, 180, 180], [255, 255, 255], [200, 60, 60]], np.uint8)
+    flat = np.broadcast_to(colours[:, None, None], (5, 32, 32, 3)).copy()
+    tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": 1}
+    path = write_timed(tmp_path / "hdr.mp4", flat, TIMES[:5], pix_fmt="yuv420p10le", **tags)
+    plain = write_timed(tmp_path / "sdr.mp4", flat, TIMES[:5], pix_fmt="yuv420p10le", colorspace=9, color_range=1)
+    hdr, sdr = (read_video(file)[0][:, 16, 16].astype(int) for file in (path, plain))
+    assert np.abs(hdr - sdr).max() > 10, "no longer the numbers themselves"
+    assert (np.diff(hdr[:4].mean(axis=1)) > 0).all(), "brighter stays brighter"
+    assert hdr[3].min() > 200
+    assert (hdr[4, 0] - hdr[4, 1]) > (sdr[4, 0] - sdr[4, 1]), "wider primaries: more of the colour"
+
+
+def test_colours_that_ffmpeg_cannot_turn_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from av.filter import Graph
+
+    def fail(*_: object) -> None:
+        raise ValueError("no such option")
+
+    tags = {"color_trc": 16, "color_primaries": 9, "colorspace": 9}
+    path = write_timed(tmp_path / "hdr.mp4", bars([1] * 4), TIMES[:4], pix_fmt="yuv420p10le", **tags)
+    monkeypatch.setattr(Graph, "configure", fail)
+    with pytest.raises(VideoFileError, match=r"hdr.mp4' cannot be used: its colours are PQ.*convert it first"):
+        read_video(path)
+
+
+@pytest.mark.parametrize(("lines", "matrix"), [(480, "smpte170m"), (720, "bt709")])
+def test_video_that_does_not_say_its_colours(tmp_path: Path, lines: int, matrix: str) -> None:
+    """From 720 lines on it is BT.709, as every player has it, below BT.601."""
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    codes = {"smpte170m": Colorspace.SMPTE170M, "bt709": Colorspace.ITU709}
+    colour = np.broadcast_to(np.array([30, 200, 60], np.uint8), (lines, 64, 3)).copy()
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = lines, 64, "yuv420p"
+        for index in range(2):
+            frame = av.VideoFrame.from_ndarray(colour, format="rgb24").reformat(
+                format="yuv420p", dst_colorspace=codes[matrix], dst_color_range=ColorRange.MPEG
+            )
+            frame.colorspace, frame.color_range, frame.pts, frame.time_base = 2, 0, index, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).colorspace == 2
+    assert np.abs(read_video(path)[0][0, 100, 32].astype(int) - colour[0, 0]).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.avi", "a.flv", "a.gif", "a.png"])
+def test_half_a_file_is_counted(tmp_path: Path, name: str) -> None:
+    """N of M frames, and all that can be read with `allow_damaged`."""
+    import av
+
+    pictures = np.random.default_rng(0).integers(0, 256, (48, 48, 64, 3), dtype=np.uint8)
+    path = tmp_path / name
+    if name.endswith((".gif", ".png")):
+        write_animation(path, pictures[:24], [100] * 24)
+    else:
+        codec = "mpeg4" if name.endswith("avi") else "libx264"
+        options = {"movflags": "+faststart"} if name.endswith(("mp4", "mov")) else {}
+        with av.open(str(path), "w", options=options) as container:
+            add_video(container, pictures, TIMES, codec, "yuv420p")
+    whole = open_video(path)
+    whole.check()
+    total = whole.facts.timeline.count
+    cut = half_of(path, f"cut_{name}")
+    with pytest.raises(DamagedVideo, match=r"\d+ of \d+ frames could be read") as caught:
+        list(open_video(cut).frames())
+    assert 0.2 * total < caught.value.readable < 0.8 * total
+    assert caught.value.readable < caught.value.total <= total + 1
+    if name.endswith((".mp4", ".mov", ".mkv", ".avi", ".flv")):
+        assert caught.value.total == pytest.approx(total, abs=1)
+    with pytest.raises(DamagedVideo):
+        open_video(cut).check()
+    if not name.endswith(".png"):
+        assert open_video(cut, allow_damaged=True).check().count == caught.value.readable
+
+
+def test_half_a_webp_is_refused(tmp_path: Path) -> None:
+    """Pillow reads nothing of it."""
+    path = write_animation(tmp_path / "a.webp", bars(PLACES[:9]), [100] * 9)
+    with pytest.raises(VideoFileError, match="cut.webp' must be a whole video file"):
+        open_video(half_of(path, "cut.webp"))
+
+
+def test_a_hole_in_a_file_is_counted(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (48, 48, 64, 3), dtype=np.uint8)
+    write_mp4(pictures, tmp_path / "a.mp4", 24)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 8] = b"\xff" * (len(data) // 8)
+    (tmp_path / "hole.mp4").write_bytes(data)
+    with pytest.raises(DamagedVideo, match="of 48 frames could be read"):
+        read_video(tmp_path / "hole.mp4")
+    assert len(read_video(tmp_path / "hole.mp4", max_frames=2)[0]) == 2, "what is asked for is whole"
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b.mp4", "-a.mp4", "%d.mp4", "frame_%04d.png", "ä ö?.mp4", "file:a.mp4", "a.MP4", "concat:x|y.mp4"]
+)
+def test_a_name_is_a_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a protocol, an option or a pattern; in the folder itself too."""
+    monkeypatch.chdir(tmp_path)
+    if name.endswith(".png"):
+        write_png(bars([3])[0], name)
+    else:
+        write_mp4(bars([3] * 4), name, 8)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    for path in (name, tmp_path / name):
+        assert place_of(read_video(path)[0][0]) == 3
+
+
+def test_a_title_that_is_no_utf8(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Film@@@@"
+        add_video(container, bars(PLACES), TIMES, "mpeg4", "yuv420p")
+    path.write_bytes(path.read_bytes().replace(b"Film@@@@", "Фильмы!!".encode("cp1251")))
+    assert len(read_video(path)[0]) == 48
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        *(("a.WMV", "wmv2"), ("a.flv", "flv"), ("a.m2ts", "libx264"), ("a.3gp", "libx264"), ("a.Ts", "mpeg2video")),
+        *(("a.mpg", "mpeg2video"), ("a.webm", "libvpx"), ("a.m4v", "libx264"), ("a.ogv", "libtheora")),
+    ],
+)
+def test_suffixes_in_any_case(tmp_path: Path, name: str, codec: str) -> None:
+    import av
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    path = tmp_path / name
+    formats = {".m2ts": "mpegts", ".ts": "mpegts"}
+    with av.open(str(path), "w", format=formats.get(path.suffix.lower())) as container:
+        stream = container.add_stream(codec, rate=24)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for picture in bars(PLACES):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    assert is_video(path)
+    frames, rate = read_video(path)
+    assert (len(frames), rate) == (48, 24)
+    assert read_video_bytes(path) == 48
+
+
+def read_video_bytes(path: Path) -> int:
+    """The number of pictures of the file's bytes, which have no name."""
+    return len(list(open_video(BytesIO(path.read_bytes())).frames()))
+
+
+def test_what_lies_in_a_folder(tmp_path: Path) -> None:
+    """Links are followed once; hidden files are named with the reason."""
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    for name in ("data/a.MOV", "data/deep/b.webp", "data/._a.MOV", "other/c.m2ts", "data/notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "data" / "pngs").mkdir()
+    for number in range(3):
+        (tmp_path / "data" / "pngs" / f"{number}.png").write_bytes(b"")
+    found = find_videos(tmp_path / "data")
+    names = [os.path.relpath(path, tmp_path / "data") for path in found.videos]
+    assert names == ["a.MOV", os.path.join("deep", "b.webp"), os.path.join("link", "c.m2ts")]
+    assert [path.name for path in found.sequences] == ["pngs"]
+    reasons = {path.name: why for path, why in found.skipped}
+    assert set(reasons) == {"._a.MOV", "gone.mp4"}
+    assert reasons["._a.MOV"].startswith("hidden file")
+    assert len(set(VIDEO_SUFFIXES)) == len(VIDEO_SUFFIXES)
+    assert all(suffix == suffix.lower() for suffix in VIDEO_SUFFIXES)
+
+
+def test_a_change_of_size_is_said_unless_a_size_is_wanted(tmp_path: Path) -> None:
+    for number, side in enumerate((16, 16, 32)):
+        write_png(np.full((side, side, 3), 9, np.uint8), tmp_path / f"{number}.png")
+    with pytest.raises(VideoFileError, match=r"changes size at 2\.png"):
+        read_video(tmp_path)
+    assert read_video(tmp_path, size=(16, 16))[0].shape == (3, 16, 16, 3)
+
+
+def test_a_gif_without_an_end_is_cut(tmp_path: Path) -> None:
+    write_gif(bars(PLACES), tmp_path / "a.gif", 24)
+    (tmp_path / "b.gif").write_bytes((tmp_path / "a.gif").read_bytes()[:-1])
+    assert len(read_video(tmp_path / "a.gif")[0]) == 48
+    with pytest.raises(DamagedVideo):
+        read_video(tmp_path / "b.gif")

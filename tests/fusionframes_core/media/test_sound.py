@@ -1,0 +1,113 @@
+"""Sound goes with the pictures: copied where MP4 holds it, else encoded, and never out of step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusionframes_core.media.mp4_writer import mp4_writer
+from fusionframes_core.media.read_video import open_video, read_video
+from fusionframes_core.media.sound import Sound
+from fusionframes_core.media.write_video import written_otherwise
+from tests.helpers.video_files import audio_packets, bars, loud_from, write_with_sound
+
+PLACES = [i % 50 for i in range(32)]
+FRAME = 1 / 16
+
+
+def rewrite(source: Path, out: Path, end: float | None = None) -> None:
+    """The pictures of a file and its sound, written anew."""
+    video = open_video(source)
+    assert video.facts.sounds == 1
+    with mp4_writer(out, video.facts.timeline.rate, Sound(source, video.facts.start, end)) as writer:
+        for picture in video.pictures():
+            writer.write(picture)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_what_mp4_holds_is_copied(tmp_path: Path, name: str) -> None:
+    source = write_with_sound(tmp_path / name, bars(PLACES), 16)
+    rewrite(source, tmp_path / "out.mp4")
+    before, after = audio_packets(source), audio_packets(tmp_path / "out.mp4")
+    assert len(before) == len(after)
+    if not name.endswith("ts"):  # whose packets begin with a header each
+        assert [packet for _, packet in before] == [packet for _, packet in after]
+    assert loud_from(tmp_path / "out.mp4") == pytest.approx(0.5, abs=FRAME / 2)
+    assert len(read_video(tmp_path / "out.mp4")[0]) == 32
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "pcm_s16le"), ("a.mkv", "wmav2"), ("a.mkv", "mp2")])
+def test_what_mp4_does_not_hold_is_encoded(tmp_path: Path, name: str, codec: str) -> None:
+    import av
+
+    source = write_with_sound(tmp_path / name, bars(PLACES), 16, codec, video="mpeg4")
+    rewrite(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.name == "aac"
+        assert float(stream.duration * stream.time_base) == pytest.approx(2, abs=FRAME)
+    assert loud_from(tmp_path / "out.mp4") == pytest.approx(0.5, abs=FRAME / 2)
+
+
+def test_pictures_that_begin_later_than_the_sound_stay_later(tmp_path: Path) -> None:
+    import av
+
+    whole = write_with_sound(tmp_path / "a.mp4", bars(PLACES), 16)
+    source = tmp_path / "late.mkv"
+    with av.open(str(whole)) as before, av.open(str(source), "w") as after:
+        streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams}
+        for packet in before.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "video":
+                packet.pts += round(0.25 / packet.time_base)
+                packet.dts += round(0.25 / packet.time_base)
+            packet.stream = streams[packet.stream_index]
+            after.mux(packet)
+    assert open_video(source).facts.start == pytest.approx(0.25, abs=0.03)
+    rewrite(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        first = next(container.decode(video=0))
+        assert first.time == pytest.approx(0.25, abs=FRAME)
+    assert loud_from(tmp_path / "out.mp4") == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_sound_of_a_shortened_video_ends_with_it(tmp_path: Path) -> None:
+    source = write_with_sound(tmp_path / "a.mp4", bars(PLACES), 16)
+    rewrite(source, tmp_path / "out.mp4", end=1.0)
+    assert audio_packets(tmp_path / "out.mp4")[-1][0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_damaged_sound_is_said_or_left_out(tmp_path: Path) -> None:
+    source = write_with_sound(tmp_path / "a.mkv", bars(PLACES), 16, "mp2")
+    data = bytearray(source.read_bytes())
+    for _, packet in audio_packets(source)[20:40]:
+        place = data.find(packet)
+        data[place : place + len(packet)] = b"\xff" * len(packet)
+    source.write_bytes(data)
+    video = open_video(source)
+    with pytest.raises(ValueError, match="its sound cannot be read"):
+        rewrite(source, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+    with mp4_writer(tmp_path / "out.mp4", 16, Sound(source, allow_damaged=True)) as writer:
+        for picture in video.pictures():
+            writer.write(picture)
+    assert audio_packets(tmp_path / "out.mp4")
+
+
+def test_what_has_no_sound_says_so(tmp_path: Path) -> None:
+    assert written_otherwise(tmp_path / "a.mp4", 24, 1) == []
+    assert written_otherwise(tmp_path / "a.gif", 24, 1) == ["the sound is left out: a GIF has none"]
+    assert written_otherwise(tmp_path / "a", 24, 1) == ["the sound is left out: a folder of pictures has none"]
+    assert written_otherwise(tmp_path / "a", 24, 0) == []
+
+
+def test_nothing_is_left_of_a_video_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one"), mp4_writer(tmp_path / "out.mp4", 16):
+        pass
+    with pytest.raises(RuntimeError, match="half"), mp4_writer(tmp_path / "out.mp4", 16) as writer:
+        writer.write(np.zeros((16, 16, 3), np.uint8))
+        raise RuntimeError("half")
+    assert list(tmp_path.iterdir()) == []
