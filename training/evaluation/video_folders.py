@@ -13,15 +13,18 @@ from torch import Tensor
 from fusionframes_core.media.frames import batches, to_pixels
 from fusionframes_core.media.read_video import read_video
 
+from ..data.caption_files import caption_rows
+from ..data.caption_match import match_captions
 from ..data.items import VIDEO_SUFFIXES, DataError, missing_sentence
-from ..data.layouts import read_captions
+from ..data.video_walk import is_hidden
 
 CAPTIONS = "captions.jsonl"
 
 
 def video_files(folder: Path) -> list[Path]:
     """The videos of a folder by name. Raises DataError when there is none."""
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    found = (path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    files = sorted(path for path in found if not is_hidden(path.name))
     if not files:
         raise DataError(f"{folder} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none")
     return files
@@ -58,9 +61,9 @@ def pairs_of(real: Path, fake: Path) -> list[tuple[Path, Path]]:
 def prompts_of(folder: Path, captions: Path | None) -> list[tuple[Path, str]]:
     """Every video of a folder with its prompt, from `captions` or the folder's own captions.jsonl."""
     listing = captions or folder / CAPTIONS
-    texts = read_captions(listing)
-    files = video_files(folder)
-    missing = [path.name for path in files if not texts.get(path.name)]
+    files = {path.name: path for path in video_files(folder)}
+    texts = match_captions(caption_rows(listing), files, folder, listing).texts
+    missing = [name for name in files if not texts.get(name)]
     if missing:
         raise DataError(f"{listing} must have a caption for every video of {folder}; it has none for {missing[0]}")
-    return [(path, texts[path.name][0]) for path in files]
+    return [(path, texts[name][0]) for name, path in files.items()]
