@@ -210,7 +210,7 @@ def _check(config: TextEncoderConfig) -> None:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    """Token ids of each prompt, the end token included, at most `max_tokens`; warns of unknown words and of what is cut.
+    """Token ids of each prompt, the end token included, at most `max_tokens`; warns of unknown words and what is cut.
 
     Raises TypeError for anything but strings, and ValueError that names the prompt for text that is none.
     """
@@ -290,9 +290,7 @@ def _check_characters(prompt: str) -> None:
 def _warn_unknown(prompt: str, places: Sequence[tuple[int, int]]) -> None:
     """Warn of the words at these places (first character, end) of a prompt; punctuation is no word."""
     words = [match for match in re.finditer(r"\w+|[^\w\s]", prompt) if not _is_punctuation(match.group())]
-    unknown = [
-        word.group() for word in words if any(word.start() < end and start < word.end() for start, end in places)
-    ]
+    unknown = [word[0] for word in words if any(word.start() < end and start < word.end() for start, end in places)]
     if unknown:
         warnings.warn(
             f"words of the prompt {_quoted(prompt)} mean nothing to the model, whose text encoder does not know them: "

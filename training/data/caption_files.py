@@ -1,4 +1,4 @@
-"""Captions in a CSV file with a header, or in JSONL: what is unmistakable is read, the rest refused by file and line."""
+"""Captions in a CSV file with a header, or in JSONL: the unmistakable is read, the rest refused by file and line."""
 
 from __future__ import annotations
 

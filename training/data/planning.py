@@ -49,7 +49,8 @@ def _plan_items(
     data: DataSet, items: list[Item], indexes: list[ChunkIndex], folder: Path, recipe: Recipe, size: int
 ) -> Plan:
     wanted = {item.key: item for item in items}
-    jobs, gone, held = [], [], set()
+    jobs, gone = [], []
+    held: set[str] = set()
     for index in indexes:
         held |= index.entries.keys()
         kept = [wanted[key] for key in index.entries if key in wanted]
@@ -65,7 +66,8 @@ def _plan_items(
 
 def _plan_units(units: list[Unit], indexes: list[ChunkIndex], folder: Path, recipe: Recipe) -> Plan:
     wanted = {unit.name: unit for unit in units}
-    jobs, gone, held = [], [], set()
+    jobs, gone = [], []
+    held: set[str] = set()
     for index in indexes:
         # Older files do not name their unit: the number said which it was.
         position = units[index.number].name if index.number < len(units) else ""

@@ -58,8 +58,8 @@ def prepare(
         plan.check_nothing_is_lost(folder)
     for leftover in folder.glob(".chunk_*"):  # of a run that was killed
         leftover.unlink()
-    for report in {folder / REPORT, out / REPORT}:
-        report.unlink(missing_ok=True)
+    for path in {folder / REPORT, out / REPORT}:
+        path.unlink(missing_ok=True)
     encoder = Encoder(recipe) if workers == 0 and plan.jobs else None
     run = _run_here(data, plan.jobs, encoder) if encoder else _run_beside(data, plan.jobs, recipe, workers)
     for _ in tqdm(run, total=len(plan.jobs), desc="chunks", mininterval=2):
