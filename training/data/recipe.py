@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .items import VideoError
+
 KEEP = ("latents", "pixels")
 TOO_SLOW = "too slow"
 SAME_RATE = 0.99
@@ -37,6 +39,11 @@ class Recipe:
     def is_too_slow(self, rate: float) -> bool:
         """Whether a video of this rate (FPS) is left out, since it lacks frames that were asked for."""
         return self.fps is not None and not self.allow_slow and rate < self.fps * SAME_RATE
+
+    def check_rate(self, rate: float) -> None:
+        """Raise VideoError for a video of a rate that is too slow."""
+        if self.is_too_slow(rate):
+            raise VideoError(f"{TOO_SLOW}: its own rate is {rate:.5g} FPS of {self.fps:.5g}")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from .items import CAPTION_NOT_UTF8, VIDEO_SUFFIXES, Item, VideoError
+from .items import CAPTION_NOT_UTF8, VIDEO_SUFFIXES, Item, VideoError, some_of
 from .text_files import NotUTF8, decode_text, lone_surrogate
 from .video_walk import is_hidden
 
@@ -36,7 +36,8 @@ class Sample:
         if self.twice:
             return f"the tar file has its .{', .'.join(self.twice)} twice"
         if not self.videos:
-            return f"no video in the sample: it has .{', .'.join(self.members)}"
+            names = [posixpath.basename(member.name) for member in self.members.values()]
+            return f"no video in the sample: it has {some_of(names)}"
         return f"several videos in the sample: .{', .'.join(self.videos)}" if len(self.videos) > 1 else ""
 
     def read(self, archive: tarfile.TarFile) -> Item:

@@ -27,7 +27,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from .chunk_index import ChunkIndex, Entry, read_summary
 from .fingerprints import fingerprint
 from .items import DataSet, Item, Unit, VideoError, why_not
-from .recipe import KEEP, TOO_SLOW, Recipe
+from .recipe import KEEP, Recipe
 from .shots import cut
 
 
@@ -124,7 +124,9 @@ class Chunk:
             if before and old and old.has_frames_of(item, self.encoder.recipe):
                 entry, clips = replace(entry, rate=old.rate), before.clips_of(item.key)
             else:
-                entry = replace(entry, rate=own_rate(data, item, self.encoder.recipe))
+                # Opened once more for its own rate; nothing is decoded by that.
+                entry = replace(entry, rate=data.pictures(item, self.encoder.recipe.size, None)[1])
+                self.encoder.recipe.check_rate(entry.rate)
                 clips = encode_clips(data, item, self.encoder)
             known = before.texts_of(item.key) if before and old else {}
             texts = {text: known[text] if text in known else self.encoder.text(text) for text in item.captions or ("",)}
@@ -153,14 +155,6 @@ class Chunk:
             "videos": sum(not entry.why for entry in self.entries),
             "items": [asdict(entry) for entry in self.entries],
         }
-
-
-def own_rate(data: DataSet, item: Item, recipe: Recipe) -> float:
-    """Frames a second of a video as it is. Raises VideoError where they are too few, or it cannot be opened."""
-    _, rate = data.pictures(item, recipe.size, None)
-    if recipe.is_too_slow(rate):
-        raise VideoError(f"{TOO_SLOW}: its own rate is {rate:.5g} FPS of {recipe.fps:.5g}")
-    return rate
 
 
 def encode_clips(data: DataSet, item: Item, encoder: Encoder) -> list[Clip]:
