@@ -2,31 +2,38 @@
 
 Every video is probed, split into shots, resized and encoded once, in several processes; a stopped run goes on with the
 same command. Videos that cannot be used are listed in DIR/report.json and skipped. `speed DIR` measures how fast the
-result is read. Exit codes: 0 done; 2 bad input, one sentence on stderr; 130 interrupted.
+result is read; `merge DIR` makes one of what `--part K/N` prepared in several jobs. The same command again encodes what
+is new or changed in the data set, and nothing else. Exit codes: 0 done; 2 bad input, one sentence on stderr; 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
+from .data.data_parts import merge, parse_part
+from .data.data_report import REPORT
 from .data.items import DataSet
 from .data.layouts import MSRVTT, SPLITS, UCF101, Folder, Vimeo90k
 from .data.prepared_clips import PreparedClips, measure_speed
-from .data.preparing import REPORT, prepare
+from .data.preparing import prepare
+from .data.recipe import KEEP, Recipe
 from .data.streams import MovingShapes, WebDataset
-from .data.writing import KEEP, Recipe
 from .engine.command_line import check_device, exit_code
 
 SHOWN = 10
+OPTIONS = ("fps", "max_frames", "threshold", "model", "device", "allow_slow")
 
 
 def folder(arguments: argparse.Namespace) -> DataSet:
@@ -35,7 +42,7 @@ def folder(arguments: argparse.Namespace) -> DataSet:
 
 
 def webdataset(arguments: argparse.Namespace) -> DataSet:
-    """Tar shards, named as in `shards/{000..127}.tar`."""
+    """Tar shards, named as in `shards/{000..127}.tar` or `shards/*.tar`, or their folder."""
     return WebDataset(arguments.root)
 
 
@@ -67,16 +74,37 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     check_size(size, size_multiple(config) if "latents" in arguments.keep else spatial_factor(config.movq))
     check_device(arguments.device)
     least = arguments.min_frames or (7 if arguments.layout is vimeo90k else 33)
-    options = {name: getattr(arguments, name) for name in ("fps", "max_frames", "threshold", "model", "device")}
+    options = {name: getattr(arguments, name) for name in OPTIONS}
     recipe = Recipe((size[0], size[1]), tuple(arguments.keep), min_frames=least, **options)
-    report = prepare(arguments.layout(arguments), arguments.out, recipe, arguments.chunk, arguments.workers)
-    print(f"{report['clips']} clips, {report['frames']} frames, from {report['videos']} videos in {arguments.out}")
+    part = parse_part(arguments.part, os.environ) if arguments.part else None
+    data = arguments.layout(arguments)
+    report = prepare(data, arguments.out, recipe, arguments.chunk, arguments.workers, part, arguments.drop_removed)
+    _tell(report, part.folder(arguments.out) if part else arguments.out)
+    if not report["clips"] and not part:
+        raise ValueError(f"{arguments.out} has no clip to train on: every video was skipped")
+    if part:
+        print(f"part {part}: when all are done, `python -m training.prepare merge {arguments.out}`")
+
+
+def run_merge(arguments: argparse.Namespace) -> None:
+    """Make the parts of one data set, all finished, one data set."""
+    _tell(merge(arguments.root), arguments.root)
+
+
+def _tell(report: dict[str, Any], out: Path) -> None:
+    """Print what a report says."""
+    print(f"{report['clips']} clips, {report['frames']} frames, from {report['videos']} videos in {out}")
+    if report["rates"]:
+        print("rates: " + ", ".join(f"{count} of {rate} FPS" for rate, count in report["rates"].items()))
     if report["skipped"]:
         kinds = collections.Counter(entry["why"].split(":")[0] for entry in report["skipped"])
         told = ", ".join(f"{count} {why}" for why, count in kinds.most_common(SHOWN))
-        print(f"{len(report['skipped'])} videos skipped ({told}): see {arguments.out / REPORT}")
-    if not report["clips"]:
-        raise ValueError(f"{arguments.out} has no clip to train on: every video was skipped")
+        print(f"{len(report['skipped'])} videos skipped ({told}): see {out / REPORT}")
+    if report["captions"]["count"]:
+        first = report["captions"]["first"][0]
+        print(f"warning: {report['captions']['count']} captions as {first['video']}: {first['said']}", file=sys.stderr)
+    for note in report["notes"]:
+        print(f"warning: {note}", file=sys.stderr)
 
 
 def run_speed(arguments: argparse.Namespace) -> None:
@@ -112,6 +140,9 @@ def make_parser() -> argparse.ArgumentParser:
         _add_layout_options(command, name)
         _add_recipe_options(command)
         command.set_defaults(run=run_prepare, layout=layout)
+    command = commands.add_parser("merge", help=run_merge.__doc__, description=run_merge.__doc__, allow_abbrev=False)
+    command.add_argument("root", type=Path, metavar="DIR")
+    command.set_defaults(run=run_merge)
     command = commands.add_parser("speed", help=run_speed.__doc__, allow_abbrev=False)
     command.add_argument("root", type=Path)
     command.add_argument("--kind", choices=("keyframes", "windows", "sequences"), default="keyframes")
@@ -144,11 +175,14 @@ def _add_recipe_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: the model's")
     command.add_argument("--keep", nargs="+", choices=KEEP, default=["latents"], help="pixels: for the decoder")
     command.add_argument("--fps", type=float, help="resample to this rate (default: as it is)")
+    command.add_argument("--allow-slow", action="store_true", help="with --fps: use slower videos too, as they are")
     command.add_argument("--min-frames", type=int, help="of a shot (default 33; Vimeo-90k 7; keyframes need 181)")
     command.add_argument("--max-frames", type=int, default=720, help="longer shots are cut (default 720)")
     command.add_argument("--threshold", type=float, default=27.0, help="of a cut; 0 does not split (default 27)")
     command.add_argument("--device", default="cpu")
     command.add_argument("--chunk", type=int, default=16, help="videos in one file (default 16)")
+    command.add_argument("--part", metavar="K/N", help="one of N parts; auto: by torchrun, srun or a SLURM array")
+    command.add_argument("--drop-removed", action="store_true", help="let clips go whose videos or captions are gone")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one (default 0: this one works)")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionframes_core.media.write_video import write_mp4
-from training.data.writing import Recipe
+from training.data.recipe import Recipe
 
 RECIPE = Recipe((16, 16), min_frames=9, max_frames=40)
 

@@ -16,8 +16,8 @@ from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.presets import TINY
 from tests.helpers.training_runs import finish, losses
 from training.data.preparing import prepare
+from training.data.recipe import Recipe
 from training.data.streams import MovingShapes
-from training.data.writing import Recipe
 
 pytestmark = pytest.mark.slow
 BUNDLED = Path(__file__).resolve().parents[2] / "fusionframes_core" / "tiny"

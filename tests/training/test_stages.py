@@ -19,8 +19,8 @@ from fusionframes_core.models.unet.unet import UNet
 from fusionframes_core.presets import TINY
 from training.assemble import check_conditioning
 from training.data.preparing import prepare as prepare_videos
+from training.data.recipe import Recipe
 from training.data.streams import MovingShapes
-from training.data.writing import Recipe
 from training.engine.run_settings import TrainSettings
 from training.latents import prepare
 from training.objectives.initial_weights import image_config

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".gif")
+NO_CAPTION, CAPTION_NOT_UTF8 = "no caption", "caption is not UTF-8"
 NAMED_IN_AN_ERROR = 5
 
 
@@ -26,25 +26,59 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class Item:
-    """One video: `key` is its name in reports, unique; `source` a file, the bytes of one, or a data set's own value."""
+    """One video: `key` is its name in reports; `source` a file, the bytes of one, or a data set's own value.
+
+    `problem` says why it cannot be used where that is known before it is decoded. Keys are unique in a list of items,
+    or in a Unit.
+    """
 
     key: str
     source: Path | BytesIO | object
     captions: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A chunk whose items are known only when it is read: a tar file, or a range of scenes."""
+
+    name: str
+    source: object
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
 class Found:
-    """The chunks of a data set, which are prepared one by one, and videos that were ruled out already (key, why)."""
+    """The chunks of a data set, which are prepared one by one; what was ruled out (key, why), and what to tell.
+
+    Either every chunk is a Unit, or every chunk is a list of items.
+    """
 
     chunks: list[object]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def units(self) -> list[Unit]:
+        """The chunks that are units."""
+        return [chunk for chunk in self.chunks if isinstance(chunk, Unit)]
+
+    @property
+    def items(self) -> list[Item]:
+        """The items of the chunks that are lists."""
+        return [item for chunk in self.chunks if isinstance(chunk, list) for item in chunk]
 
 
 class DataSet(Protocol):
     """A layout. It is sent to other processes, so it holds settings and paths, no open file."""
 
     needs_captions: bool
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What decides which videos there are and what their captions are, apart from where they lie."""
 
     def find(self, chunk: int) -> Found:
         """Look at folders and lists, decode nothing. `chunk` is the number of videos in one. Raises DataError."""
@@ -61,8 +95,17 @@ def chunked(items: list[Item], chunk: int) -> list[object]:
     return [items[start : start + chunk] for start in range(0, len(items), chunk)]
 
 
+def why_not(data: DataSet, item: Item) -> str:
+    """Why a video cannot be used, as far as that is known before it is decoded; "" where nothing is."""
+    return item.problem or (NO_CAPTION if data.needs_captions and not item.captions else "")
+
+
 def missing_sentence(listing: Path, missing: list[str], folder: Path) -> str:
     """`captions.csv names 2 videos that are not in clips: a.mp4, b.mp4`."""
-    shown = ", ".join(missing[:NAMED_IN_AN_ERROR]) + (", ..." if len(missing) > NAMED_IN_AN_ERROR else "")
     videos = "a video that is" if len(missing) == 1 else f"{len(missing)} videos that are"
-    return f"{listing} names {videos} not in {folder}: {shown}"
+    return f"{listing} names {videos} not in {folder}: {some_of(missing)}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names: `a, b, c, d, e, ...`."""
+    return ", ".join(names[:NAMED_IN_AN_ERROR]) + (", ..." if len(names) > NAMED_IN_AN_ERROR else "")

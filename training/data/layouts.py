@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
 
-from .items import VIDEO_SUFFIXES, DataError, Found, Item, Picture, VideoError, chunked, missing_sentence
+from fusionframes_core.media.media_files import VIDEO_SUFFIXES
+
+from .caption_files import caption_rows
+from .caption_match import match_captions
+from .items import CAPTION_NOT_UTF8, DataError, Found, Item, Picture, VideoError, chunked, missing_sentence, some_of
+from .text_files import NotUTF8, lines_of, read_text
 from .video_frames import decode, fit
+from .video_walk import Walk, walk_videos
 
 SPLITS = ("train", "test", "all")
-VIDEO_COLUMNS, CAPTION_COLUMNS = ("video", "path", "file", "file_name", "name"), ("caption", "text", "prompt")
+MISSING = "the file is missing"
 SEPTUPLET = 7
 SEPTUPLET_RATE = 24.0  # not said in the files
 
@@ -49,22 +54,24 @@ class Folder(VideoFiles):
     captions: Path | None = None
     skip_missing: bool = False
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """See DataSet."""
+        return {}
+
     def find(self, chunk: int) -> Found:
         """See DataSet."""
-        _check_folder(self.root)
-        files = {path.relative_to(self.root).as_posix(): path for path in _videos(self.root)}
-        if not files:
-            raise DataError(f"{self.root} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none")
+        walk = _walk(self.root)
         if self.captions is None:
-            items = [Item(name, path, _sidecar(path)) for name, path in files.items()]
-            return Found(chunked(items, chunk))
-        texts = read_captions(self.captions)
-        missing = [name for name in texts if name not in files]
-        if missing and not self.skip_missing:
-            raise DataError(missing_sentence(self.captions, missing, self.root))
-        items = [Item(name, files[name], tuple(texts[name])) for name in sorted(texts) if name in files]
-        unnamed = [(name, f"not in {self.captions.name}") for name in files if name not in texts]
-        return Found(chunked(items, chunk), [(name, "the file is missing") for name in missing] + unnamed)
+            items = [_with_sidecar(walk, key, path) for key, path in walk.files.items()]
+            return Found(chunked(items, chunk), walk.skipped)
+        said = match_captions(caption_rows(self.captions), walk.files, self.root, self.captions)
+        if said.missing and not self.skip_missing:
+            raise DataError(missing_sentence(self.captions, said.missing, self.root))
+        items = [Item(key, walk.files[key], tuple(said.texts[key])) for key in sorted(said.texts)]
+        unnamed = [(key, f"not in {self.captions.name}") for key in walk.files if key not in said.texts]
+        missing = [(name, MISSING) for name in said.missing]
+        return Found(chunked(items, chunk), [*missing, *unnamed, *walk.skipped], said.notes)
 
 
 @dataclass(frozen=True)
@@ -75,19 +82,24 @@ class UCF101(VideoFiles):
     split: str = "train"
     fold: int = 1
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """See DataSet."""
+        return {"split": self.split, "fold": self.fold}
+
     def find(self, chunk: int) -> Found:
         """See DataSet."""
         _check_split(self.split)
         videos = self.root / "UCF-101" if (self.root / "UCF-101").is_dir() else self.root
         _check_folder(videos)
-        files = {path.relative_to(videos).as_posix(): path for path in _videos(videos)}
+        files = walk_videos(videos).files
         names, listing = sorted(files), self.root / "ucfTrainTestlist" / f"{self.split}list{self.fold:02d}.txt"
         if self.split != "all":
             names = [line.split()[0] for line in _lines(listing)]
             missing = [name for name in names if name not in files]
             if missing:
                 raise DataError(missing_sentence(listing, missing, videos))
-        items = [Item(name, files[name], (class_in_words(Path(name).parent.name),)) for name in names]
+        items = [Item(name, files[name], (class_in_words(Path(name).parent.name),)) for name in dict.fromkeys(names)]
         return Found(chunked(items, chunk))
 
 
@@ -100,18 +112,23 @@ class MSRVTT(VideoFiles):
     split: str = "train"
     skip_missing: bool = False
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """See DataSet."""
+        return {"split": self.split}
+
     def find(self, chunk: int) -> Found:
         """See DataSet."""
         _check_split(self.split, (*SPLITS, "validate"))
         _check_folder(self.root)
         videos, sentences = _annotations(self.annotations)
-        files = {path.stem: path for path in _videos(self.root)}
+        files = {path.stem: path for path in walk_videos(self.root).files.values()}
         names = [name for name, split in videos.items() if self.split in ("all", split)]
         missing = [name for name in names if name not in files]
         if missing and not self.skip_missing:
             raise DataError(missing_sentence(self.annotations, missing, self.root))
         items = [Item(name, files[name], tuple(sentences[name])) for name in names if name in files]
-        return Found(chunked(items, chunk), [(name, "the file is missing") for name in missing])
+        return Found(chunked(items, chunk), [(name, MISSING) for name in missing])
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,11 @@ class Vimeo90k:
     root: Path
     split: str = "train"
     needs_captions = False
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """See DataSet."""
+        return {"split": self.split}
 
     def find(self, chunk: int) -> Found:
         """See DataSet."""
@@ -154,38 +176,6 @@ class Vimeo90k:
             yield fit(np.ascontiguousarray(picture[..., ::-1], np.uint8), size)
 
 
-def read_captions(path: Path) -> dict[str, list[str]]:
-    """Video name → its captions, from a CSV with a header or JSONL. Raises DataError that names the line."""
-    if not path.is_file():
-        raise DataError(f"no caption file at {path}")
-    if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise DataError(f"captions must be a .csv or a .jsonl file; got {path}")
-    texts: dict[str, list[str]] = defaultdict(list)
-    try:
-        rows = list(_rows(path))
-    except (csv.Error, ValueError) as error:
-        raise DataError(f"{path} must be a readable {path.suffix} file in UTF-8: {error}") from error
-    for number, row in rows:
-        video, text = (
-            next((row[name] for name in names if row.get(name)), None) for names in (VIDEO_COLUMNS, CAPTION_COLUMNS)
-        )
-        if not isinstance(video, str) or not isinstance(text, str | None):
-            raise DataError(f"{path}, line {number}: needs text in the fields 'video' and 'caption'; got {row}")
-        texts[video].extend([text.strip()] if text and text.strip() else [])
-    return dict(texts)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            yield from ((number, row) for number, row in enumerate(csv.DictReader(file), 2))
-            return
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                row = json.loads(line)
-                yield number, row if isinstance(row, dict) else {"": row}
-
-
 def class_in_words(name: str) -> str:
     """`ApplyEyeMakeup` → `apply eye makeup`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
@@ -197,7 +187,7 @@ def _annotations(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
         raise DataError(f"no annotations at {path}")
     sentences: dict[str, list[str]] = defaultdict(list)
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_text(path))
         videos = {str(video["video_id"]): str(video.get("split", "train")) for video in content["videos"]}
         for sentence in content["sentences"]:
             sentences[sentence["video_id"]].append(str(sentence["caption"]).strip())
@@ -206,20 +196,35 @@ def _annotations(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
     return videos, sentences
 
 
-def _sidecar(video: Path) -> tuple[str, ...]:
-    path = video.with_suffix(".txt")
-    text = path.read_text("utf-8", errors="replace").strip() if path.is_file() else ""
-    return (text,) if text else ()
+def _with_sidecar(walk: Walk, key: str, video: Path) -> Item:
+    """A video with the .txt beside it."""
+    path = walk.text_beside(key)
+    try:
+        text = "\n".join(lines_of(read_text(path))).strip() if path else ""
+    except NotUTF8:
+        return Item(key, video, problem=CAPTION_NOT_UTF8)
+    except OSError as error:
+        return Item(key, video, problem=f"caption cannot be read: {error.strerror}")
+    return Item(key, video, (text,) if text else ())
 
 
-def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+def _walk(folder: Path) -> Walk:
+    """What lies in `folder`. Raises DataError when there is no video."""
+    _check_folder(folder)
+    walk = walk_videos(folder)
+    if not walk.files:
+        others = f"; passed over: {some_of([f'{key} ({why})' for key, why in walk.skipped])}" if walk.skipped else ""
+        raise DataError(f"{folder} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none{others}")
+    return walk
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"no list at {path}")
-    return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in lines_of(read_text(path)) if line.strip()]
+    except NotUTF8 as error:
+        raise DataError(f"{path} must be a list in UTF-8; it is {error}") from error
 
 
 def _check_folder(path: Path) -> None:

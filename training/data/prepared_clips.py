@@ -17,11 +17,14 @@ from torch import Tensor
 from fusionframes_core.checkpoints.state_dict import read_weights
 from fusionframes_core.models.text_encoder import TextContext
 
+from .chunk_index import chunk_files, read_summary
+from .clip_spacing import Spacing
+from .data_parts import part_folders
+from .data_report import NULL, REPORT
 from .items import DataError
-from .preparing import NULL, REPORT, read_summary
+from .recipe import KEEP
 from .resuming import read_settings
 from .stored_texts import Padding, StoredText, padding_of
-from .writing import KEEP
 
 KEYFRAMES, KEYFRAME_STEP = 16, 12  # section 5: 16 frames, 12 apart, from a random start
 WINDOW, MAX_SKIP = 33, 12  # section 5: 9 → 33 frames, s ∈ {1, ..., 12}
@@ -53,8 +56,9 @@ class PreparedClips:
             if not (folder / REPORT).is_file():
                 raise DataError(f"{folder} holds no finished data set: prepare it with `python -m training.prepare`")
             before = len(self.clips)
-            for path in sorted(folder.glob("chunk_*.safetensors")):
-                self.clips += [(path, i, clip) for i, clip in enumerate(read_summary(path)["clips"])]
+            for place in (folder, *part_folders(folder).values()):
+                for path in chunk_files(place):
+                    self.clips += [(path, i, clip) for i, clip in enumerate(read_summary(path)["clips"])]
             if len(self.clips) > before:
                 shapes[folder] = _shapes(*self.clips[before][:2])
         if not self.clips:
@@ -64,6 +68,7 @@ class PreparedClips:
         _check_alike({folder: found | {"texts": nulls[folder].shape} for folder, found in shapes.items()})
         self._lacking = {kind: [folder for folder, found in shapes.items() if kind not in found] for kind in KEEP}
         self.lengths = np.array([clip["frames"] for *_, clip in self.clips])
+        self.spacing = Spacing.of([clip["fps"] for *_, clip in self.clips])
         self._open: dict[Path, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,42 +77,46 @@ class PreparedClips:
     def keyframes(
         self, rng: np.random.Generator, count: int, num_frames: int = KEYFRAMES, step: int = KEYFRAME_STEP
     ) -> ClipBatch:
-        """`num_frames` latents `step` frames apart from a random start."""
-        return self._draw(rng, "latents", num_frames, np.full(count, step))
+        """`num_frames` latents `step` frames apart from a random start. See Spacing for clips of several rates."""
+        return self._draw(rng, "latents", num_frames, np.full(count, step), self.spacing)
 
     def windows(
         self, rng: np.random.Generator, count: int, num_frames: int = WINDOW, max_skip: int = MAX_SKIP
     ) -> ClipBatch:
         """`num_frames` latents s frames apart, s ∈ {1, ..., max_skip}, as far as there are clips long enough."""
-        most = min(max_skip, int(self.lengths.max() - 1) // (num_frames - 1))
-        if most < 1:
-            self._long_enough(num_frames)
-        return self._draw(rng, "latents", num_frames, rng.integers(1, most + 1, count))
+        steps = self.spacing.possible_steps(self.lengths, num_frames, max_skip)
+        if not len(steps):
+            self._long_enough(num_frames, 1, self.spacing)
+        chosen = steps[rng.integers(len(steps), size=count)]
+        return self._draw(rng, "latents", num_frames, chosen, self.spacing)
 
     def sequences(self, rng: np.random.Generator, count: int, num_frames: int = SEQUENCE, step: int = 1) -> ClipBatch:
-        """`num_frames` frames as pixels, for the decoder."""
-        return self._draw(rng, "pixels", num_frames, np.full(count, step))
+        """`num_frames` frames as pixels, for the decoder: neighbours in their video, whatever its rate."""
+        return self._draw(rng, "pixels", num_frames, np.full(count, step), Spacing.by_number(len(self.clips)))
 
-    def _draw(self, rng: np.random.Generator, kind: str, frames: int, steps: np.ndarray) -> ClipBatch:
+    def _draw(self, rng: np.random.Generator, kind: str, frames: int, steps: np.ndarray, spacing: Spacing) -> ClipBatch:
         if self._lacking[kind]:
             raise DataError(f"{self._lacking[kind][0]} holds no {kind}: prepare it with --keep {kind}")
         videos, captions, texts = [], [], []
         for step in map(int, steps):
-            span = (frames - 1) * step + 1
-            path, number, clip = self.clips[rng.choice(self._long_enough(span))]
-            start = int(rng.integers(clip["frames"] - span + 1))
+            index = rng.choice(self._long_enough(frames, step, spacing))
+            path, number, clip = self.clips[index]
+            places = spacing.places(index, frames, step)
+            start = int(rng.integers(clip["frames"] - places[-1]))
             chosen = int(rng.integers(len(clip["captions"])))
             file = self._file(path)
-            videos.append(_frames(file, f"{number}.{kind}", start + step * np.arange(frames)))
+            videos.append(_frames(file, f"{number}.{kind}", start + places))
             texts.append(file.get_tensor(f"{number}.{chosen}.text").float())
             captions.append(clip["captions"][chosen])
         text = self.null.padding.join(texts)
         return ClipBatch(torch.stack(videos), text, captions, torch.from_numpy(steps.astype(np.int64)))
 
-    def _long_enough(self, frames: int) -> np.ndarray:
-        chosen = np.flatnonzero(self.lengths >= frames)
+    def _long_enough(self, frames: int, step: int, spacing: Spacing) -> np.ndarray:
+        """The clips that hold `frames` frames `step` apart. Raises DataError when there is none."""
+        chosen = np.flatnonzero(spacing.fits(self.lengths, frames, step))
         if not len(chosen):
-            raise DataError(f"clips must have at least {frames} frames; the longest has {self.lengths.max()}")
+            span = (frames - 1) * step + 1
+            raise DataError(f"clips must have at least {span} frames{spacing}; the longest has {self.lengths.max()}")
         return chosen
 
     def _file(self, path: Path) -> Any:

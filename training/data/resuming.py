@@ -19,13 +19,16 @@ def keep_settings(
     """Write `settings` into a new `folder`; in one that has some, raise DataError for the first that differs.
 
     `made` is what was done, `prepared`; `unsaid` what to say of a setting whose value would say nothing (`videos` →
-    `another list of videos`). The list named by `grows` may have become longer at its end.
+    `another list of videos`). The list named by `grows` may have become longer at its end. Of a setting that is a
+    mapping, only what `settings` names counts: older versions wrote more.
     """
     wanted = json.loads(json.dumps(settings, default=str))
     path = folder / SETTINGS
     old = read_settings(folder) if path.exists() else wanted
     for name, value in wanted.items():
         before = old.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            before = {key: before[key] for key in value if key in before}
         compared = value[: len(before)] if name == grows and isinstance(before, list) else value
         if before != compared:
             what = unsaid.get(name, f"{name} {before!r}, not {value!r}")

@@ -2,73 +2,84 @@
 
 from __future__ import annotations
 
-import json
+import glob
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
-import webdataset
+from webdataset.shardlists import expand_urls
 
 from ..moving_shapes.scenes import CLIP_LENGTH, Scene, caption, render, sample_scene
-from .items import VIDEO_SUFFIXES, DataError, Found, Item, Picture, VideoError
+from .items import DataError, Found, Item, Picture, Unit, VideoError
+from .shard_samples import read_samples
 from .video_frames import decode
+from .video_walk import is_hidden
 
-CAPTION_FIELDS = ("txt", "caption", "text")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SHAPES_RATE = 24.0  # base frames a second: keyframes are 12 apart and shown at 2 a second
 
 
 @dataclass(frozen=True)
 class WebDataset:
-    """Shards (tar files, `shards/{000..127}.tar`) of videos with a .txt, or a .json that has a caption, beside each."""
+    """Shards (tar files) of videos with a .txt, or a .json that has a caption, beside each.
+
+    `shards` is a name with braces, as `shards/{000..127}.tar`, one with stars, or a folder of tar files.
+    """
 
     shards: str
     needs_captions = True
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """See DataSet."""
+        return {}
+
     def find(self, chunk: int) -> Found:
         """A chunk is a shard. See DataSet."""
-        names = webdataset.shardlists.expand_urls(self.shards)
-        for name in names:
+        paths = [Path(name) for pattern in expand_urls(self.shards) for name in _files(pattern)]
+        for path in paths:
             try:
-                with tarfile.open(name) as archive:
+                with tarfile.open(path) as archive:
                     archive.next()
             except (OSError, tarfile.TarError) as error:
-                raise DataError(f"{name} must be a tar file: {error}") from error
-        return Found([str(name) for name in names])
+                raise DataError(f"{path} must be a tar file: {error}") from error
+        names = [path.name for path in paths]
+        if len(set(names)) < len(names):
+            names = [os.path.relpath(path, os.path.commonpath(paths)) for path in paths]
+        return Found([Unit(name, path) for name, path in zip(names, paths, strict=True)])
 
     def items(self, chunk: object) -> Iterator[Item]:
-        """The samples of one shard, read in order."""
-        kinds = {suffix[1:] for suffix in VIDEO_SUFFIXES}
-        samples = iter(webdataset.WebDataset(str(chunk), shardshuffle=False, empty_check=False))
-        while True:
-            try:
-                sample = next(samples, None)
-            except (OSError, tarfile.TarError, ValueError, EOFError) as error:
-                raise VideoError(f"broken: {error.args[0] if error.args else error}") from error
-            if sample is None:
-                return
-            kind = next((name for name in sample if name in kinds), None)
-            content = BytesIO(sample[kind]) if kind else None
-            yield Item(sample["__key__"], content, _sample_captions(sample))
+        """The samples of one shard, in order."""
+        return read_samples(str(cast(Unit, chunk).source))
 
     def pictures(self, item: Item, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
         """The decoded sample."""
-        return decode(cast(BytesIO, item.source) or BytesIO(), size, fps)
+        if item.problem:
+            raise VideoError(item.problem)
+        source = cast(BytesIO, item.source)
+        source.seek(0)
+        return decode(source, size, fps)
 
 
-def _sample_captions(sample: dict[str, Any]) -> tuple[str, ...]:
-    texts = [sample[name].decode("utf-8", "replace") for name in CAPTION_FIELDS if name in sample]
-    if "json" in sample:
-        try:
-            content = json.loads(sample["json"])
-        except ValueError:
-            content = {}
-        found = [content.get(name) for name in CAPTION_FIELDS] if isinstance(content, dict) else []
-        texts += [text for text in found if isinstance(text, str)]
-    return tuple(text.strip() for text in texts if text.strip())
+def _files(pattern: str) -> list[str]:
+    """What a name stands for: itself, or the tar files of a folder, or that fit its stars."""
+    if os.path.isdir(pattern):
+        names = [os.path.join(pattern, name) for name in sorted(os.listdir(pattern)) if not is_hidden(name)]
+    elif glob.has_magic(pattern) and not os.path.exists(pattern):
+        suffix = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in os.path.splitext(pattern)[1])
+        names = sorted(glob.glob(os.path.splitext(pattern)[0] + suffix))
+    else:
+        return [pattern]
+    found = [name for name in names if name.lower().endswith(TAR_SUFFIXES)]
+    if not found:
+        raise DataError(f"{pattern} must be tar files; there is none")
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,14 +91,19 @@ class MovingShapes:
     held_out: bool = False
     needs_captions = True
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """See DataSet."""
+        return {"seed": self.seed, "held_out": self.held_out}
+
     def find(self, chunk: int) -> Found:
         """A chunk is a range of scenes. See DataSet."""
-        starts = range(0, self.count, chunk)
-        return Found([(start, min(start + chunk, self.count)) for start in starts])
+        ranges = [(start, min(start + chunk, self.count)) for start in range(0, self.count, chunk)]
+        return Found([Unit(f"scenes from {start}", (start, end)) for start, end in ranges])
 
     def items(self, chunk: object) -> Iterator[Item]:
         """Scene i is drawn from (seed, i), so that it does not depend on the chunks."""
-        for index in range(*cast("tuple[int, int]", chunk)):
+        for index in range(*cast("tuple[int, int]", cast(Unit, chunk).source)):
             rng = np.random.default_rng((self.seed, index))
             scene = sample_scene(rng, self.held_out)
             yield Item(f"scene_{index:06d}", scene, (caption(scene, rng),))

@@ -1,54 +1,34 @@
 """Encoding a data set once: chunks of videos become safetensors files, each whole or absent, so that a run can resume.
 
 `chunk_00000.safetensors` holds for clip i `i.latents` (T, 4, h, w) float16 and/or `i.pixels` (T, H, W, 3) uint8, and
-for its caption j `i.j.text` (N, D) float16; its metadata the captions, rates, and what was skipped and why.
+for its caption j `i.j.text` (N, D) float16; its metadata is that of a ChunkIndex.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor
 
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.media.frames import to_pixels
 from fusionframes_core.pipeline import FusionFramesPipeline
 
-from .items import DataSet, Item, VideoError
+from .chunk_index import ChunkIndex, Entry, read_summary
+from .fingerprints import fingerprint
+from .items import DataSet, Item, Unit, VideoError, why_not
+from .recipe import KEEP, Recipe
 from .shots import cut
-
-KEEP = ("latents", "pixels")
-CHUNK_NAME = "chunk_{:05d}.safetensors"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is made of a video. Frames count after resampling to `fps` (None: as they are)."""
-
-    size: tuple[int, int]  # height, width
-    keep: tuple[str, ...] = ("latents",)
-    fps: float | None = None
-    min_frames: int = 33
-    max_frames: int = 720
-    threshold: float = 27.0
-    model: str = "tiny"
-    device: str = "cpu"
-    batch: int = 16  # frames encoded at once
-
-    def __post_init__(self) -> None:
-        if not self.keep or not set(self.keep) <= set(KEEP):
-            raise ValueError(f"keep must name one or both of {', '.join(KEEP)}; got {self.keep!r}")
-        if not 1 <= self.min_frames <= self.max_frames:
-            raise ValueError(f"min_frames must be from 1 to max_frames; got {self.min_frames} and {self.max_frames}")
-        if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps must be above 0; got {self.fps}")
 
 
 class Encoder:
@@ -58,12 +38,19 @@ class Encoder:
         self.recipe = recipe
         self.pipeline = FusionFramesPipeline.from_pretrained(recipe.model, device=recipe.device)
         self.texts: dict[str, Tensor] = {}
+        self.said: dict[str, list[str]] = {}  # caption → what the text encoder warned of
 
     def text(self, caption: str) -> Tensor:
-        """(N, D) float16; "" is the null embedding."""
+        """(N, D) float16; "" is the null embedding. Raises VideoError for text that the tokenizer refuses."""
         if caption not in self.texts:
-            encoded = self.pipeline.encode_text([caption])
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                try:
+                    encoded = self.pipeline.encode_text([caption])
+                except ValueError as error:
+                    raise VideoError(f"caption: {error}") from error
             self.texts[caption] = encoded.context[0, encoded.mask[0]].half().cpu().contiguous()
+            self.said[caption] = [str(warning.message) for warning in caught]
         return self.texts[caption]
 
     def latents(self, shot: NDArray[np.uint8]) -> Tensor:
@@ -75,58 +62,140 @@ class Encoder:
         return torch.cat(parts, dim=1).transpose(0, 1).contiguous()
 
 
+@dataclass(frozen=True)
+class Clip:
+    """One shot of a video: its frames by kind, the number of the first, and frames a second."""
+
+    frames: dict[str, Tensor]
+    first: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Before:
+    """The chunk that was at the same place, open for reading."""
+
+    index: ChunkIndex
+    file: Any
+
+    def clips_of(self, key: str) -> list[Clip]:
+        """A video's clips."""
+        return [
+            Clip({kind: self.file.get_tensor(f"{i}.{kind}") for kind in KEEP if self._has(i, kind)}, *_place(clip))
+            for i, clip in self.index.clips_of(key)
+        ]
+
+    def texts_of(self, key: str) -> dict[str, Tensor]:
+        """Caption → its text."""
+        return {
+            caption: self.file.get_tensor(f"{i}.{j}.text")
+            for i, clip in self.index.clips_of(key)
+            for j, caption in enumerate(clip["captions"])
+        }
+
+    def _has(self, number: int, kind: str) -> bool:
+        return f"{number}.{kind}" in self.file.keys()  # noqa: SIM118 -- no dict
+
+
+def _place(clip: dict[str, Any]) -> tuple[int, float]:
+    return clip["first"], clip["fps"]
+
+
 @dataclass
 class Chunk:
     """What one file will hold."""
 
+    encoder: Encoder
     tensors: dict[str, Tensor] = field(default_factory=dict)
     clips: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    videos: int = 0
+    entries: list[Entry] = field(default_factory=list)
 
-    def add(self, encoder: Encoder, data: DataSet, item: Item) -> None:
-        """Decode, split and encode one video. Raises VideoError and leaves nothing of it."""
-        recipe = encoder.recipe
-        if data.needs_captions and not item.captions:
-            raise VideoError("no caption")
-        pictures, rate = data.pictures(item, recipe.size, recipe.fps)
-        shots, first, lengths = [], 0, []
-        for shot in cut(pictures, recipe.max_frames, recipe.threshold):
-            lengths.append(len(shot))
-            if len(shot) >= recipe.min_frames:
-                shots.append(self._encode(encoder, shot) | {"first": torch.tensor(first)})
-            first += len(shot)
-        if not lengths:
-            raise VideoError("no frames")
-        if not shots:
-            raise VideoError(f"too short: its longest shot has {max(lengths)} frames of {recipe.min_frames}")
-        for tensors in shots:
-            self._keep(encoder, item, tensors, rate)
-        self.videos += 1
+    def put(self, data: DataSet, item: Item, before: Before | None) -> None:
+        """Take over what `before` has of one video and encode the rest; or note why the video is skipped."""
+        old = before.index.entries.get(item.key) if before else None
+        entry = Entry(item.key, item.captions, fingerprint(item.source))
+        try:
+            if why_not(data, item):
+                raise VideoError(why_not(data, item))
+            if old and old.why and old.settles(item, "", self.encoder.recipe):
+                entry = replace(entry, rate=old.rate)
+                raise VideoError(old.why)
+            if before and old and old.has_frames_of(item, self.encoder.recipe):
+                entry, clips = replace(entry, rate=old.rate), before.clips_of(item.key)
+            else:
+                # Opened once more for its own rate; nothing is decoded by that.
+                entry = replace(entry, rate=data.pictures(item, self.encoder.recipe.size, None)[1])
+                self.encoder.recipe.check_rate(entry.rate)
+                clips = encode_clips(data, item, self.encoder)
+            known = before.texts_of(item.key) if before and old else {}
+            texts = {text: known[text] if text in known else self.encoder.text(text) for text in item.captions or ("",)}
+        except VideoError as error:
+            self.skipped.append((item.key, str(error)))
+            self.entries.append(replace(entry, why=str(error)))
+            return
+        self._keep(item, clips, texts)
+        said = (old.said if old else {}) | self.encoder.said
+        self.entries.append(replace(entry, said={text: said[text] for text in texts if said.get(text)}))
 
-    def _encode(self, encoder: Encoder, shot: NDArray[np.uint8]) -> dict[str, Tensor]:
-        makers = {"latents": encoder.latents, "pixels": torch.from_numpy}
-        return {name: makers[name](shot) for name in encoder.recipe.keep}
+    def _keep(self, item: Item, clips: list[Clip], texts: dict[str, Tensor]) -> None:
+        captions = item.captions or ("",)
+        for clip in clips:
+            number, frames = len(self.clips), len(next(iter(clip.frames.values())))
+            self.tensors |= {f"{number}.{name}": tensor for name, tensor in clip.frames.items()}
+            self.tensors |= {f"{number}.{j}.text": texts[caption].clone() for j, caption in enumerate(captions)}
+            place = {"first": clip.first, "frames": frames, "fps": clip.rate}
+            self.clips.append({"video": item.key, "captions": captions, **place})
 
-    def _keep(self, encoder: Encoder, item: Item, shot: dict[str, Tensor], rate: float) -> None:
-        number, captions = len(self.clips), item.captions or ("",)
-        first = int(shot.pop("first"))
-        frames = len(next(iter(shot.values())))
-        self.tensors |= {f"{number}.{name}": tensor for name, tensor in shot.items()}
-        self.tensors |= {f"{number}.{j}.text": encoder.text(caption).clone() for j, caption in enumerate(captions)}
-        self.clips.append({"video": item.key, "captions": captions, "first": first, "frames": frames, "fps": rate})
+    def summary(self) -> dict[str, Any]:
+        """What a ChunkIndex reads, but for the unit."""
+        return {
+            "clips": self.clips,
+            "skipped": self.skipped,
+            "videos": sum(not entry.why for entry in self.entries),
+            "items": [asdict(entry) for entry in self.entries],
+        }
+
+
+def encode_clips(data: DataSet, item: Item, encoder: Encoder) -> list[Clip]:
+    """Decode, split and encode one video. Raises VideoError."""
+    recipe = encoder.recipe
+    makers = {"latents": encoder.latents, "pixels": torch.from_numpy}
+    pictures, rate = data.pictures(item, recipe.size, recipe.fps)
+    clips, first, longest = [], 0, 0
+    for shot in cut(pictures, recipe.max_frames, recipe.threshold):
+        if len(shot) >= recipe.min_frames:
+            clips.append(Clip({name: makers[name](shot) for name in recipe.keep}, first, rate))
+        first, longest = first + len(shot), max(longest, len(shot))
+    if not longest:
+        raise VideoError("no frames")
+    if not clips:
+        raise VideoError(f"too short: its longest shot has {longest} frames of {recipe.min_frames}")
+    return clips
 
 
 def prepare_chunk(data: DataSet, chunk: object, encoder: Encoder, path: Path) -> None:
-    """Prepare the videos of one chunk and write `path`; a video that cannot be used is noted there and skipped."""
-    result = Chunk()
-    for item in _items(data, chunk, result):
-        try:
-            result.add(encoder, data, item)
-        except VideoError as error:
-            result.skipped.append((item.key, str(error)))
-    summary = {"clips": result.clips, "skipped": result.skipped, "videos": result.videos}
-    save_weights(result.tensors, path, dtype=None, metadata={"summary": json.dumps(summary)})
+    """Prepare the videos of one chunk and write `path`; a video that cannot be used is noted there and skipped.
+
+    What `path` holds of them already is taken over. A chunk that is None leaves nothing.
+    """
+    if chunk is None:
+        path.unlink()
+        return
+    result, unit = Chunk(encoder), unit_of(chunk)
+    # A file cannot be replaced everywhere while it is mapped: it is closed, and no tensor shares its memory.
+    with safe_open(str(path), framework="pt") if path.exists() else nullcontext() as file:
+        before = Before(ChunkIndex(path, read_summary(path)), file) if file else None
+        for item in _items(data, chunk, result):
+            result.put(data, item, before)
+        result.tensors = {name: tensor.clone() for name, tensor in result.tensors.items()} if before else result.tensors
+    metadata = {"summary": json.dumps(result.summary() | {"unit": unit})}
+    save_weights(result.tensors, path, dtype=None, metadata=metadata)
+
+
+def unit_of(chunk: object) -> dict[str, Any] | None:
+    """The name and fingerprint of a chunk that is a Unit."""
+    return {"name": chunk.name, "source": fingerprint(chunk.source)} if isinstance(chunk, Unit) else None
 
 
 def _items(data: DataSet, chunk: object, result: Chunk) -> Iterator[Item]:

@@ -25,6 +25,7 @@ from ..data.prepared_clips import SEQUENCE, PreparedClips
 from ..data.resuming import SETTINGS, keep_settings
 from ..engine.command_line import BadInput, check_positive
 from ..engine.durable_files import write_json
+from ..moving_shapes.prompts_file import read_lines
 from .clip_similarity import ClipSimilarity
 from .distances import (
     FVD_FRAMES,
@@ -83,21 +84,6 @@ def generate(arguments: argparse.Namespace) -> None:
         with atomic_path(arguments.videos / CAPTIONS) as partial:
             partial.write_text("\n".join(lines) + "\n", "utf-8")
         print(f"{len(prompts)} videos in {arguments.videos}")
-
-
-def read_lines(path: Path) -> list[str]:
-    """Prompts, one a line: text, or JSON objects with `prompt`. Raises BadInput."""
-    if not path.is_file():
-        raise BadInput(f"no prompts at {path}")
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    if path.suffix == ".jsonl":
-        try:
-            lines = [str(json.loads(line)["prompt"]) for line in lines]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{path} must have a JSON object with a prompt on every line") from error
-    if not lines:
-        raise BadInput(f"{path} must hold prompts; it is empty")
-    return lines
 
 
 def fvd(arguments: argparse.Namespace) -> None:

@@ -14,8 +14,9 @@ from fusionframes_core.media.frames import batches, to_pixels
 from fusionframes_core.media.media_files import VIDEO_SUFFIXES, is_video
 from fusionframes_core.media.read_video import read_video
 
+from ..data.caption_files import caption_rows
+from ..data.caption_match import match_captions
 from ..data.items import DataError, missing_sentence
-from ..data.layouts import read_captions
 
 CAPTIONS = "captions.jsonl"
 
@@ -59,9 +60,9 @@ def pairs_of(real: Path, fake: Path) -> list[tuple[Path, Path]]:
 def prompts_of(folder: Path, captions: Path | None) -> list[tuple[Path, str]]:
     """Every video of a folder with its prompt, from `captions` or the folder's own captions.jsonl."""
     listing = captions or folder / CAPTIONS
-    texts = read_captions(listing)
-    files = video_files(folder)
-    missing = [path.name for path in files if not texts.get(path.name)]
+    files = {path.name: path for path in video_files(folder)}
+    texts = match_captions(caption_rows(listing), files, folder, listing).texts
+    missing = [name for name in files if not texts.get(name)]
     if missing:
         raise DataError(f"{listing} must have a caption for every video of {folder}; it has none for {missing[0]}")
-    return [(path, texts[path.name][0]) for path in files]
+    return [(path, texts[name][0]) for name, path in files.items()]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.text_files import NotUTF8, lines_of, lone_surrogate, read_text
 from ..engine.command_line import BadInput
 from .scenes import COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, caption, is_held_out, is_visible, sample_scene
 
@@ -74,10 +75,7 @@ def _take_motion(words: str) -> tuple[str | None, str]:
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
     """The first `limit` prompts of a JSONL or a text file. Raises BadInput that names the line that is wrong."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--prompts must be a readable text file; got {path} ({error})") from error
+    lines = lines_of(_read(path))
     prompts = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -93,13 +91,45 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
     return prompts
 
 
+def read_lines(path: Path) -> list[str]:
+    """Prompts, one a line: text, or in a .jsonl file (any case) objects with `prompt`. Raises BadInput."""
+    if not path.is_file():
+        raise BadInput(f"no prompts at {path}")
+    lines = [(number, line.strip()) for number, line in enumerate(lines_of(_read(path)), 1) if line.strip()]
+    if not lines:
+        raise BadInput(f"{path} must hold prompts; it is empty")
+    if path.suffix.lower() != ".jsonl":
+        return [line for _, line in lines]
+    return [_prompt_of(path, number, line) for number, line in lines]
+
+
+def _prompt_of(path: Path, number: int, line: str) -> str:
+    try:
+        prompt = str(json.loads(line)["prompt"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} must have a JSON object with a prompt on every line; line {number} is none") from error
+    half = lone_surrogate(prompt)
+    if half:
+        raise BadInput(f"{path}, line {number}: {half} is half of a character, which no text can hold alone")
+    return prompt
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_text(path)
+    except (OSError, NotUTF8) as error:
+        raise BadInput(f"--prompts must be a readable text file; got {path} ({error})") from error
+
+
 def _from_json(line: str) -> Prompt:
     try:
         data = json.loads(line)
     except ValueError as error:
         raise BadInput(f"not JSON ({error})") from error
-    if not isinstance(data.get("prompt"), str):
+    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str):
         raise BadInput("prompt must be a string")
+    if lone_surrogate(data["prompt"]):
+        raise BadInput(f"{lone_surrogate(data['prompt'])} is half of a character, which no text can hold alone")
     unknown = set(data) - {"prompt", *ATTRIBUTES}
     if unknown:
         raise BadInput(f"keys must be among prompt, {', '.join(ATTRIBUTES)}; got {', '.join(sorted(unknown))}")

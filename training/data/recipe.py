@@ -1,0 +1,54 @@
+"""What is made of a video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .items import VideoError
+
+KEEP = ("latents", "pixels")
+TOO_SLOW = "too slow"
+SAME_RATE = 0.99
+"""Rates that differ by less are one rate: 24000/1001 FPS is 24 FPS."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of a video. Frames count after resampling to `fps` (None: as they are)."""
+
+    size: tuple[int, int]  # height, width
+    keep: tuple[str, ...] = ("latents",)
+    fps: float | None = None
+    min_frames: int = 33
+    max_frames: int = 720
+    threshold: float = 27.0
+    model: str = "tiny"
+    device: str = "cpu"
+    batch: int = 16  # frames encoded at once
+    allow_slow: bool = False  # use videos whose own rate is below `fps`, as they are
+
+    def __post_init__(self) -> None:
+        if not self.keep or not set(self.keep) <= set(KEEP):
+            raise ValueError(f"keep must name one or both of {', '.join(KEEP)}; got {self.keep!r}")
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"min_frames must be from 1 to max_frames; got {self.min_frames} and {self.max_frames}")
+        if self.fps is not None and self.fps <= 0:
+            raise ValueError(f"fps must be above 0; got {self.fps}")
+
+    def is_too_slow(self, rate: float) -> bool:
+        """Whether a video of this rate (FPS) is left out, since it lacks frames that were asked for."""
+        return self.fps is not None and not self.allow_slow and rate < self.fps * SAME_RATE
+
+    def check_rate(self, rate: float) -> None:
+        """Raise VideoError for a video of a rate that is too slow."""
+        if self.is_too_slow(rate):
+            raise VideoError(f"{TOO_SLOW}: its own rate is {rate:.5g} FPS of {self.fps:.5g}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must not change in a folder: device and batch do not matter, `allow_slow` decides per video."""
+        made = asdict(self)
+        for name in ("device", "batch", "allow_slow"):
+            del made[name]
+        return made

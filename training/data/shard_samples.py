@@ -1,0 +1,115 @@
+"""Samples of a tar file by WebDataset's convention: files of one name, apart from their extension, belong together."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from fusionframes_core.media.media_files import VIDEO_SUFFIXES
+
+from .items import CAPTION_NOT_UTF8, Item, VideoError, some_of
+from .text_files import NotUTF8, decode_text, lone_surrogate
+from .video_walk import is_hidden
+
+CAPTION_FIELDS = ("txt", "caption", "text")
+VIDEO_KINDS = frozenset(suffix[1:] for suffix in VIDEO_SUFFIXES)
+
+
+@dataclass
+class Sample:
+    """The files of one key: extension → file; `twice`: extensions that came again."""
+
+    key: str
+    members: dict[str, tarfile.TarInfo] = field(default_factory=dict)
+    twice: list[str] = field(default_factory=list)
+
+    @property
+    def videos(self) -> list[str]:
+        """Extensions of its videos."""
+        return [kind for kind in self.members if kind in VIDEO_KINDS]
+
+    def problem(self) -> str:
+        """Why its files are no sample; "" where they are one."""
+        if self.twice:
+            return f"the tar file has its .{', .'.join(self.twice)} twice"
+        if not self.videos:
+            names = [posixpath.basename(member.name) for member in self.members.values()]
+            return f"no video in the sample: it has {some_of(names)}"
+        return f"several videos in the sample: .{', .'.join(self.videos)}" if len(self.videos) > 1 else ""
+
+    def read(self, archive: tarfile.TarFile) -> Item:
+        """The sample as an item; its problem where it has one."""
+        key = self.key.encode("utf-8", "backslashreplace").decode()
+        texts, problem = self._captions(archive)
+        source = None if self.problem() else BytesIO(_content(archive, self.members[self.videos[0]]))
+        return Item(key, source, texts, self.problem() or problem)
+
+    def _captions(self, archive: tarfile.TarFile) -> tuple[tuple[str, ...], str]:
+        texts: list[str] = []
+        try:
+            texts += [decode_text(_content(archive, self.members[n])) for n in CAPTION_FIELDS if n in self.members]
+            described = decode_text(_content(archive, self.members["json"])) if "json" in self.members else "{}"
+        except NotUTF8:
+            return (), CAPTION_NOT_UTF8
+        try:
+            fields = json.loads(described)
+        except ValueError:
+            return tuple(filter(None, map(str.strip, texts))), "" if texts else "its .json is no JSON"
+        found = [fields.get(name) for name in CAPTION_FIELDS] if isinstance(fields, dict) else []
+        texts += [text for text in found if isinstance(text, str)]
+        half = lone_surrogate("".join(texts))
+        return tuple(filter(None, map(str.strip, texts))), f"caption: {half} is half of a character" if half else ""
+
+
+def read_samples(path: str) -> Iterator[Item]:
+    """The samples of a tar file in the order of their first files; they need not lie together.
+
+    Raises VideoError, after all that is whole, where the file breaks off.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            members, torn = _members(archive)
+            for sample in group(members):
+                yield sample.read(archive)
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        raise VideoError(f"broken: {error}") from error
+    if torn:
+        raise VideoError(f"broken: {torn}")
+
+
+def group(members: list[tarfile.TarInfo]) -> list[Sample]:
+    """Files by key, the extension being what follows the last dot: `clip.v1.mp4` is `clip.v1`, not `clip`."""
+    samples: dict[str, Sample] = defaultdict(lambda: Sample(""))
+    for member in members:
+        folder, name = posixpath.split(posixpath.normpath(member.name))
+        if not member.isfile() or is_hidden(name) or name.startswith("__"):
+            continue
+        stem, _, kind = name.rpartition(".")
+        key = posixpath.join(folder, stem or name)
+        sample = samples[key]
+        sample.key = key
+        if kind.lower() in sample.members:
+            sample.twice.append(kind.lower())
+        sample.members[kind.lower()] = member
+    return list(samples.values())
+
+
+def _members(archive: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], str]:
+    """The files of a tar file, and what its end is like where it is torn; the last file before a tear is not whole."""
+    members: list[tarfile.TarInfo] = []
+    try:
+        while (member := archive.next()) is not None:
+            members.append(member)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        return members[:-1], str(error)
+    return members, ""
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    return file.read() if file else b""

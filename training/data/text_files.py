@@ -1,0 +1,44 @@
+"""Texts as people save them: UTF-8 with or without a byte order mark, and UTF-16 with one. Nothing is guessed."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from pathlib import Path
+
+ENCODINGS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+"""Byte order mark → encoding."""
+UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)  # the first begins as UTF-16's does
+
+
+class NotUTF8(ValueError):
+    """A text is in an encoding that cannot be told."""
+
+
+def decode_text(content: bytes) -> str:
+    """The text of a file, line ends as they are. Raises NotUTF8, also for UTF-16 without a byte order mark."""
+    if content.startswith(UTF32):
+        raise NotUTF8("not UTF-8: it has UTF-32's byte order mark")
+    mark = next((mark for mark in ENCODINGS if content.startswith(mark)), b"")
+    try:
+        text = content[len(mark) :].decode(ENCODINGS.get(mark, "utf-8"))
+    except UnicodeDecodeError as error:
+        raise NotUTF8(f"not UTF-8: byte {len(mark) + error.start} means nothing ({error.reason})") from error
+    if "\0" in text:
+        raise NotUTF8("not UTF-8: it has zero bytes, as UTF-16 without a byte order mark has")
+    return text
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, line ends as they are. Raises NotUTF8 and OSError."""
+    return decode_text(path.read_bytes())
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines without their ends, which may be \\n, \\r\\n or \\r; other separators of Unicode are part of a line."""
+    return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+
+
+def lone_surrogate(text: str) -> str | None:
+    """The first half of a surrogate pair that stands alone, which is no character, as `\\ud800`; None: none does."""
+    return next((ascii(char)[1:-1] for char in text if "\ud800" <= char <= "\udfff"), None)
