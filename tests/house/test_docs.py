@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
+import io
 import json
 import re
+import runpy
+import signal
 import subprocess
 import sys
 import tomllib
@@ -84,14 +88,19 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 @cache
-def help_of(*command: str) -> str:
-    asked = [sys.executable, "-m", *command, "--help"]
-    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, f"{' '.join(command)}: {answer.stderr}"
-    return answer.stdout
+def help_of(module: str, *subcommand: str) -> str:
+    """What `python -m module subcommand --help` prints, run in this process, which has torch already."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", [module, *subcommand, "--help"])
+        patch.setattr(signal, "signal", lambda *_: None)  # commands take SIGTERM and Ctrl-C for themselves
+        runpy.run_module(module, run_name="__main__")
+    assert ended.value.code == 0, f"{module} {' '.join(subcommand)}: {printed.getvalue()}"
+    return printed.getvalue()
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_option_that_a_page_names_is_offered(page: Path) -> None:
     problems = []
@@ -164,3 +173,9 @@ def test_an_artists_download_has_what_it_needs_and_no_more() -> None:
         pytest.skip("not a git checkout: which files belong to the pack is unknown")
     left_out = {name.split("/")[0] for name in answer.stdout.splitlines()}
     assert left_out == {"tests", "results", "benchmarks", ".github", ".ci", ".gitignore"}
+
+
+def test_commands_are_found_on_the_pages() -> None:
+    """Or the test of their options could not fail."""
+    found = {words[0] for page in PAGES for words in commands(page)}
+    assert {"fusionframes_core", "training.train_keyframes", "training.evaluate", "benchmarks"} <= found
