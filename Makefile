@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python 3.10+ (3.11 is what the tests run with) and pip.
+# `make demo` and `make test` need nothing but Python 3.11 or newer and pip.
 #   make demo PROMPT="a small blue star moving up" SEED=3
 #   make test COMFYUI_PATH=... COMFYUI_PYTHON=...     (adds the tests inside a real ComfyUI)
 
@@ -34,7 +34,7 @@ help:
 
 # torch first and alone, so that no later requirement chooses another build of it.
 $(RUNTIME): requirements.txt constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet -c constraints.txt -r requirements.txt

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tests.helpers.required import required_kinds, unavailable
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -19,6 +21,14 @@ class ComfyUI(NamedTuple):
 
     path: Path
     python: Path
+
+
+def pytest_configure() -> None:
+    """Refuse a misspelt FUSIONFRAMES_REQUIRE before the first test."""
+    try:
+        required_kinds()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +57,10 @@ def comfyui() -> ComfyUI:
     """The ComfyUI to test in, from the environment, comfy-cli's workspace, or the one around this pack."""
     path = _comfyui_path()
     if path is None:
-        pytest.skip("no ComfyUI: set COMFYUI_PATH and COMFYUI_PYTHON to a work tree and its interpreter")
+        unavailable("host", "no ComfyUI: set COMFYUI_PATH and COMFYUI_PYTHON to a work tree and its interpreter")
     python = os.environ.get("COMFYUI_PYTHON") or _virtualenv_python(path)
     if not python or not Path(python).exists():
-        pytest.skip(f"no interpreter for the ComfyUI in {path}: set COMFYUI_PYTHON")
+        unavailable("host", f"no interpreter for the ComfyUI in {path}: set COMFYUI_PYTHON")
     return ComfyUI(path, Path(python))
 
 

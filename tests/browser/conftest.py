@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.helpers.required import unavailable
 from tests.host.conftest import server
 
 __all__ = ["server"]
@@ -20,10 +21,13 @@ def chromium() -> str:
     """A Chromium, given Node.js and playwright-core to drive it with."""
     found = os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip("no Chromium: install one or set CHROMIUM_PATH")
+        unavailable("browser", "no Chromium: install one or set CHROMIUM_PATH")
     if shutil.which("node") is None:
-        pytest.skip("no Node.js on PATH")
+        unavailable("browser", "no Node.js on PATH")
     asked = subprocess.run(["node", "-e", "require('playwright-core')"], capture_output=True, check=False)
     if asked.returncode:
-        pytest.skip("no playwright-core: `npm install playwright-core` somewhere and set NODE_PATH to its node_modules")
+        unavailable(
+            "browser",
+            "no playwright-core: `npm install playwright-core` somewhere and set NODE_PATH to its node_modules",
+        )
     return found

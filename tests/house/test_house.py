@@ -6,8 +6,10 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,37 +42,41 @@ def requirements(file: str) -> dict[str, str]:
     return {re.split(r"[<>=!~ \[;]", line)[0].lower().replace("_", "-"): line for line in lines if line}
 
 
-def pyproject_list(name: str) -> list[str]:
-    """A list of strings in pyproject.toml by its key, without a TOML reader (Python 3.10 has none)."""
-    text = (ROOT / "pyproject.toml").read_text("utf-8")
-    found = re.search(rf"^{name} = (\[.*?\])$", text, re.MULTILINE | re.DOTALL)
-    assert found, f"pyproject.toml has no list {name}"
-    return ast.literal_eval(found.group(1))
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def declared(*extras: str) -> list[str]:
+    """Requirements of pyproject.toml: the pack's own, or those of the extras that are named."""
+    project = pyproject()["project"]
+    if not extras:
+        return project["dependencies"]
+    return [line for extra in extras for line in project["optional-dependencies"][extra]]
+
+
+def everything_declared() -> list[str]:
+    return declared() + declared(*pyproject()["project"]["optional-dependencies"])
 
 
 def test_requirements_txt_repeats_pyproject() -> None:
-    assert list(requirements("requirements.txt").values()) == pyproject_list("dependencies")
+    assert list(requirements("requirements.txt").values()) == declared()
 
 
 def test_the_hosts_torch_is_never_pinned() -> None:
-    asked = [line for name in ("dependencies", "training", "bitsandbytes") for line in pyproject_list(name)]
-    for line in asked:
+    for line in declared() + declared("training", "bitsandbytes"):
         assert not re.search(r"[<>=!~@]", line), f"{line}: the host decides which version it has"
 
 
 def test_constraints_hold_an_exact_version_of_everything_we_ask_for() -> None:
     pinned = requirements("constraints.txt")
-    asked = [
-        line for name in ("dependencies", "training", "bitsandbytes", "test", "dev") for line in pyproject_list(name)
-    ]
-    for name in asked:
+    for name in everything_declared():
         assert re.fullmatch(rf"{name}==[\w.]+", pinned.get(name, "missing")), f"{name} in constraints.txt"
 
 
 def test_every_import_is_declared() -> None:
     """Core and nodes live on what `pip install` brings (and what ComfyUI has); the other rooms on the extras too."""
-    core = {line.lower() for line in pyproject_list("dependencies")}
-    extras = {line.lower() for name in ("training", "test") for line in pyproject_list(name)}
+    core = set(map(str.lower, declared()))
+    extras = set(map(str.lower, declared("training", "test")))
     problems = []
     for path in sources():
         room = path.relative_to(ROOT).parts[0]
@@ -80,6 +86,27 @@ def test_every_import_is_declared() -> None:
         names = {name: DISTRIBUTIONS.get(name, name) for name in found if not path.with_name(f"{name}.py").is_file()}
         problems += [f"{path.relative_to(ROOT)}: {name}" for name, package in names.items() if package not in known]
     assert not problems, "\n".join(problems)
+
+
+def test_every_dependency_is_imported_or_says_why() -> None:
+    """What no file imports has its reason beside it in pyproject.toml: `"name", # reason`."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    imported = {DISTRIBUTIONS.get(name, name) for path in sources() for name in named_modules(path)}
+    explained = set(re.findall(r'^ *"([\w-]+)", +# \S', text, re.MULTILINE))
+    unused = {name for name in everything_declared() if name.replace("-", "_") not in imported and name not in imported}
+    assert unused - explained == set()
+
+
+def named_modules(path: Path) -> set[str]:
+    """Third-party modules that a file imports, by a statement or by `importlib.import_module("name")`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    calls = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
+    )
+    by_name = {call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)}
+    return third_party(tree) | {str(name).split(".")[0] for name in by_name}
 
 
 def third_party(tree: ast.AST) -> set[str]:
