@@ -59,6 +59,5 @@ def _notes(video: VideoSource, timeline: Timeline, rate: Fraction) -> Iterator[s
         yield f"the input's frame rate varies: its frames were taken by time, at {float(rate):g} FPS"
     elif rate != timeline.rate:
         yield f"the input's {float(timeline.rate):g} FPS were brought to {float(rate):g} FPS"
-    lost = video.facts.timeline.count - timeline.count
-    if lost > 0 and timeline.count and video.allow_damaged:
-        yield f"the input is damaged: {timeline.count} frames of it could be read"
+    if video.allow_damaged and timeline.count < video.facts.declared:
+        yield f"the input is damaged: {timeline.count} of {video.facts.declared} frames could be read"

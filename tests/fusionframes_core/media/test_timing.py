@@ -52,7 +52,7 @@ def test_an_even_rate_is_what_it_was(tmp_path: Path) -> None:
     """Also where the container rounds times to thousandths, or the header says another rate."""
     for name, fps in (("a.mp4", 24), ("b.mkv", 24), ("c.webm", 30), ("d.gif", 24)):
         times = [i / fps for i in range(30)]
-        pictures = bars([i for i in range(30)])
+        pictures = bars(list(range(30)))
         if name.endswith("gif"):
             write_gif(pictures, tmp_path / name, fps)
         else:
