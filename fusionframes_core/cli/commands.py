@@ -155,9 +155,11 @@ def _check_output(arguments: argparse.Namespace) -> Path:
 def _check_sheet(path: str | None) -> Path | None:
     if path is None:
         return None
-    if Path(path).suffix.lower() != ".png" or Path(path).is_dir():
+    if Path(path).suffix.lower() != ".png":
         raise ValueError(f"contact-sheet must be a .png file; got '{path}'")
     check_writable(path)
+    if Path(path).is_dir():
+        raise ValueError(f"contact-sheet must be a .png file; '{path}' is a folder")
     return Path(path)
 
 

@@ -41,9 +41,9 @@ def read_clip(video: VideoSource, arguments: argparse.Namespace) -> InputClip:
     timeline = video.check(most if as_it_is else None)
     rate = wanted or timeline.rate
     constant = not timeline.variable and rate == timeline.rate
-    count = timeline.count if constant else resampled_count(timeline, rate)
-    shortened = most is not None and (most < count or as_it_is)
-    count = min(count, most) if most is not None else count
+    whole = timeline.count if constant else resampled_count(timeline, rate)
+    shortened = most is not None and most < (told.count if as_it_is else whole)
+    count = min(whole, most) if most is not None else whole
     if count < 2:
         raise ValueError(f"{video.name} must have at least 2 frames to interpolate between; it has {count}")
     sounds = 0 if arguments.no_audio else video.facts.sounds
@@ -51,14 +51,13 @@ def read_clip(video: VideoSource, arguments: argparse.Namespace) -> InputClip:
     if sounds and video.path is not None:
         end = video.facts.start + float(count / rate) if shortened else None
         sound = Sound(video.path, video.facts.start, end, arguments.allow_damaged)
-    return InputClip(video, timeline, rate, count, sounds, sound, tuple(_notes(video, timeline, rate)))
+    return InputClip(video, timeline, rate, count, sounds, sound, tuple(_notes(video, timeline, rate, shortened)))
 
 
-def _notes(video: VideoSource, timeline: Timeline, rate: Fraction) -> Iterator[str]:
+def _notes(video: VideoSource, timeline: Timeline, rate: Fraction, shortened: bool) -> Iterator[str]:
     if timeline.variable:
         yield f"the input's frame rate varies: its frames were taken by time, at {float(rate):g} FPS"
     elif rate != timeline.rate:
         yield f"the input's {float(timeline.rate):g} FPS were brought to {float(rate):g} FPS"
-    lost = video.facts.timeline.count - timeline.count
-    if lost > 0 and timeline.count and video.allow_damaged:
-        yield f"the input is damaged: {timeline.count} frames of it could be read"
+    if video.allow_damaged and not shortened and timeline.count < video.facts.declared:
+        yield f"the input is damaged: {timeline.count} of {video.facts.declared} frames could be read"

@@ -27,7 +27,7 @@ class PictureFolder(VideoSource):
             raise VideoFileError(f"'{folder}' must hold pictures to be read as a video; it has none", "no pictures")
         count = len(self.files)
         size = open_picture(self.files[0]).facts.size
-        self.facts = VideoFacts(size, Timeline(rate, False, count, count / float(rate)))
+        self.facts = VideoFacts(size, Timeline(rate, False, count, count / float(rate)), count)
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
         """See VideoSource."""
@@ -54,7 +54,8 @@ class AnimatedWebP(VideoSource):
         data = source.getvalue() if isinstance(source, BytesIO) else source.read_bytes()
         self._delays = _webp_delays(data)[:count] or [0.0]
         times = np.cumsum([0.0, *self._delays[:-1]])
-        self.facts = VideoFacts(size, make_timeline(list(times), self._delays[-1] or None, ()))
+        timeline = make_timeline(list(times), self._delays[-1] or None, ())
+        self.facts = VideoFacts(size, timeline, timeline.count)
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
         """See VideoSource."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -25,9 +26,9 @@ def open_video(
     if isinstance(source, BytesIO):
         return _open_file(source, "the video", allow_damaged)
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return PictureFolder(path, folder_rate)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's, it raises nothing where a name is too long
         raise VideoFileError(f"no video at '{path}': the file does not exist", "the file is missing")
     return _open_file(path, str(path), allow_damaged)
 

@@ -93,7 +93,9 @@ class VideoFile(VideoSource):
             self._stream = _describe(container, stream, packets[stream.index], end, _is_cut_gif(container, source))
             sounds = len(container.streams.audio)
             timeline = self._timeline(packets[stream.index])
-        self.facts = VideoFacts(self._size(), timeline, sounds, self._start(start))
+        self.facts = VideoFacts(
+            self._size(), timeline, timeline.count + self._stream.missing, sounds, self._start(start)
+        )
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
         """See VideoSource."""

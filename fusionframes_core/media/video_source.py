@@ -34,13 +34,14 @@ class DamagedVideo(VideoFileError):
 class VideoFacts:
     """What is known before a picture is asked for.
 
-    `size` is (height, width) as it is shown: upright, with square pixels. `timeline` is what the file says of its
-    pictures, damaged ones among them. `sounds` is the number of audio streams; `start` is when the first picture
-    is shown, in seconds after the first of anything.
+    `size` is (height, width) as it is shown: upright, with square pixels. `timeline` is that of the pictures which are
+    in the file, damaged ones among them; it says that it has `declared`. `sounds` is the number of audio streams;
+    `start` is when the first picture is shown, in seconds after the first of anything.
     """
 
     size: tuple[int, int]
     timeline: Timeline
+    declared: int
     sounds: int = 0
     start: float = 0.0
 

@@ -11,7 +11,7 @@ from ..files import check_name, check_writable
 from .frames import Frames, check_frames
 from .gif_writer import MAX_FPS, gif_writer, thinning
 from .mp4_writer import mp4_writer
-from .png_writer import png_writer, write_png
+from .png_writer import FRAME_NAME, png_writer, write_png
 from .sound import Sound
 
 __all__ = ["check_output", "video_writer", "write_gif", "write_mp4", "write_png", "write_video", "written_otherwise"]
@@ -33,12 +33,13 @@ def check_output(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (*OUTPUT_SUFFIXES, ""):
         raise ValueError(f"out must end in {_ALLOWED}, or name a folder for frames; got '{path}'")
+    check_writable(path)
     if path.suffix and path.is_dir():
         raise ValueError(f"out must be a file; '{path}' is a folder")
     if not path.suffix and path.exists() and not path.is_dir():
         raise ValueError(f"out must end in {_ALLOWED}, or name a folder; '{path}' is a file")
-    check_writable(path / "frame_0000.png" if path.is_dir() else path)
-    check_writable(path)
+    if path.is_dir():
+        check_writable(path / FRAME_NAME.format(0))
     return path
 
 
