@@ -5,19 +5,17 @@ transformers is imported only when a tokenizer is loaded, so that importing this
 
 from __future__ import annotations
 
-import re
-import string
 import typing
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+from .prompt_words import check_characters, quoted, warn_unknown
 
 if typing.TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-QUOTED_CHARACTERS = 160
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_tokens: int) -> list[list[int]]:
@@ -28,7 +26,7 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_tok
     if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise TypeError(f"prompts must be a list of at least one string; got {prompts!r}")
     for prompt in prompts:
-        _check_characters(prompt)
+        check_characters(prompt)
     encoded = tokenizer(list(prompts), return_offsets_mapping=True, verbose=False)
     rows, unknown = [], {}
     for prompt, ids, offsets in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
@@ -38,7 +36,7 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_tok
         rows.append(ids)
         unknown[prompt] = [place for token, place in zip(ids, offsets) if token == tokenizer.unk_token_id]
     for prompt, places in unknown.items():
-        _warn_unknown(prompt, places)
+        warn_unknown(prompt, places)
     return rows
 
 
@@ -66,45 +64,9 @@ def load_tokenizer(folder_or_file: str | Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
 
 
-def _check_characters(prompt: str) -> None:
-    """Raise ValueError for half of a character, which tokenizers refuse without saying what is wrong."""
-    try:
-        prompt.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = ascii(prompt[error.start])[1:-1]
-        raise ValueError(
-            f"prompt {_quoted(prompt)} must be text; its character {error.start + 1}, {half}, is half of a character"
-        ) from error
-
-
-def _warn_unknown(prompt: str, places: Sequence[tuple[int, int]]) -> None:
-    """Warn of the words at these places (first character, end) of a prompt; punctuation is no word."""
-    words = [match for match in re.finditer(r"\w+|[^\w\s]", prompt) if not _is_punctuation(match.group())]
-    unknown = [word[0] for word in words if any(word.start() < end and start < word.end() for start, end in places)]
-    if unknown:
-        warnings.warn(
-            f"words of the prompt {_quoted(prompt)} mean nothing to the model, whose text encoder does not know them: "
-            f"{_shortened(', '.join(map(repr, dict.fromkeys(unknown))))}",
-            stacklevel=4,
-        )
-
-
-def _is_punctuation(text: str) -> bool:
-    return text in string.punctuation or unicodedata.category(text[0]).startswith("P")
-
-
-def _quoted(text: str) -> str:
-    return repr(_shortened(text))
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split()) or text
-    return text if len(text) <= QUOTED_CHARACTERS else text[:QUOTED_CHARACTERS].rsplit(" ", 1)[0] + " …"
-
-
 def _warn_cut(text: str, num_tokens: int, limit: int) -> None:
     warnings.warn(
         f"the prompt has {num_tokens} tokens, the text encoder takes {limit}; "
-        f"its last {len(text.split())} word(s) were cut: {_quoted(text)}",
+        f"its last {len(text.split())} word(s) were cut: {quoted(text)}",
         stacklevel=4,
     )
