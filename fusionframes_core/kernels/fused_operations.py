@@ -1,7 +1,7 @@
 """The fused kernels as operations of torch, so that profilers, counters and meta tensors know them.
 
-`torch.ops.fusionframes.group_norm` and `.merge`. Results are channels-last; only `kernel_choice.takes_fused` decides who
-comes here.
+`torch.ops.fusionframes.group_norm` and `.merge`. Results are channels-last; `kernel_choice.takes_fused` decides who comes
+here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def group_norm(
 
 
 def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool) -> Tensor:
-    """x + weight · (fresh + bias − convex · x) in x's shape (..., C, H, W); weight one number, or one for each of R rows."""
+    """x + weight · (fresh + bias − convex · x), all (..., C, H, W); weight: one number, or one for each of R rows."""
     weight = None if weight is None else weight.flatten()
     shape = x.shape
     flat = (part.reshape(-1, *shape[-3:]) for part in (x, fresh))

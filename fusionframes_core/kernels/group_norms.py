@@ -1,4 +1,4 @@
-"""Group norm, what modulates it and SiLU: two passes over a channels-last tensor on a GPU, torch's operations elsewhere.
+"""Group norm, what modulates it and SiLU: two passes over a channels-last tensor on a GPU, torch's own steps elsewhere.
 
 The first pass takes the moments of every channel, the second normalises, scales, shifts and activates. The bias of the
 convolution before may ride along (`input_bias`), so that it needs no pass of its own.

@@ -163,7 +163,11 @@ def group_norm(
         mean, rstd = _statistics(x, groups, eps, input_bias)
         blocks = triton.cdiv(positions, rows)
         scale, shift = _alike(scale, shift)
-        cells = (1, 1, 1) if scale is None else (frames // scale.shape[0], height // scale.shape[2], width // scale.shape[3])
+        cells = (
+            (1, 1, 1)
+            if scale is None
+            else (frames // scale.shape[0], height // scale.shape[2], width // scale.shape[3])
+        )
         strides = (0, 0, 0, 0) if scale is None else scale.stride()
         _apply[frames * blocks, triton.cdiv(channels, columns)](
             x, out, mean, rstd, input_bias, weight, bias, scale, shift, positions, channels, groups, blocks, width,
