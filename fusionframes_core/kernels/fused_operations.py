@@ -1,7 +1,7 @@
 """The fused kernels as operations of torch, so that profilers, counters and meta tensors know them.
 
-`torch.ops.fusionframes.group_norm` and `.merge`. Results are channels-last; `kernel_choice.takes_fused` decides who comes
-here.
+`torch.ops.fusionframes.group_norm` and `.merge`. Results are channels-last; `kernel_choice.takes_fused` decides who
+comes here.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ def wide_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     torch's scaled_dot_product_attention.
     """
     needed = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
-    if not query.is_cuda or query.shape[-1] <= WIDEST_FUSED or needed or torch.compiler.is_compiling():
+    own = query.device.type in ("cpu", "mps") or query.shape[-1] <= WIDEST_FUSED
+    if own or needed or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None]).squeeze(1)
     return blocked_attention(query, key, value)
 
@@ -42,7 +43,8 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scores: int = S
 
 def _float_product(left: Tensor, right: Tensor) -> Tensor:
     """left · right in float32, from operands in 16 bits where the device can."""
-    if left.dtype in (torch.float16, torch.bfloat16) and left.is_cuda and _has_out_dtype():
+    half = left.dtype in (torch.float16, torch.bfloat16)
+    if half and left.device.type in ("cuda", "meta") and _has_out_dtype():
         return torch.bmm(left, right, out_dtype=torch.float32)
     return torch.bmm(left, right).float()
 
