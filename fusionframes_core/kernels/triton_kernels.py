@@ -16,9 +16,11 @@ MOST_CHANNELS = 128  # of one program
 TILE = 4096  # numbers that one program holds at once
 PROGRAMS = 1024  # that keep a large GPU busy: into about as many parts the moments' pass cuts a tensor
 WARPS = 4
+# Numbers for which Triton need not build a kernel anew when they are 1 or a multiple of 16: they decide no layout.
+PLAIN = ("positions", "chunk", "chunks", "groups", "eps", "blocks", "across", "frames", "cell_height", "cell_width")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=PLAIN)
 def _moments(x, means, squares, positions, channels, chunk, chunks, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Mean and sum of squared deviations of each channel over one chunk of one frame's positions.
 
@@ -50,7 +52,7 @@ def _moments(x, means, squares, positions, channels, chunk, chunks, ROWS: tl.con
     tl.store(squares + part * channels + columns, tl.maximum(spread, 0.0), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=PLAIN)
 def _finish(
     means, squares, input_bias, mean, rstd, positions, channels, chunk, chunks, groups, eps,
     HAS_INPUT_BIAS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -86,7 +88,7 @@ def _finish(
     tl.store(rstd + program, 1.0 / tl.sqrt(variance + eps))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=PLAIN)
 def _apply(
     x, out, mean, rstd, input_bias, weight, bias, scale, shift, positions, channels, groups, blocks, across,
     frames, cell_height, cell_width, stride_row, stride_channel, stride_down, stride_across, offset,
@@ -126,7 +128,7 @@ def _apply(
     tl.store(out + place, y.to(out.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=PLAIN)
 def _merge(
     x, fresh, bias, weight, out, positions, channels, blocks, frames,
     WEIGHTED: tl.constexpr, CONVEX: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,

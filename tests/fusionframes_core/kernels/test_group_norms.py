@@ -1,4 +1,4 @@
-"""Fused and torch's norms against float64: shapes, groups, types, odd sizes, factors, with and without bias and SiLU."""
+"""Fused and torch's norms against float64: shapes, groups, types, odd sizes, factors, biases and SiLU."""
 
 from __future__ import annotations
 
