@@ -36,7 +36,11 @@ class Results:
         if fresh or not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(setting) + "\n", encoding="utf-8")
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        written = path.read_text(encoding="utf-8")
+        whole = written[: written.rfind("\n") + 1]  # a run that was cut off may have left half a line
+        if whole != written:
+            path.write_text(whole, encoding="utf-8")
+        lines = [json.loads(line) for line in whole.splitlines()]
         if not lines or lines[0] != setting:
             raise ValueError(f"--out must name results of {setting} (or use --fresh); got {path} of {lines[:1]}")
         for line in lines[1:]:

@@ -22,16 +22,17 @@ def stages(rows: Rows) -> list[Cells]:
     """Every stage beside the official code and the floor: its work at the rate of a large product."""
     rate = rows.get("card", {}).get("matrix product", {}).get("teraflops")
     made = []
-    for name, found in rows.get("stages", {}).items():
-        official = rows.get("official", {}).get(name, {})
-        floor = found["teraflop"] / rate * 1e3 if rate else None
+    own, others = rows.get("stages", {}), rows.get("official", {})
+    for name in own | others:
+        found, official = own.get(name, {}), others.get(name, {})
+        floor = found["teraflop"] / rate * 1e3 if rate and found else None
         made.append({
             "stage": name,
-            "ours, ms": number(found["ms"]),
+            "ours, ms": number(found.get("ms")),
             "torch's kernels, ms": number(found.get("torch_ms")),
             "floor, ms": number(floor),
-            "ours / floor": ratio(found["ms"], floor),
-            "GB over weights": number(found["gb"], 2),
+            "ours / floor": ratio(found.get("ms"), floor),
+            "GB over weights": number(found.get("gb"), 2),
             "official in half, ms": number(official.get("official_ms")),
             "official / ours": ratio(official.get("official_ms"), official.get("ms")),
             "difference": number(official.get("difference"), 4),

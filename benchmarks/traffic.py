@@ -54,14 +54,16 @@ def distinct_bytes(tensor: Tensor) -> int:
     return torch.Size(sizes).numel() * tensor.element_size()
 
 
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def is_channels_last(tensor: Tensor) -> bool:
     """Whether torch takes the tensor (N, C, H, W) or (N, C, T, H, W) for channels-last."""
-    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
-    return layout is not None and tensor.is_contiguous(memory_format=layout)
+    return tensor.ndim in LAST and tensor.is_contiguous(memory_format=LAST[tensor.ndim])
 
 
 class TrafficCounter(TorchDispatchMode):
-    """Counts bytes by kind of kernel; results of group norm get the layout that they have on a GPU."""
+    """Counts bytes by kind of kernel; results of convolutions and group norms get the layout of a GPU's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ def _convolution(counter: TrafficCounter, out: Tensor, x: Tensor, weight: Tensor
         counter.count("layout", tensor, tensor)
     if bias is not None:
         counter.count("bias", out, out, bias)
-    return out
+    return out.contiguous(memory_format=LAST[out.ndim] if any(last) else torch.contiguous_format)
 
 
 def _group_norm(counter: TrafficCounter, out: Any, x: Tensor, *_: Any) -> Any:
@@ -116,7 +118,7 @@ def _group_norm(counter: TrafficCounter, out: Any, x: Tensor, *_: Any) -> Any:
         counter.count("layout", x, x)
     counter.count("norm", x)
     counter.count("norm", x, result)
-    return result.contiguous() if not result.is_contiguous() else result, *moments
+    return result.contiguous(), *moments
 
 
 def _addcmul(counter: TrafficCounter, out: Tensor, x: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -39,6 +39,13 @@ def test_convolution_copies_what_lies_otherwise() -> None:
     assert count(layer, X.contiguous()) == plain | {"layout": 2 * (2 * SIZE + 576)}, "input, weights, result"
 
 
+def test_3d_convolution_keeps_channels_last() -> None:
+    layer = nn.Conv3d(8, 8, (3, 1, 1), padding=(1, 0, 0), bias=False, device="meta")
+    layer = layer.to(memory_format=torch.channels_last_3d)
+    video = torch.empty(1, 2, 4, 6, 8, device="meta").permute(0, 4, 1, 2, 3)
+    assert count(lambda x: layer(x).transpose(1, 2).flatten(0, 1), video) == {"convolution": 2 * SIZE + 192}
+
+
 def test_group_norm_takes_channels_last_apart() -> None:
     assert count(F.group_norm, X, 2) == {"norm": 3 * SIZE, "layout": 2 * SIZE}
     assert count(F.group_norm, X.contiguous(), 2) == {"norm": 3 * SIZE}
