@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.harness import Work
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet.masked_unet import MaskedInterpolationUNet
 from fusionframes_core.presets import TINY
@@ -22,23 +23,28 @@ KINDS: tuple[type[InterpolationUNet], ...] = (InterpolationUNet, MaskedInterpola
 
 
 def works(batch: int, keyframes: int, size: int = 64) -> list[Callable[[], Tensor]]:
-    """One forward of ours and of the masked U-Net for videos of size × size pixels."""
-    side = size // 8
+    """One forward of both tiny U-Nets for videos of size × size pixels."""
+    unets = [kind(TINY.interpolation).eval().requires_grad_(False) for kind in KINDS]
+    return [forward(unet, batch, keyframes, size // 8) for unet in unets]
+
+
+def forward(unet: InterpolationUNet, batch: int, keyframes: int, side: int, tokens: int | None = None) -> Work:
+    """One forward of either U-Net, in its type and where it is, for latents of side × side."""
+    weight, width = unet.in_layer.weight, unet.config.context_dim
+    like = {"device": weight.device, "dtype": weight.dtype}
+    count = tokens or TINY.text.max_tokens
     condition = InterpolationCondition(
-        keyframes=torch.randn(batch, 4, keyframes, side, side),
-        context=torch.randn(batch, TINY.text.max_tokens, TINY.text.context_dim),
-        mask=torch.ones(batch, TINY.text.max_tokens, dtype=torch.bool),
-        skip_frames=torch.full((batch,), 3),
-        perturbation=torch.zeros(batch),
-        temporal=torch.ones(batch, dtype=torch.bool),
+        keyframes=torch.randn(batch, 4, keyframes, side, side, **like),
+        context=torch.randn(batch, count, width, **like),
+        mask=torch.ones(batch, count, dtype=torch.bool, device=weight.device),
+        skip_frames=torch.full((batch,), 3, device=weight.device),
+        perturbation=torch.zeros(batch, device=weight.device),
+        temporal=torch.ones(batch, dtype=torch.bool, device=weight.device),
     )
-    shapes = ((batch, 12, keyframes - 1, side, side), (batch, 4, 4 * keyframes - 3, side, side))
-    t = torch.full((batch,), 500)
-    found = []
-    for kind, shape in zip(KINDS, shapes, strict=True):
-        unet, x = kind(TINY.interpolation).eval().requires_grad_(False), torch.randn(shape)
-        found.append(lambda unet=unet, x=x: unet(x, t, condition))
-    return found
+    masked = isinstance(unet, MaskedInterpolationUNet)
+    shape = (batch, 4, 4 * keyframes - 3) if masked else (batch, 12, keyframes - 1)
+    x, t = torch.randn(*shape, side, side, **like), torch.full((batch,), 500, device=weight.device)
+    return lambda: unet(x, t, condition)
 
 
 def compare(batch: int, keyframes: int, repeats: int, size: int) -> dict[str, float]:

@@ -1,0 +1,55 @@
+"""Attention of one wide head: MoVQ's has 1,024 channels, more than any fused kernel of torch takes on a GPU.
+
+torch's fallback there computes in float32 without tensor cores and holds all scores at once. Here products are in the
+operands' type, the softmax in float32, and scores exist for a block of queries only.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WIDEST_FUSED = 256  # channels of a head that torch's fused kernels take
+SCORES = 2**24  # numbers that may exist at once, 64 MiB in float32
+
+
+def wide_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q·Kᵀ / √C)·V for query (N, L, C), key and value (N, M, C): (N, L, C).
+
+    By query blocks on a GPU whose fused kernels do not take the width; elsewhere, for gradients and while compiling,
+    torch's scaled_dot_product_attention.
+    """
+    needed = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
+    own = query.device.type in ("cpu", "mps") or query.shape[-1] <= WIDEST_FUSED
+    if own or needed or torch.compiler.is_compiling():
+        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None]).squeeze(1)
+    return blocked_attention(query, key, value)
+
+
+def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scores: int = SCORES) -> Tensor:
+    """The same on any device, with at most `scores` scores in memory (but one query's of all N)."""
+    rows, length, channels = query.shape
+    size = max(scores // (rows * key.shape[1]), 1)
+    out = query.new_empty((rows, length, value.shape[-1]))
+    turned = key.transpose(1, 2)
+    for start in range(0, length, size):
+        block = _float_product(query[:, start : start + size], turned).mul_(channels**-0.5)
+        torch.bmm(block.softmax(-1).to(value.dtype), value, out=out[:, start : start + size])
+    return out
+
+
+def _float_product(left: Tensor, right: Tensor) -> Tensor:
+    """left · right in float32, from operands in 16 bits where the device can."""
+    half = left.dtype in (torch.float16, torch.bfloat16)
+    if half and left.device.type in ("cuda", "meta") and _has_out_dtype():
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return torch.bmm(left, right).float()
+
+
+@cache
+def _has_out_dtype() -> bool:
+    """Whether torch.bmm takes `out_dtype`: CUDA's in torch 2.8 and newer."""
+    return torch.version.hip is None and "dtype" in torch.ops.aten.bmm.overloads()

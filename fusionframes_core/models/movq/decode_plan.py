@@ -1,0 +1,84 @@
+"""How a video is decoded in the memory that is free: chunks in time, and bands in space where one chunk is too much.
+
+Memory is counted in tensors of the first level's size (`channels` numbers per position of the finished frame): what the
+decoder holds at once, as counted on meta tensors, and a quarter more for what a device adds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ...config import MoVQConfig
+from .banded_decode import PORTION, BandedDecoder
+from .movq import DECODERS, MoVQ
+
+LONGEST, SHORTEST = 16, 4  # frames of a chunk that blended decoding is good at
+OVERLAP = 4  # frames that neighbouring chunks share, at most
+WHOLE = 6.5 * 1.25  # sizes that the whole decoder holds for each frame (one H100 at 512×512: 8.0 to 8.2)
+IN_BANDS = 3.0 * 1.25  # likewise in bands, and beside them
+BAND_NUMBERS = 10 * PORTION  # numbers of one band's work
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """Frames per chunk, frames that neighbours share, whether chunks are decoded in bands, and the bytes it takes."""
+
+    chunk: int
+    overlap: int
+    banded: bool
+    bytes: int
+
+
+def decode_bytes(
+    config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, banded: bool = False
+) -> int:
+    """Memory beside the weights and the finished video to decode `frames` of latents (h, w) at once."""
+    positions = size[0] * size[1] * 4 ** (len(config.channel_mult) - 1)
+    numbers = frames * positions * config.channels * (IN_BANDS if banded else WHOLE)
+    return math.ceil((numbers + BAND_NUMBERS * banded) * dtype.itemsize)
+
+
+def temporal_reach(config: MoVQConfig) -> float:
+    """How many frames away a frame's pixels can still depend on a latent; infinite with attention over time."""
+    parts = DECODERS[config.decoder]
+    if parts.attention or (config.attention_norm == "first_frame" and config.attention_levels):
+        return math.inf
+    blocks = 2 + len(config.channel_mult) * (config.num_res_blocks + 1)
+    per_convolution = (parts.kernel is not None) + parts.inflated
+    return 2 * blocks * (per_convolution + parts.residual_blocks)
+
+
+def plan_decode(
+    config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, free: int, longest: int = LONGEST
+) -> DecodePlan:
+    """The longest chunk of `frames` latents (h, w) that `free` bytes allow, in bands where a short one does not fit.
+
+    Raises ValueError, in one sentence with what to change, when not even one frame in bands fits.
+    """
+    independent = temporal_reach(config) == 0
+    most = min(frames, longest)
+    least = 1 if independent else min(SHORTEST, most)
+    for banded, lengths in ((False, range(most, least - 1, -1)), (True, range(most, 0, -1))):
+        for chunk in lengths:
+            needed = decode_bytes(config, chunk, size, dtype, banded)
+            if needed <= free:
+                return DecodePlan(chunk, _overlap(config, chunk), banded, needed)
+    pixels = [side * config.patch_size * 2 ** (len(config.channel_mult) - 1) for side in size]
+    raise ValueError(
+        f"free memory must be at least {decode_bytes(config, 1, size, dtype, True) / 1e9:.2f} GB to decode "
+        f"{pixels[1]}x{pixels[0]} in {str(dtype).removeprefix('torch.')}; got {free / 1e9:.2f} GB: "
+        "free some, choose a smaller size, or decode on the CPU"
+    )
+
+
+def decoder_for(movq: MoVQ, plan: DecodePlan) -> MoVQ | BandedDecoder:
+    """What `decode_chunked` is given to follow a plan."""
+    return BandedDecoder(movq) if plan.banded else movq
+
+
+def _overlap(config: MoVQConfig, chunk: int) -> int:
+    """No longer than the decoder reaches, and a quarter of the chunk."""
+    return int(min(OVERLAP, temporal_reach(config), chunk // 4))

@@ -1,0 +1,92 @@
+"""The GPU benchmark measures, writes down, goes on and prints; in small, on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu_measurements import Bench, Measurement, measurements
+from benchmarks.gpu_tables import markdown
+from benchmarks.our_stages import SMALL, Place
+
+BENCH = Bench(SMALL, Place("cpu", torch.float32), repeats=1)
+SETTING = {"card": "CPU", "small": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("one", measurements(BENCH, compiled=False), ids=lambda one: f"{one.table}, {one.row}")
+def test_every_measurement_runs(one: Measurement) -> None:
+    with torch.inference_mode():
+        numbers = one.run(BENCH)
+    rows = {"card": {"matrix product": {"teraflops": 1.0}}}
+    rows.setdefault(one.table, {})[one.row] = numbers
+    assert all(value is None or value >= 0 for value in numbers.values())
+    if one.table != "card":
+        assert "| --- |" in markdown(rows)
+
+
+def failing(bench: Bench) -> dict[str, Any]:
+    raise torch.OutOfMemoryError("out of memory\nmore of it")
+
+
+def test_a_cut_run_goes_on(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def measured(bench: Bench) -> dict[str, Any]:
+        calls.append("x")
+        return {"seconds": 1.0, "gb": None}
+
+    path = tmp_path / "results.jsonl"
+    todo = [Measurement("video", "keyframes", measured), Measurement("video", "decoding", failing)]
+    problems = gpu.run(BENCH, todo, gpu.Results(path, SETTING, fresh=False), minutes=1)
+    assert problems == ["video, decoding failed: OutOfMemoryError: out of memory"]
+    with path.open("a") as file:
+        file.write('{"table": "video", "ro')  # cut while a line was written
+    again = gpu.Results(path, SETTING, fresh=False)
+    gpu.run(BENCH, [*todo[:1], Measurement("video", "decoding", measured)], again, minutes=1)
+    assert calls == ["x", "x"], "nothing is measured twice"
+    assert gpu.Results(path, SETTING, fresh=False).rows == again.rows
+    assert "| keyframes | 1.0 |  |" in markdown(again.rows)
+    gpu.Results(path, SETTING, fresh=True)
+    assert path.read_text().count("\n") == 1
+
+
+def test_results_of_another_card_are_not_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    gpu.Results(path, SETTING, fresh=False)
+    with pytest.raises(ValueError, match="--out must name results of"):
+        gpu.Results(path, SETTING | {"card": "another"}, fresh=False)
+
+
+def test_no_measurement_begins_that_would_end_too_late(tmp_path: Path) -> None:
+    todo = [Measurement("video", "keyframes", failing, seconds=30)]
+    results = gpu.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
+    problems = gpu.run(BENCH, todo, results, minutes=0)
+    assert problems == ["no time left for video, keyframes: run the same command again"]
+
+
+def test_floor_and_ratios_are_worked_out() -> None:
+    found = {"ms": 100.0, "gb": 1.234, "teraflop": 30.0, "torch_ms": 200.0}
+    official = {"ms": 100.0, "official_ms": 300.0, "difference": 0.012}
+    rows = {"card": {"matrix product": {"teraflops": 600.0}}, "stages": {"s": found}, "official": {"s": official}}
+    assert markdown(rows).splitlines()[-1] == "| s | 100.0 | 200.0 | 50.0 | 2.00 | 1.23 | 300.0 | 3.00 | 0.0120 |"
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "results.jsonl")
+    assert gpu.main(["--small", "--repeats", "1", "--only", "kernels", "--out", out]) == 0
+    assert "| U-Net norm, 32 × 384 × 64² |" in capsys.readouterr().out
+    assert json.loads(Path(out).read_text().splitlines()[0])["small"] is True
+    assert gpu.main(["--small", "--only", "nothing"]) == 2
+    assert gpu.main(["--small", "--repeats", "0"]) == 2
+    assert "--repeats must be at least 1" in capsys.readouterr().err
+    Path(out).write_text("{}\n")
+    assert gpu.main(["--small", "--only", "kernels", "--out", out]) == 2
+    if not torch.cuda.is_available():
+        assert gpu.main([]) == 2
+        assert "no GPU: --small" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""The law of bands: a decoder in bands gives the pixels of the whole decoder, and takes less memory."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from fusionframes_core.models.movq.banded_decode import BandedDecoder, bands_of, by_bands
+from fusionframes_core.models.movq.chunked_decode import decode_chunked
+from fusionframes_core.models.movq.movq import DECODERS, MoVQ
+from fusionframes_core.presets import TINY
+from tests.helpers.inside import counter
+from tests.helpers.movq_cases import OFFICIAL, random_latents, random_movq
+
+OFFICIAL_LIKE = {"channels": 8, "channel_mult": (1, 2, 2, 4), "num_res_blocks": 2, "attention_levels": (3,)}
+OFFICIAL_LIKE |= {"groups": 8, "patch_size": 1, "latent_activation": "none"}
+
+
+def apart(movq: MoVQ, portion: int, temporal: bool = True) -> float:
+    """Largest difference of pixels over the largest pixel."""
+    latents = random_latents(batch=2, frames=3)
+    with torch.no_grad():
+        whole = movq.decode(latents, temporal)
+    banded = BandedDecoder(movq, temporal, portion).decode(latents)
+    assert banded.shape == whole.shape
+    return ((banded - whole).abs().max() / whole.abs().max()).item()
+
+
+@pytest.mark.parametrize("temporal", [True, False])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_bands_change_nothing(decoder: str, temporal: bool) -> None:
+    movq = random_movq(decoder=decoder)
+    for portion in (1, 3000, 5000, 2**20):
+        assert apart(movq, portion, temporal) < 1e-5
+
+
+@pytest.mark.parametrize("attention_norm", ["first_frame", "per_frame"])
+@pytest.mark.parametrize("merge", ["convex", "residual"])
+def test_official_architecture_with_attention(attention_norm: str, merge: str) -> None:
+    changes = OFFICIAL_LIKE | {"decoder": "conv3_attn", "attention_norm": attention_norm, "temporal_merge": merge}
+    assert apart(random_movq(**changes), portion=5000) < 1e-5
+
+
+def test_attention_above_the_lowest_level_runs_whole() -> None:
+    assert apart(random_movq(decoder="conv1_attn", attention_levels=(0, 1)), portion=3000) < 1e-5
+
+
+def test_tiny_model_in_chunks() -> None:
+    movq = MoVQ(TINY.movq).eval()
+    latents = torch.randn(1, 4, 20, 8, 8).clamp(-1, 1)
+    banded = decode_chunked(BandedDecoder(movq, portion=20000), latents)  # type: ignore[arg-type]
+    torch.testing.assert_close(banded, decode_chunked(movq, latents), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("decoder", "most"), [("image", 0.6), ("conv3_attn", 0.6)])
+def test_bands_take_less_memory(decoder: str, most: float) -> None:
+    config = dataclasses.replace(OFFICIAL, decoder=decoder)
+    movq = MoVQ(config, device="meta", dtype=torch.bfloat16)
+    latents = torch.empty(1, 4, 4, 64, 64, device="meta", dtype=torch.bfloat16)
+    held = []
+    for decode in (movq.decode, BandedDecoder(movq).decode):
+        with torch.no_grad(), counter() as count:
+            decode(latents)
+        held.append(count.most)
+    print(f"{decoder}: whole {held[0] / 1e9:.2f} GB, in bands {held[1] / 1e9:.2f} GB")
+    assert held[1] < most * held[0]
+
+
+def test_work_sees_the_rows_as_they_were() -> None:
+    x = torch.arange(12.0).view(1, 1, 6, 2)
+    seen = []
+
+    def work(rows: torch.Tensor, first: int) -> torch.Tensor:
+        seen.append((first, rows[0, 0, :, 0].tolist()))
+        return rows * 0
+
+    by_bands(work, x, 4, x)
+    assert seen == [(0, [0, 2, 4]), (1, [2, 4, 6, 8]), (3, [6, 8, 10])]
+    assert not x.any()
+
+
+def test_bands_cover_every_row_once() -> None:
+    for height in (1, 2, 7, 64):
+        for portion in (1, 6, 13, 100):
+            bands = bands_of(torch.zeros(1, 2, height, 3), portion)
+            assert [row for start, stop in bands for row in range(start, stop)] == list(range(height))
+            assert all(stop - start <= max(portion // 6, 1) for start, stop in bands)

@@ -1,0 +1,117 @@
+"""Plans fit the memory they are given, estimates cover what tensors hold, and reach is what a decoder really sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fusionframes_core.config import MoVQConfig
+from fusionframes_core.models.movq.chunked_decode import decode_chunked
+from fusionframes_core.models.movq.decode_plan import (
+    DecodePlan,
+    decode_bytes,
+    decoder_for,
+    plan_decode,
+    temporal_reach,
+)
+from fusionframes_core.models.movq.movq import DECODERS, MoVQ
+from fusionframes_core.presets import TINY
+from tests.helpers.inside import counter
+from tests.helpers.movq_cases import OFFICIAL, SMALL, random_movq
+
+VIDEO = dataclasses.replace(OFFICIAL, decoder="conv3_attn")
+GB = 10**9
+
+
+def plan(config: MoVQConfig, free: float, frames: int = 241, side: int = 64) -> DecodePlan:
+    return plan_decode(config, frames, (side, side), torch.bfloat16, int(free * GB))
+
+
+def test_an_80_gb_card_decodes_as_today() -> None:
+    found = plan(VIDEO, 60)
+    assert (found.chunk, found.overlap, found.banded) == (16, 4, False)
+    tiny = plan_decode(TINY.movq, 61, (8, 8), torch.float32, GB)
+    assert (tiny.chunk, tiny.overlap, tiny.banded) == (16, 4, False)
+
+
+def test_what_people_have() -> None:
+    assert plan(VIDEO, 5).chunk == 4, "the target of a 12 GB card"
+    banded = plan(VIDEO, 2.5)
+    assert (banded.chunk, banded.banded) == (4, True)
+    assert banded.bytes <= 2.5 * GB
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_plan_fits_and_more_memory_is_never_worse(decoder: str) -> None:
+    config = dataclasses.replace(OFFICIAL, decoder=decoder, attention_norm="per_frame")
+    before = None
+    for free in (0.8, 1, 2, 4, 6, 10, 20, 40):
+        found = plan(config, free)
+        assert found.bytes <= free * GB
+        assert 0 <= found.overlap < found.chunk
+        if before is not None:
+            assert (not found.banded, found.chunk) >= (not before.banded, before.chunk)
+        before = found
+    assert before is not None
+    assert before.overlap == (0 if decoder == "image" else 4)
+
+
+def test_a_short_video_is_one_chunk() -> None:
+    assert plan(VIDEO, 60, frames=3).chunk == 3
+    assert plan(VIDEO, 60, frames=1) == plan(VIDEO, 60, frames=1)
+    assert plan(VIDEO, 60, frames=1).overlap == 0
+
+
+def test_nothing_fits() -> None:
+    words = r"free memory must be at least 0\.67 GB to decode 512x512 in bfloat16; got 0\.10 GB: free some"
+    with pytest.raises(ValueError, match=words):
+        plan(VIDEO, 0.1)
+
+
+@pytest.mark.parametrize("banded", [False, True])
+@pytest.mark.parametrize(("frames", "side"), [(1, 64), (4, 64), (2, 128)])
+def test_estimates_cover_what_tensors_hold(
+    frames: int, side: int, banded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On meta tensors torch writes attention out, with all scores; a GPU's has a block of them.
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda query, *_: torch.empty_like(query))
+    movq = MoVQ(VIDEO, device="meta", dtype=torch.bfloat16)
+    estimate = decode_bytes(VIDEO, frames, (side, side), torch.bfloat16, banded)
+    decoder = decoder_for(movq, DecodePlan(frames, 0, banded, estimate))
+    with torch.no_grad(), counter() as count:
+        decoder.decode(torch.empty(1, 4, frames, side, side, device="meta", dtype=torch.bfloat16))
+    print(f"{frames} frames of {side}, banded {banded}: {count.most / 1e9:.2f} of {estimate / 1e9:.2f} GB")
+    assert count.most < estimate < 1.6 * count.most
+
+
+@pytest.mark.parametrize("decoder", [name for name, parts in DECODERS.items() if not parts.attention])
+def test_no_frame_depends_on_what_lies_beyond_the_reach(decoder: str) -> None:
+    config = dataclasses.replace(SMALL, decoder=decoder, num_res_blocks=0, attention_levels=())
+    reach = int(temporal_reach(config))
+    movq = random_movq(decoder=decoder, num_res_blocks=0, attention_levels=()).double()
+    frames = reach + 2
+    latents = torch.randn(1, 4, frames, 2, 2, dtype=torch.double)
+    changed = latents.clone()
+    changed[:, :, 0] += 1
+    with torch.no_grad():
+        moved = (movq.decode(changed) - movq.decode(latents)).abs().amax((0, 1, 3, 4))
+    assert moved[reach] > 0, "as far as that"
+    assert moved[reach + 1] == 0, "and no farther"
+
+
+def test_attention_over_time_reaches_everywhere() -> None:
+    assert temporal_reach(VIDEO) == math.inf
+    assert temporal_reach(dataclasses.replace(VIDEO, decoder="image")) == math.inf, "the first frame's latents"
+    assert temporal_reach(dataclasses.replace(VIDEO, decoder="image", attention_norm="per_frame")) == 0
+
+
+def test_a_banded_plan_decodes() -> None:
+    movq = random_movq(decoder="conv1_attn")
+    latents = torch.randn(1, 4, 9, 4, 6)
+    found = DecodePlan(4, 1, True, 0)
+    banded = decode_chunked(decoder_for(movq, found), latents, found.chunk, found.overlap)  # type: ignore[arg-type]
+    torch.testing.assert_close(banded, decode_chunked(movq, latents, found.chunk, found.overlap), rtol=0, atol=1e-5)
