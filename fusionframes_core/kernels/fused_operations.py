@@ -24,7 +24,7 @@ def _empty(x: Tensor) -> Tensor:
 
 
 def _group_norm(x: Tensor, *how: Any) -> Tensor:
-    from . import triton_kernels  # Triton may be missing, and takes seconds to import
+    from . import triton_kernels
 
     return triton_kernels.group_norm(x, *how)
 

@@ -15,19 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import modulate, silu
+from ..inplace import modulate, silu
+from ..layout import fold_frames, unfold_frames
 from .movq import MoVQ
-from .movq_blocks import (
-    FirstFrameNorm,
-    FrameContext,
-    FrameNorm,
-    SpatialNorm,
-    UnmodulatedNorm,
-    Upsample,
-    doubled,
-    fold_frames,
-    unfold_frames,
-)
+from .movq_blocks import FirstFrameNorm, FrameContext, FrameNorm, SpatialNorm, UnmodulatedNorm, Upsample, repeat_pixels
 from .movq_temporal import InflatedResnetBlock, ResnetBlock, TemporalConv, TemporalResnetBlock
 
 HALO = 1  # rows that a 3×3 convolution sees beyond a band
@@ -77,7 +68,7 @@ class BandedDecoder:
 
     def _double(self, layer: Any, x: Tensor, context: FrameContext) -> Tensor:
         out = x.new_empty(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
-        return by_bands(lambda rows, _: layer.conv(doubled(rows)), x, self.portion, out)
+        return by_bands(lambda rows, _: layer.conv(repeat_pixels(rows)), x, self.portion, out)
 
     def _resnet(self, block: ResnetBlock, x: Tensor, context: FrameContext) -> Tensor:
         conv1, conv2 = (over_frames(block, conv, context) for conv in (block.conv1, block.conv2))

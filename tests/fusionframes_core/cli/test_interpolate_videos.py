@@ -15,9 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fusionframes_core.__main__ import main
-from fusionframes_core.cli import memory
+from fusionframes_core.cli import memory_plan
 from fusionframes_core.cli.interpolating import Interpolation
-from fusionframes_core.cli.memory import MemoryPlan, plan_memory, windows_of
+from fusionframes_core.cli.memory_plan import MemoryPlan, plan_memory, windows_of
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_pixels, to_uint8
 from fusionframes_core.media.read_video import read_video
@@ -168,7 +168,7 @@ def test_a_size_that_cannot_fit_is_refused_before_the_work(
     write_mp4(bars([9] * 4), tmp_path / "in.mp4", 8)
     start = {"interpolate": ["interpolate", str(tmp_path / "in.mp4")], "generate": ["generate", "--prompt", "x"]}
     monkeypatch.setattr(FusionFramesPipeline, "from_pretrained", load)
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 8 * 1024**3)
+    monkeypatch.setattr(memory_plan, "available_bytes", lambda device: 8 * 1024**3)
     options = ["--model", str(micro_folder), "--device", "cpu", "--out", str(tmp_path / "out.mp4")]
     said = refusal([*start[command], *options, "--size", "40000x40000"], tmp_path, capsys)
     assert "size 40000x40000 cannot fit: it needs about" in said

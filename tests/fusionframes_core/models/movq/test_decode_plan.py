@@ -11,13 +11,7 @@ import torch.nn.functional as F
 
 from fusionframes_core.config import MoVQConfig
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
-from fusionframes_core.models.movq.decode_plan import (
-    DecodePlan,
-    decode_bytes,
-    decoder_for,
-    plan_decode,
-    temporal_reach,
-)
+from fusionframes_core.models.movq.decode_plan import DecodePlan, decode_bytes, decoder_for, plan_decode, temporal_reach
 from fusionframes_core.models.movq.movq import DECODERS, MoVQ
 from fusionframes_core.presets import TINY
 from tests.helpers.inside import counter
