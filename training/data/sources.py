@@ -15,7 +15,7 @@ from torch import Tensor
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 
 from ..moving_shapes.clips import Clips, load_clips
-from ..moving_shapes.pixels import random_clips, random_frames
+from ..moving_shapes.scene_pixels import random_clips, random_frames
 from ..moving_shapes.scenes import Scene, caption
 from .prepared_clips import ClipBatch, PreparedClips, context_of, with_nulls
 

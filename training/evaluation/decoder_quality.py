@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scene_pixels import render_pixels
 from ..moving_shapes.scenes import Scene, sample_scene
 from .interpolation_quality import BETWEEN, KEYFRAMES, PASSES
 from .video_metrics import flicker, mse, print_table, psnr, ssim

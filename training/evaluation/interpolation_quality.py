@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scene_pixels import render_pixels
 from ..moving_shapes.scenes import FAST_MOTIONS, KEYFRAME_STEP, Scene, sample_scene
 from .video_metrics import print_table, psnr
 

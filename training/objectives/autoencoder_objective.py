@@ -13,7 +13,7 @@ from fusionframes_core.models.movq.movq import MoVQ
 from ..data.sources import DrawPixels
 from ..engine.figures import Figures
 from ..engine.objective import Batch
-from ..moving_shapes.pixels import random_frames
+from ..moving_shapes.scene_pixels import random_frames
 from .reconstruction import ReconstructionLoss, batch_psnr
 
 SPREAD_WEIGHT = 0.1

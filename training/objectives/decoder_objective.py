@@ -18,7 +18,7 @@ from fusionframes_core.models.temporal import temporal_parameters
 from ..data.sources import DrawPixels
 from ..engine.figures import Figures
 from ..engine.objective import Batch
-from ..moving_shapes.pixels import random_clips
+from ..moving_shapes.scene_pixels import random_clips
 from .initial_weights import load_image_part
 from .perceptual_loss import Discriminator, adversarial_losses, feature_distance
 from .reconstruction import ReconstructionLoss, batch_psnr, flicker_loss

@@ -13,7 +13,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from ..evaluation.interpolation_quality import BETWEEN, KEYFRAMES, PASSES, between, blend, draw_scenes
 from ..evaluation.video_metrics import psnr
 from ..moving_shapes.clips import MAX_SKIP, WINDOW
-from ..moving_shapes.pixels import render_pixels
+from ..moving_shapes.scene_pixels import render_pixels
 from ..moving_shapes.scenes import CLIP_LENGTH, Scene, sample_scene
 from .runs import Budget, Row, RowFigures, Summary, Table
 

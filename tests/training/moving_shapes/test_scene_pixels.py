@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fusionframes_core.media.frames import to_pixels
-from training.moving_shapes.pixels import random_clips, random_frames, render_pixels
+from training.moving_shapes.scene_pixels import random_clips, random_frames, render_pixels
 from training.moving_shapes.scenes import render, sample_scene
 
 
