@@ -112,7 +112,7 @@ def test_cancel_stops_within_one_step(server: Server, listener: Listener, make_p
         ("LoadModel", {"model_name": "gone"}, "model_name 'gone' is not there: put its folder"),
         ("LoadModel", {"precision": "fp4"}, "precision: 'fp4' not in"),
         ("Decode", {"fps": -1.0}, "Value -1.0 smaller than min of 0.0: fps"),
-        ("Decode", {"chunk": 4, "overlap": 4}, "overlap must be less than chunk (4); got 4"),
+        ("Decode", {"chunk": 4, "overlap": 4}, "temporal_overlap must be less than temporal_size (4); got 4"),
     ],
 )
 def test_bad_value_is_refused(
