@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,7 @@ from ..models.unet.unet import UNet
 from .architecture import interpolation_config, movq_config, unet_config
 from .state_dict import Sources, load_sources
 from .text_encoder_weights import FULL_TEXT, TextOptions, load_text_encoder
-
-if TYPE_CHECKING:
-    from .lora import Lora
+from .weights_file import WeightsFile
 
 Dtype: TypeAlias = torch.dtype
 Device: TypeAlias = torch.device | str
@@ -66,6 +64,15 @@ class ComponentKind:
         return self.stored_dtypes.get(dtype, dtype)
 
 
+class Addition(Protocol):
+    """A file whose weights are added to a network when it has been loaded, such as a LoRA."""
+
+    @property
+    def file(self) -> WeightsFile: ...
+
+    def add_to(self, network: nn.Module, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Component:
     """A component on the disk: where its tensors lie and what network they make. Nothing is loaded yet."""
@@ -77,7 +84,7 @@ class Component:
     text: Sources = ()  # U-Nets: files with the text encoder's null embeddings
     tokenizer: Path | None = None  # the text encoder's
     text_options: TextOptions = FULL_TEXT
-    changes: tuple[Callable[[nn.Module], None], ...] = ()  # made to the loaded network: LoRA
+    additions: tuple[Addition, ...] = ()
 
     @property
     def config(self) -> Any:
@@ -95,8 +102,8 @@ class Component:
         """
         kept = self.kind.kept_dtype(dtype)
         network = self.kind.load(self, kept, device, operations or operations_for(kept))
-        for change in self.changes:
-            change(network)
+        for addition in self.additions:
+            addition.add_to(network)
         return network
 
     def null_embedding(self) -> Tensor:
@@ -128,7 +135,6 @@ class StoredModel:
 
     config: ModelConfig
     components: Mapping[str, Component]
-    loras: tuple[Lora, ...] = ()  # what the U-Nets take in when they are loaded
 
     def load(self, dtype: Dtype = torch.float32, device: Device = "cpu") -> ModelParts:
         """Every component with its weights. Raises CheckpointError that names the file that does not fit."""
@@ -137,7 +143,7 @@ class StoredModel:
     def with_component(self, component: Component) -> StoredModel:
         """The same model with another component in the place of the one of its name."""
         others = {name: replace(other, model=component.model) for name, other in self.components.items()}
-        return StoredModel(component.model, {**others, component.kind.name: component}, self.loras)
+        return StoredModel(component.model, {**others, component.kind.name: component})
 
 
 def build(config: Any, device: Device | None = None, dtype: Dtype | None = None, operations: Any = None) -> Any:

@@ -86,9 +86,7 @@ def open_model(
 def with_lora(model: StoredModel, lora: Lora) -> StoredModel:
     """The same model whose U-Net takes the LoRA in when it is loaded."""
     unet = model.components[lora.part]
-    return replace(
-        model.with_component(replace(unet, changes=(*unet.changes, lora.add_to))), loras=(*model.loras, lora)
-    )
+    return model.with_component(replace(unet, additions=(*unet.additions, lora)))
 
 
 def load_config(folder: Path) -> ModelConfig:

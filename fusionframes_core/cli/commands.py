@@ -64,11 +64,8 @@ def interpolate(arguments: argparse.Namespace) -> None:
     out = _check_output(arguments)
     model = _open(arguments)
     config = model.config
-    for lora in model.loras:
-        if lora.part != "interpolation":
-            raise ValueError(
-                f"lora must be of the interpolation U-Net here; {lora.file.path} is of the {lora.part} U-Net"
-            )
+    for lora in model.components["keyframe"].additions:
+        raise ValueError(f"lora must be of the interpolation U-Net here; {lora.file.path} is of the keyframe U-Net")
     given = given_settings(arguments)
     passes = given.get("passes", 1)
     check_range("passes", passes, 1, 2)

@@ -96,7 +96,7 @@ def test_layers_that_other_temporal_blocks_lack_are_left_out() -> None:
     """With a warning, as in ComfyUI; the bundled LoRA has adapters of the bundled temporal blocks."""
     with pytest.warns(UserWarning, match=r"made for other temporal blocks: \d+ of its \d+ layers are left out"):
         source = open_model("tiny", temporal_blocks="none", loras={RING: 1.0})
-    (lora,) = source.loras
+    (lora,) = source.components["keyframe"].additions
     assert 0 < len(lora.names) < len(lora.file.entries)
     assert not any("temporal" in name for name in lora.names)
     with_it, without = (
