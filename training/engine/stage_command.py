@@ -91,10 +91,22 @@ def parse(command: Callable[..., Any], arguments: list[str] | None = None) -> di
         parser.add_function_arguments(command, as_group=False)
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        parsed = parser.instantiate(parser.parse_args(with_lists(given, list_options(command))))
+        parsed = parser.instantiate(at_home(parser.parse_args(with_lists(given, list_options(command)))))
     except argparse.ArgumentError as error:
         raise ValueError(helpful(str(error), known_keys(parser))) from None
     return {key: value for key, value in vars(parsed).items() if key != "config"}
+
+
+def at_home(parsed: jsonargparse.Namespace) -> jsonargparse.Namespace:
+    """The arguments, with the home folder in the place of a `~/` at the beginning of any path or name."""
+    for key, value in list(parsed.items()):
+        parsed[key] = [_at_home(part) for part in value] if isinstance(value, list) else _at_home(value)
+    return parsed
+
+
+def _at_home(value: Any) -> Any:
+    is_path = isinstance(value, str | Path) and str(value).startswith("~/")
+    return type(value)(os.path.expanduser(value)) if is_path else value
 
 
 def list_options(command: Callable[..., Any], prefix: str = "--") -> set[str]:
