@@ -96,7 +96,7 @@ def _tell(report: dict[str, Any], out: Path) -> None:
     """Print what a report says."""
     print(f"{report['clips']} clips, {report['frames']} frames, from {report['videos']} videos in {out}")
     if report["rates"]:
-        print("rates: " + ", ".join(f"{count} of {rate} FPS" for rate, count in report["rates"].items()))
+        print("rates: " + ", ".join(f"{count} of {_with_unit(rate)}" for rate, count in report["rates"].items()))
     if report["skipped"]:
         kinds = collections.Counter(entry["why"].split(":")[0] for entry in report["skipped"])
         told = ", ".join(f"{count} {why}" for why, count in kinds.most_common(SHOWN))
@@ -106,6 +106,12 @@ def _tell(report: dict[str, Any], out: Path) -> None:
         print(f"warning: {report['captions']['count']} captions as {first['video']}: {first['said']}", file=sys.stderr)
     for note in report["notes"]:
         print(f"warning: {note}", file=sys.stderr)
+
+
+def _with_unit(rate: str) -> str:
+    """`24 FPS`, `8.57 FPS on average`."""
+    fps, space, more = rate.partition(" ")
+    return f"{fps} FPS{space}{more}"
 
 
 def run_speed(arguments: argparse.Namespace) -> None:
