@@ -190,6 +190,9 @@ def _shape(video: Tensor) -> str:
 
 def _finish(arguments: argparse.Namespace, figures: dict[str, float], more: dict[str, Any]) -> None:
     report = {"command": arguments.command, "figures": figures, **more}
+    endless = {name: str(value) for name, value in figures.items() if not np.isfinite(value)}
+    if endless:  # of JSON they are null: PSNR of two videos that are the same is infinite
+        report["not_finite"] = endless
     if arguments.json is not None:
         write_json(arguments.json, report)
     print_table(arguments.command, ("measure", "value"), [(name, f"{value:.4f}") for name, value in figures.items()])
