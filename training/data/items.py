@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 NO_CAPTION = "no caption"
 NAMED_IN_AN_ERROR = 5
+ON_AVERAGE = " on average"
 SAME_RATE = 0.99
 """Rates that differ by less are one rate: 24000/1001 FPS is 24 FPS."""
 
@@ -34,7 +35,12 @@ class Rate:
     varies: bool = False
 
     def __str__(self) -> str:
-        return f"{self.fps:.5g}" + (" on average" if self.varies else "")
+        return f"{self.fps:.5g}" + ON_AVERAGE * self.varies
+
+    @property
+    def in_words(self) -> str:
+        """`24 FPS`, `8.571 FPS on average`."""
+        return f"{self.fps:.5g} FPS" + ON_AVERAGE * self.varies
 
 
 @dataclass(frozen=True)

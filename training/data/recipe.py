@@ -41,8 +41,7 @@ class Recipe:
     def check_rate(self, rate: Rate) -> None:
         """Raise VideoError for a video of a rate that is too slow."""
         if self.is_too_slow(rate.fps):
-            varies = ", which varies," if rate.varies else ""
-            raise VideoError(f"{TOO_SLOW}: its own rate{varies} is {rate} FPS of {self.fps:.5g}")
+            raise VideoError(f"{TOO_SLOW}: its own rate is {rate.in_words}{',' * rate.varies} of {self.fps:.5g}")
 
     @property
     def settings(self) -> dict[str, Any]:
