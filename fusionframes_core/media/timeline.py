@@ -53,9 +53,9 @@ def make_timeline(times: Sequence[float], last: float | None, declared: Sequence
     intervals = np.diff(seconds)
     if seconds[-1] > 0:
         known.append(Fraction((len(seconds) - 1) / seconds[-1]).limit_denominator(_MAX_DENOMINATOR))
-    # Of MPEG program streams FFmpeg gives some times twice and leaves out others: that is no variable rate.
-    slack = 0.5 if np.all(intervals > 0) else 1.5
     for rate in known:
+        # Of MPEG program streams FFmpeg gives some times twice and leaves out others: that is no variable rate.
+        slack = 0.5 if intervals.min() * float(rate) > _ALIKE else 1.5
         if rate and np.all(np.abs(seconds * float(rate) - np.arange(len(seconds))) < slack):
             return Timeline(rate, False, len(seconds), len(seconds) / float(rate))
     duration = float(seconds[-1] + (last or intervals[-1]))
