@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def named(choices: dict[str, Any], what: str, name: str) -> Any:
@@ -29,13 +32,14 @@ class NotFinite(ValueError):
     """A stage has made NaN or infinity, which would be a black video."""
 
 
-def require_finite(stage: str, values: Any, dtype: Any) -> None:
-    """Raise NotFinite, which names the `stage` and what to try, unless the tensor `values` is finite.
+def require_finite(stage: str, values: Tensor, dtype: Any) -> Tensor:
+    """The tensor `values`. Raises NotFinite, which names the `stage` and what to try, unless all of it is finite.
 
     `dtype` is the type that the stage worked in.
     """
-    if bool(values.isfinite().all()):
-        return
+    # The extremes of a tensor with NaN are NaN; unlike isfinite they need no memory of its size.
+    if all(extreme.isfinite() for extreme in values.aminmax()):
+        return values
     name = str(dtype).removeprefix("torch.")
     advice = _INSTEAD.get(name, "its weights are damaged or of another kind of model; `inspect` says what they hold")
     raise NotFinite(f"{stage} gave values that are not finite (NaN or infinity), in {name}: {advice}")

@@ -16,6 +16,7 @@ from .checkpoints.component import ModelParts, StoredModel
 from .checkpoints.offload import Models, OffloadedModels
 from .checkpoints.open_model import open_model
 from .checkpoints.temporal_blocks import AUTO
+from .errors import require_finite
 from .image_to_video import check_image, make_first_frame
 from .models.casting import compute_dtype
 from .models.movq.chunked_decode import decode_chunked
@@ -124,7 +125,8 @@ class FusionFramesPipeline(Models):
         `callback(stage, step, total, latents)` follows every step of the stages "keyframes", "interpolation 1", ...
         and "decode"; what it raises (Stopped is meant for that) ends the generation. A seed's keyframes
         are the same for every number of passes. `image` (3, H, W) or (B, 3, H, W) in [−1, 1], of any size, is the
-        first frame (1.1 models; without one they draw it themselves).
+        first frame (1.1 models; without one they draw it themselves). A stage that makes NaN or infinity raises
+        NotFinite (a ValueError), which names it.
         """
         prompts = _check_prompts(prompt)
         chosen = replace(settings or GenerationSettings(), **overrides).resolve(self.config)
@@ -209,14 +211,16 @@ class FusionFramesPipeline(Models):
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
-                return decode_chunked(movq, inputs, callback=report, output_device=latents.device, windows=windows)
-            return decode_frames(movq, inputs, latents.device, report)
+                made = decode_chunked(movq, inputs, callback=report, output_device=latents.device, windows=windows)
+            else:
+                made = decode_frames(movq, inputs, latents.device, report)
+            return require_finite("decode", made, compute_dtype(movq))
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) in [−1, 1] to latents (B, 4, T, h, w), float32, a few frames at a time."""
         with self.residency.stage("movq") as movq:
-            return encode_frames(movq, pixels, self.device)
+            return require_finite("encode", encode_frames(movq, pixels, self.device), compute_dtype(movq))
 
     def _keyframes(
         self, texts: ContextPair, chosen: ResolvedSettings, callback: Callback | None, image: Tensor | None
@@ -228,9 +232,11 @@ class FusionFramesPipeline(Models):
         if isinstance(chosen, ResolvedImageSettings):
             first = make_first_frame(self.residency, texts, chosen, image)
             with self.residency.stage("keyframe") as unet:
-                return sample_keyframes_from_image(unet, texts, positions, first, chosen.image_guidance, sampler)
+                latents = sample_keyframes_from_image(unet, texts, positions, first, chosen.image_guidance, sampler)
+                return require_finite("keyframes", latents, compute_dtype(unet))
         with self.residency.stage("keyframe") as unet:
-            return sample_keyframes(unet, texts, positions, latent_size(config, chosen.size), sampler)
+            latents = sample_keyframes(unet, texts, positions, latent_size(config, chosen.size), sampler)
+            return require_finite("keyframes", latents, compute_dtype(unet))
 
     def _interpolate(
         self,
@@ -250,7 +256,8 @@ class FusionFramesPipeline(Models):
         sampler = StageSampler(config.interpolation_schedule, chosen.interpolation_sampling, noise, callback)
         frames = latents.to(self.device, torch.float32)
         with self.residency.stage("interpolation") as unet:
-            return self.interpolator(unet, frames, texts, options, sampler, config.drop_temporal)
+            made = self.interpolator(unet, frames, texts, options, sampler, config.drop_temporal)
+            return require_finite("interpolation", made, compute_dtype(unet))
 
     def _encode_all(self, prompts: list[str], negative: str) -> _Texts:
         """Every context that a generation needs, so that the text encoder can go before the U-Nets come."""

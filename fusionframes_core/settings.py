@@ -226,7 +226,7 @@ def check_weight(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Any) -> None:
     """Raise ValueError unless `value` is None or one of `choices`."""
-    if value is not None and value not in choices:
+    if value is not None and (not isinstance(value, str) or value not in choices):
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 

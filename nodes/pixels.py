@@ -63,6 +63,12 @@ class Decode(io.ComfyNode):
                     tooltip="How many frames neighbouring pieces share and fade over, so that no seam shows. Must be "
                     "less than temporal_size.",
                 ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="The sound of the video, from Encode Video or Load Audio. What is longer than the video is "
+                    "cut off when it is saved.",
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The video, for Save Video."),
@@ -83,13 +89,20 @@ class Decode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, vae: Any, latents: dict[str, Any], temporal: bool, fps: float, chunk: int, overlap: int
+        cls,
+        vae: Any,
+        latents: dict[str, Any],
+        temporal: bool,
+        fps: float,
+        chunk: int,
+        overlap: int,
+        audio: Any = None,
     ) -> io.NodeOutput:
         """Decode every frame."""
         host.require_our_vae(vae)
         host.require_latents(latents["samples"])
         images = host.decode(vae, latents["samples"], temporal=temporal, chunk=chunk, overlap=overlap)
-        return io.NodeOutput(host.to_video(images, fps or rate_of(latents)), images)
+        return io.NodeOutput(host.to_video(images, fps or rate_of(latents), audio), images)
 
 
 def check_chunks(chunk: int, overlap: int) -> None:
@@ -146,7 +159,14 @@ class EncodeVideo(inputs.Sized):
                     tooltip="An image batch, one image per frame. Connect either this or video.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="latents", tooltip="The frames as latents, for Interpolate.")],
+            outputs=[
+                io.Latent.Output(display_name="latents", tooltip="The frames as latents, for Interpolate."),
+                io.Audio.Output(
+                    display_name="audio",
+                    tooltip="The video's sound, for Decode. There is none of images, nor where fps makes the video "
+                    "longer or shorter.",
+                ),
+            ],
         )
 
     @classmethod
@@ -162,6 +182,7 @@ class EncodeVideo(inputs.Sized):
     ) -> io.NodeOutput:
         """Encode every frame, or each first of `every`."""
         host.require_our_vae(vae)
-        frames, rate = host.frames_of(video, images)
-        samples = host.encode_frames(vae, frames[::every], width, height)
-        return io.NodeOutput(latent(samples, (fps or rate) / every))
+        frames = host.frames_of(video, images)
+        samples = host.encode_frames(vae, frames.images[::every], width, height)
+        audio = frames.audio if fps in (0.0, frames.rate) else None
+        return io.NodeOutput(latent(samples, (fps or frames.rate) / every), audio)

@@ -7,6 +7,7 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from fusionframes_core.checkpoints.component import COMPONENTS
-from fusionframes_core.files import atomic_path
+from fusionframes_core.files import atomic_path, home_path
 from fusionframes_core.media.frames import contact_sheet, enlarge
 from fusionframes_core.media.write_video import write_png
 from fusionframes_core.settings import GenerationSettings
@@ -123,10 +124,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = _command(commands, "shapes", shapes, batch=10)
-    command.add_argument("--prompts", type=Path, default=PROMPTS, help="JSONL or text, one prompt a line")
+    command.add_argument("--prompts", type=home_path, default=PROMPTS, help="JSONL or text, one prompt a line")
     command.add_argument("--guidance", type=float, help="keyframe guidance weight w of (1 + w)c - wu")
     command.add_argument("--passes", type=int, default=0, help="interpolation passes (default 0: keyframes alone)")
-    command.add_argument("--save", type=Path, help="folder for a picture of every video")
+    command.add_argument("--save", type=home_path, help="folder for a picture of every video")
     command.add_argument("--resume", action="store_true", help="go on with the interrupted run of this --json file")
     _add_sampling(command)
     video_commands.add_commands(commands)
@@ -138,10 +139,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sampling(command)
     command = _command(commands, "decoder", decoder, batch=4)
     command.add_argument("--clips", type=int, default=32, help="clips of 61 frames (default 32)")
-    command.add_argument("--image-movq", type=Path, help="the image autoencoder that the temporal one started from")
+    command.add_argument(
+        "--image-movq", type=home_path, help="the image autoencoder that the temporal one started from"
+    )
     command.add_argument("--only-true", action="store_true", help="leave interpolated latents out")
     command = commands.add_parser("make-prompts", help=write_held_out.__doc__, description=write_held_out.__doc__)
-    command.add_argument("--out", type=Path, default=PROMPTS, help="file to write")
+    command.add_argument("--out", type=home_path, default=PROMPTS, help="file to write")
     command.add_argument("--count", type=int, default=200, help="number of prompts (default 200)")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=write_held_out)
@@ -153,11 +156,13 @@ def _command(commands: Any, name: str, run: Any, batch: int) -> argparse.Argumen
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=run.__doc__, description=run.__doc__, allow_abbrev=False
     )
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
-    command.add_argument("--model", default="tiny", help="bundled name or model folder (default tiny)")
+    command.add_argument("--json", type=home_path, metavar="FILE", help="write the report there")
+    command.add_argument(
+        "--model", type=os.path.expanduser, default="tiny", help="bundled name or model folder (default tiny)"
+    )
     for part in COMPONENTS:
         option = "--" + part.replace("_", "-")
-        command.add_argument(option, type=Path, metavar="FILE", help="use these weights instead of the model's")
+        command.add_argument(option, type=home_path, metavar="FILE", help="use these weights instead of the model's")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--batch", type=int, default=batch, help=f"videos at once (default {batch})")
     command.add_argument("--limit", type=int, help="only the first so many prompts or clips, for a quick look")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from fusionframes_core.checkpoints.open_model import open_model
+from fusionframes_core.files import home_path
 from fusionframes_core.settings import check_size, size_multiple, spatial_factor
 
 from .data.data_parts import merge, parse_part
@@ -95,7 +96,7 @@ def _tell(report: dict[str, Any], out: Path) -> None:
     """Print what a report says."""
     print(f"{report['clips']} clips, {report['frames']} frames, from {report['videos']} videos in {out}")
     if report["rates"]:
-        print("rates: " + ", ".join(f"{count} of {rate} FPS" for rate, count in report["rates"].items()))
+        print("rates: " + ", ".join(f"{count} of {_with_unit(rate)}" for rate, count in report["rates"].items()))
     if report["skipped"]:
         kinds = collections.Counter(entry["why"].split(":")[0] for entry in report["skipped"])
         told = ", ".join(f"{count} {why}" for why, count in kinds.most_common(SHOWN))
@@ -105,6 +106,12 @@ def _tell(report: dict[str, Any], out: Path) -> None:
         print(f"warning: {report['captions']['count']} captions as {first['video']}: {first['said']}", file=sys.stderr)
     for note in report["notes"]:
         print(f"warning: {note}", file=sys.stderr)
+
+
+def _with_unit(rate: str) -> str:
+    """`24 FPS`, `8.57 FPS on average`."""
+    fps, space, more = rate.partition(" ")
+    return f"{fps} FPS{space}{more}"
 
 
 def run_speed(arguments: argparse.Namespace) -> None:
@@ -136,15 +143,15 @@ def make_parser() -> argparse.ArgumentParser:
     for name, layout in LAYOUTS.items():
         command = commands.add_parser(name, help=layout.__doc__, description=layout.__doc__, allow_abbrev=False)
         if name != "shapes":
-            command.add_argument("root", type=str if name == "webdataset" else Path)
+            command.add_argument("root", type=os.path.expanduser if name == "webdataset" else home_path)
         _add_layout_options(command, name)
         _add_recipe_options(command)
         command.set_defaults(run=run_prepare, layout=layout)
     command = commands.add_parser("merge", help=run_merge.__doc__, description=run_merge.__doc__, allow_abbrev=False)
-    command.add_argument("root", type=Path, metavar="DIR")
+    command.add_argument("root", type=home_path, metavar="DIR")
     command.set_defaults(run=run_merge)
     command = commands.add_parser("speed", help=run_speed.__doc__, allow_abbrev=False)
-    command.add_argument("root", type=Path)
+    command.add_argument("root", type=home_path)
     command.add_argument("--kind", choices=("keyframes", "windows", "sequences"), default="keyframes")
     command.add_argument("--batch", type=int, default=8)
     command.add_argument("--seconds", type=float, default=5.0)
@@ -154,9 +161,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_layout_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "folder":
-        command.add_argument("--captions", type=Path, help=".csv or .jsonl with the fields video and caption")
+        command.add_argument("--captions", type=home_path, help=".csv or .jsonl with the fields video and caption")
     if name == "msrvtt":
-        command.add_argument("--annotations", type=Path, required=True, help="MSR-VTT's annotation JSON")
+        command.add_argument("--annotations", type=home_path, required=True, help="MSR-VTT's annotation JSON")
     if name in ("folder", "msrvtt"):
         command.add_argument("--skip-missing", action="store_true", help="list missing videos and go on")
     if name in ("ucf101", "msrvtt", "vimeo90k"):
@@ -170,8 +177,10 @@ def _add_layout_options(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_recipe_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--model", default="tiny", help="bundled name or model folder whose encoders are used")
+    command.add_argument("--out", type=home_path, required=True, metavar="DIR")
+    command.add_argument(
+        "--model", type=os.path.expanduser, default="tiny", help="bundled name or model folder whose encoders are used"
+    )
     command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: the model's")
     command.add_argument("--keep", nargs="+", choices=KEEP, default=["latents"], help="pixels: for the decoder")
     command.add_argument("--fps", type=float, help="resample to this rate (default: as it is)")

@@ -20,22 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files import stand_in_at
 
 SAFETENSORS, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn)
 PORTION = 64 * 2**20  # bytes that are mapped at a time where the tensors are converted and not kept
-# What a file begins with that is no weights file, in lower case; what it is and what to do.
-_STAND_INS: tuple[tuple[tuple[bytes, ...], str], ...] = (
-    (
-        (b"version https://git-lfs.github.com/", b"version https://hawser.github.com/"),
-        "a Git LFS pointer, which only names the weights: fetch them with `git lfs pull`, or download the file itself",
-    ),
-    (
-        (b"<!doctype", b"<html", b"<head", b"<?xml", b"<body"),
-        "a web page, not weights: download the file itself, logged in where its page asks for that",
-    ),
-    ((b'{"error', b'{"message', b"{'error", b"access to model"), "a server's answer, not weights: download it again"),
-)
 _SAFETENSORS_TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -154,11 +143,9 @@ def open_weights(path: str | Path) -> WeightsFile:
 
 def refuse_stand_ins(path: Path) -> None:
     """Raise CheckpointError for what downloads leave behind in the place of weights."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for beginnings, what in _STAND_INS:
-        if start.startswith(beginnings):
-            raise CheckpointError(f"cannot load {path}: it is {what}")
+    what = stand_in_at(path, "weights")
+    if what:
+        raise CheckpointError(f"cannot load {path}: it is {what}")
 
 
 def _open_safetensors(path: Path) -> WeightsFile:

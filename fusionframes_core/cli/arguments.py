@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -15,7 +14,7 @@ from ..checkpoints.convert import LAYOUTS
 from ..checkpoints.offload import OFFLOADS
 from ..checkpoints.temporal_blocks import AUTO, TEMPORAL_CHOICES
 from ..checkpoints.text_encoder_weights import MODES
-from ..files import check_name
+from ..files import check_name, home_path
 from ..settings import GenerationSettings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
@@ -50,10 +49,10 @@ def parse_whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def parse_path(text: str) -> str:
-    """A path, in which `~` is the home folder also where no shell has replaced it (`--out=~/a.mp4`)."""
+    """A path, in which `~` is the home folder (`--out=~/a.mp4`)."""
     try:
         check_name("a path", text)
-        return os.path.expanduser(text)
+        return str(home_path(text)) if text.startswith("~") else text
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

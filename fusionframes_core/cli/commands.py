@@ -18,15 +18,13 @@ from ..checkpoints.inspect import inspect_path
 from ..checkpoints.open_model import open_model
 from ..checkpoints.temporal_blocks import AUTO
 from ..config import ModelConfig
-from ..errors import require_finite
 from ..files import check_writable
 from ..media.frames import contact_sheet, enlarge, to_pixels, to_uint8
 from ..media.read_video import open_video, read_video
 from ..media.timeline import DEFAULT_RATE
 from ..media.video_source import VideoSource
 from ..media.write_video import check_output, video_writer, write_png, write_video, written_otherwise
-from ..models.casting import compute_dtype
-from ..pipeline import FPS_FACTOR, FusionFramesPipeline, GenerationResult
+from ..pipeline import FPS_FACTOR, FusionFramesPipeline
 from ..settings import GenerationSettings, check_range, size_multiple
 from .arguments import DTYPES, given_settings
 from .input_clip import read_clip
@@ -50,7 +48,6 @@ def generate(arguments: argparse.Namespace) -> None:
     pipeline = _load(model, arguments)
     with _progress() as report:
         result = pipeline(arguments.prompt, settings, callback=report, image=image)
-    _check_finite(result, pipeline)
     frames = enlarge(to_uint8(result.frames[0]), arguments.scale)
     write_video(frames, out, result.fps)
     if sheet is not None:
@@ -113,13 +110,6 @@ def convert(arguments: argparse.Namespace) -> None:
     dtype = DTYPES[arguments.dtype] if arguments.dtype else None
     identity, count = convert_file(arguments.input, arguments.output, arguments.layout, dtype)
     print(f"{arguments.output}: {identity.title}, {count} tensors")
-
-
-def _check_finite(result: GenerationResult, pipeline: FusionFramesPipeline) -> None:
-    """Raise NotFinite, naming the first stage that made a result of which no video can be."""
-    require_finite("keyframes", result.keyframe_latents, compute_dtype(pipeline.keyframe))
-    require_finite("interpolation", result.latents, compute_dtype(pipeline.interpolation))
-    require_finite("decode", result.frames, compute_dtype(pipeline.movq))
 
 
 def _read_image(path: str | None, config: ModelConfig) -> Tensor | None:

@@ -64,19 +64,14 @@ class Interpolation:
         parts = [known] if known is not None else []
         while chunk := list(islice(pictures, self.plan.encode)):
             parts.append(self.pipeline.encode(to_pixels(np.stack(chunk))[None]))
-        latents = torch.cat(parts, dim=2)
-        require_finite("encoding the video", latents, compute_dtype(self.pipeline.movq))
-        return latents
+        return torch.cat(parts, dim=2)
 
     def _window(self, latents: Tensor, report: StageReport) -> Tensor:
         """Latents (1, 4, T, h, w) to pixels (3, (T − 1)·factor + 1, H, W)."""
         for index, skip in enumerate(self.skips):
             name = f"interpolation {index + 1}"
             latents = self.pipeline.interpolate(latents, self.text, partial(report, name), skip, **self.options)
-            require_finite(name, latents, compute_dtype(self.pipeline.interpolation))
-        pixels = self._decode(latents, partial(report, "decode"))
-        require_finite("decode", pixels, compute_dtype(self.pipeline.movq))
-        return pixels[0]
+        return self._decode(latents, partial(report, "decode"))[0]
 
     def _decode(self, latents: Tensor, report: Callable[[int, int, Tensor], None]) -> Tensor:
         if self.plan.decode == DECODE_CHUNK:
@@ -85,7 +80,8 @@ class Interpolation:
             inputs = latents.to(self.pipeline.device, compute_dtype(movq))
             overlap = self.plan.decode // 4
             told = lambda done, total: report(done, total, latents)  # noqa: E731 -- too short for a name
-            return decode_chunked(movq, inputs, self.plan.decode, overlap, told, latents.device)
+            pixels = decode_chunked(movq, inputs, self.plan.decode, overlap, told, latents.device)
+            return require_finite("decode", pixels, compute_dtype(movq))
 
     def _kept(self, pixels: Tensor, window: Window, is_last: bool) -> Iterator[Frames]:
         """The frames of a window that are its own, a few at a time in uint8."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -33,11 +34,11 @@ class ToPicture:
 
     def __call__(self, frame: Any) -> Frames:
         """One frame; those of a stream may differ in size."""
-        turns = quarter_turns(frame)
+        upright = orientation(frame)
         matrix = _matrix(frame)
         if has_wide_colours(frame):
             frame, matrix = self._to_standard(frame), None
-        size = self.size if turns % 2 == 0 or self.size is None else self.size[::-1]
+        size = self.size[::-1] if self.size is not None and upright.transposed else self.size
         if size is None and self.aspect != 1:
             size = (frame.height, shown_width(frame.width, self.aspect))
         if size is not None:
@@ -45,7 +46,7 @@ class ToPicture:
             method = "AREA" if height < frame.height else "LANCZOS"
             frame = frame.reformat(width=width, height=height, interpolation=method)
         picture = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray()
-        return np.rot90(picture, turns)
+        return upright(picture)
 
     def _to_standard(self, frame: Any) -> Any:
         kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
@@ -92,9 +93,31 @@ def has_wide_colours(frame: Any) -> bool:
     return frame.color_trc in HDR or frame.color_primaries in WIDE_PRIMARIES
 
 
-def quarter_turns(frame: Any) -> int:
-    """How many quarters the picture is to be turned, anticlockwise."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is brought upright: its axes are swapped first, then it is mirrored."""
+
+    transposed: bool = False
+    mirrored_across: bool = False
+    mirrored_down: bool = False
+
+    def __call__(self, picture: Frames) -> Frames:
+        """The picture (H, W, 3) upright."""
+        picture = picture.swapaxes(0, 1) if self.transposed else picture
+        down, across = -1 if self.mirrored_down else 1, -1 if self.mirrored_across else 1
+        return picture[::down, ::across]
+
+
+def orientation(frame: Any) -> Orientation:
+    """What the frame's display matrix says, to the nearest quarter turn; cameras write turns, and mirror selfies."""
+    said = frame.side_data.get("DISPLAYMATRIX")
+    if said is None:
+        return Orientation()
+    # x' = a·x + c·y, y' = b·x + d·y (and a place), as libavutil's display.h has it.
+    a, b, _, c, d = np.frombuffer(bytes(said)[:20], np.int32)
+    if abs(int(a)) >= abs(int(b)):
+        return Orientation(False, bool(a < 0), bool(d < 0))
+    return Orientation(True, bool(c < 0), bool(b < 0))
 
 
 def shown_width(width: int, aspect: Fraction) -> int:
@@ -105,7 +128,7 @@ def shown_width(width: int, aspect: Fraction) -> int:
 def shown_size(frame: Any, aspect: Fraction) -> tuple[int, int]:
     """(height, width) of a frame as it is shown: upright, with square pixels."""
     size = (frame.height, shown_width(frame.width, aspect))
-    return size[::-1] if quarter_turns(frame) % 2 else size
+    return size[::-1] if orientation(frame).transposed else size
 
 
 def _matrix(frame: Any) -> Any:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+ANIMATED_SUFFIXES = (".gif", ".webp", ".apng")
+"""Video files that are pictures where nothing moves in them."""
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts"),
-    *(".3gp", ".3g2", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf", ".gif", ".webp", ".apng"),
+    *(".3gp", ".3g2", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf", *ANIMATED_SUFFIXES),
 )
 """Video files that are read, in lower case; compare with `is_video`, which takes any case."""
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Pictures whose folder is a video."""
+
+
+NUMBERED = re.compile(r"(?P<name>.*?)(?P<number>\d+)(?P<suffix>\.[^.]+)", re.DOTALL)
 
 
 def is_hidden(path: Path) -> bool:
@@ -32,6 +38,13 @@ def is_picture(path: Path) -> bool:
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures of a folder by number: frame_2.png before frame_10.png."""
     return sorted((path for path in folder.iterdir() if is_picture(path) and path.is_file()), key=_by_number)
+
+
+def are_numbered(names: Sequence[str]) -> bool:
+    """Whether files are the frames of one video: two or more of one name and kind that differ in a number alone."""
+    found = [NUMBERED.fullmatch(name.lower()) for name in names]
+    kinds = {(match["name"], match["suffix"]) if match else None for match in found}
+    return len(names) > 1 and len(kinds) == 1 and None not in kinds
 
 
 def _by_number(path: Path) -> tuple[list[tuple[int, int, str]], str]:

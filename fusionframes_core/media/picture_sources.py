@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -102,6 +103,23 @@ def is_webp(source: Path | BytesIO) -> bool:
         with open(source, "rb") as file:
             head = file.read(12)
     return head[:4] == b"RIFF" and head[8:] == b"WEBP"
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a PNG or WebP file holds more than one picture, by its header; False for any other file."""
+    with open(path, "rb") as file:
+        head = file.read(21)
+        if head[:4] == b"RIFF":
+            return head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+        if head[:8] != b"\x89PNG\r\n\x1a\n":
+            return False
+        file.seek(8)
+        # An animated PNG says so in a chunk before those of its first picture.
+        while len(chunk := file.read(8)) == 8 and chunk[4:] != b"IDAT":
+            if chunk[4:] == b"acTL":
+                return True
+            file.seek(int.from_bytes(chunk[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 def _webp_delays(data: bytes) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -53,7 +54,9 @@ def make_timeline(times: Sequence[float], last: float | None, declared: Sequence
     if seconds[-1] > 0:
         known.append(Fraction((len(seconds) - 1) / seconds[-1]).limit_denominator(_MAX_DENOMINATOR))
     for rate in known:
-        if rate and np.all(np.abs(seconds * float(rate) - np.arange(len(seconds))) < 0.5):
+        # Of MPEG program streams FFmpeg gives some times twice and leaves out others: that is no variable rate.
+        slack = 0.5 if intervals.min() * float(rate) > _ALIKE else 1.5
+        if rate and np.all(np.abs(seconds * float(rate) - np.arange(len(seconds))) < slack):
             return Timeline(rate, False, len(seconds), len(seconds) / float(rate))
     duration = float(seconds[-1] + (last or intervals[-1]))
     return Timeline(_typical_rate(intervals, len(seconds) / duration, known), True, len(seconds), duration)
@@ -64,7 +67,8 @@ def resample(
 ) -> Iterator[Frames]:
     """`count` pictures, 1/rate seconds apart from `first` (seconds) on: each the one that is nearest in time.
 
-    Of two that are equally near, the later. After the last picture that one stays.
+    Of two that are equally near, the later. After the last picture that one stays. What follows is read too, so that
+    it is said where it cannot be.
     """
     rest = iter(frames)
     current = next(rest, None)
@@ -76,6 +80,7 @@ def resample(
         while following is not None and following.time - time <= time - current.time + 1e-6:
             current, following = following, next(rest, None)
         yield current.picture
+    deque(rest, maxlen=0)
 
 
 def resampled_count(timeline: Timeline, rate: float | Fraction) -> int:

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..files import stand_in, stand_in_at
 from .frame_colour import ToPicture, UnsupportedColours, shown_size
 from .timeline import TimedPicture, Timeline, make_timeline
 from .video_source import DamagedVideo, VideoFacts, VideoFileError, VideoSource
@@ -36,6 +37,12 @@ def opened(source: Path | BytesIO, name: str) -> Iterator[Any]:
         raise VideoFileError(
             f"'{name}' must be a whole video file; it cannot be read ({why})", f"broken: {why}"
         ) from error
+
+
+def _refuse_stand_in(source: Path | BytesIO, name: str) -> None:
+    what = stand_in(source.getvalue(), "videos") if isinstance(source, BytesIO) else stand_in_at(source, "videos")
+    if what:
+        raise VideoFileError(f"'{name}' cannot be read: it is {what}", f"broken: it is {what}")
 
 
 def _bytes_of(source: Path | BytesIO) -> AbstractContextManager[BinaryIO]:
@@ -83,6 +90,7 @@ class VideoFile(VideoSource):
     """
 
     def __init__(self, source: Path | BytesIO, name: str, allow_damaged: bool = False) -> None:
+        _refuse_stand_in(source, name)
         self.source, self.name, self.allow_damaged = source, name, allow_damaged
         self.path = source if isinstance(source, Path) else None
         with opened(source, name) as container:

@@ -15,7 +15,7 @@ from typing import Any
 from fusionframes_core.media.media_files import VIDEO_SUFFIXES
 
 from .items import DataError
-from .text_files import NotUTF8, lines_of, lone_surrogate, read_text
+from .text_files import UnreadableText, lines_of, lone_surrogate, read_text
 
 VIDEO_COLUMNS = ("video", "path", "file", "file_name", "name", "filename", "video_path")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
@@ -84,7 +84,7 @@ def caption_rows(path: Path) -> list[CaptionRow]:
         raise DataError(f"captions must be a .csv or a .jsonl file; got {path}")
     try:
         text = read_text(path)
-    except NotUTF8 as error:
+    except UnreadableText as error:
         raise DataError(f"{path} must be a readable {kind} file in UTF-8; it is {error}") from error
     rows = [_row(path, line, fields) for line, fields in READERS[kind](path, text)]
     if not rows:

@@ -33,6 +33,7 @@ class Entry:
     why: str = ""
     rate: float | None = None
     said: dict[str, list[str]] = field(default_factory=dict)  # caption → what the text encoder warned of
+    varies: bool = False  # its own rate, of which `rate` is the average
 
     def has_captions_of(self, item: Item) -> bool:
         """Whether the captions are still what they were."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .recipe import SAME_RATE
+from .items import SAME_RATE
 
 STEP_RATE = 24.0
 """Steps of clips that differ in rate are 24ths of a second: keyframes 12 apart are half a second apart (section 5)."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .chunk_index import read_indexes
-from .items import Found
-from .recipe import SAME_RATE
+from .items import SAME_RATE, Found, Rate
 
 REPORT, NULL = "report.json", "null.safetensors"
 EXAMPLES = 20  # captions that are shown with what the text encoder said of them
@@ -26,13 +25,13 @@ def read_report(folder: Path, found: Found) -> dict[str, Any]:
     used = [entry for index in indexes for entry in index.entries.values() if not entry.why]
     skipped = [*found.skipped, *(tuple(entry) for index in indexes for entry in index.summary["skipped"])]
     said = [{"video": entry.key, "said": text} for entry in used for texts in entry.said.values() for text in texts]
-    stored = _counted(clip["fps"] for clip in clips)
+    stored = _counted(Rate(clip["fps"]) for clip in clips)
     return {
         "chunks": len(indexes),
         "videos": sum(index.summary["videos"] for index in indexes),
         "clips": len(clips),
         "frames": sum(clip["frames"] for clip in clips),
-        "rates": _counted(entry.rate for entry in used if entry.rate),
+        "rates": _counted(Rate(entry.rate, entry.varies) for entry in used if entry.rate),
         "stored_rates": stored,
         "notes": [*found.notes, *_notes(stored)],
         "captions": {"count": len(said), "first": said[:EXAMPLES]},
@@ -69,9 +68,9 @@ def _notes(stored: dict[str, int]) -> list[str]:
     ]
 
 
-def _counted(rates: Any) -> dict[str, int]:
-    return _sorted(Counter(f"{rate:.5g}" for rate in rates))
+def _counted(rates: Iterable[Rate]) -> dict[str, int]:
+    return _sorted(Counter(map(str, rates)))
 
 
 def _sorted(counts: dict[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda pair: float(pair[0])))
+    return dict(sorted(counts.items(), key=lambda pair: float(pair[0].split()[0])))

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
-NO_CAPTION, CAPTION_NOT_UTF8 = "no caption", "caption is not UTF-8"
+NO_CAPTION = "no caption"
 NAMED_IN_AN_ERROR = 5
+ON_AVERAGE = " on average"
+SAME_RATE = 0.99
+"""Rates that differ by less are one rate: 24000/1001 FPS is 24 FPS."""
 
 
 class DataError(ValueError):
@@ -22,6 +25,31 @@ class DataError(ValueError):
 
 class VideoError(ValueError):
     """Why one video cannot be used, in a few words; the video is listed and skipped."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Frames a second: the average of a video where it `varies`."""
+
+    fps: float
+    varies: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.fps:.5g}" + ON_AVERAGE * self.varies
+
+    @property
+    def in_words(self) -> str:
+        """`24 FPS`, `8.571 FPS on average`."""
+        return f"{self.fps:.5g} FPS" + ON_AVERAGE * self.varies
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Pictures in order, `fps` of them a second, and the rate that the video has of its own."""
+
+    pictures: Iterator[Picture]
+    fps: float
+    own: Rate
 
 
 @dataclass(frozen=True)
@@ -86,8 +114,9 @@ class DataSet(Protocol):
     def items(self, chunk: object) -> Iterator[Item]:
         """The videos of one of `find`'s chunks. Raises VideoError where the chunk itself breaks off."""
 
-    def pictures(self, item: Item, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
-        """Pictures (height, width, 3) of `size` in order, and their rate. Raises VideoError, at the latest in use."""
+    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
+        """Pictures (height, width, 3) of `size`, at `fps` where there are so many. Raises VideoError, at the latest
+        while they are read."""
 
 
 def chunked(items: list[Item], chunk: int) -> list[object]:

@@ -13,12 +13,13 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
+from fusionframes_core.files import stand_in_at
 from fusionframes_core.media.media_files import VIDEO_SUFFIXES
 
 from .caption_files import caption_rows
 from .caption_match import match_captions
-from .items import CAPTION_NOT_UTF8, DataError, Found, Item, Picture, VideoError, chunked, missing_sentence, some_of
-from .text_files import NotUTF8, lines_of, read_text
+from .items import DataError, Footage, Found, Item, Picture, Rate, VideoError, chunked, missing_sentence, some_of
+from .text_files import UnreadableText, lines_of, read_text
 from .video_frames import decode, fit
 from .video_walk import Walk, walk_videos
 
@@ -37,7 +38,7 @@ class VideoFiles:
         """The chunk's own list."""
         yield from cast("list[Item]", chunk)
 
-    def pictures(self, item: Item, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
+    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
         """The decoded file."""
         return decode(cast(Path, item.source), size, fps)
 
@@ -160,16 +161,18 @@ class Vimeo90k:
         """See DataSet."""
         yield from cast("list[Item]", chunk)
 
-    def pictures(self, item: Item, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
+    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
         """The seven pictures."""
-        return self._septuplet(cast(Path, item.source), size), SEPTUPLET_RATE
+        return Footage(self._septuplet(cast(Path, item.source), size), SEPTUPLET_RATE, Rate(SEPTUPLET_RATE))
 
     def _septuplet(self, folder: Path, size: tuple[int, int]) -> Iterator[Picture]:
         shape = None
         for number in range(1, SEPTUPLET + 1):
-            picture = cv2.imread(str(folder / f"im{number}.png"))
+            path = folder / f"im{number}.png"
+            picture = cv2.imread(str(path))
             if picture is None:
-                raise VideoError(f"broken: im{number}.png is missing or no picture")
+                what = stand_in_at(path, "videos") if path.is_file() else None
+                raise VideoError(f"broken: im{number}.png is {what or 'missing or no picture'}")
             if shape not in (None, picture.shape):
                 raise VideoError(f"changes size at im{number}.png")
             shape = picture.shape
@@ -201,8 +204,8 @@ def _with_sidecar(walk: Walk, key: str, video: Path) -> Item:
     path = walk.text_beside(key)
     try:
         text = "\n".join(lines_of(read_text(path))).strip() if path else ""
-    except NotUTF8:
-        return Item(key, video, problem=CAPTION_NOT_UTF8)
+    except UnreadableText as error:
+        return Item(key, video, problem=f"caption is {error.reason}")
     except OSError as error:
         return Item(key, video, problem=f"caption cannot be read: {error.strerror}")
     return Item(key, video, (text,) if text else ())
@@ -223,7 +226,7 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"no list at {path}")
     try:
         return [line.strip() for line in lines_of(read_text(path)) if line.strip()]
-    except NotUTF8 as error:
+    except UnreadableText as error:
         raise DataError(f"{path} must be a list in UTF-8; it is {error}") from error
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .items import VideoError
+from .items import SAME_RATE, Rate, VideoError
 
 KEEP = ("latents", "pixels")
 TOO_SLOW = "too slow"
-SAME_RATE = 0.99
-"""Rates that differ by less are one rate: 24000/1001 FPS is 24 FPS."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ class Recipe:
         """Whether a video of this rate (FPS) is left out, since it lacks frames that were asked for."""
         return self.fps is not None and not self.allow_slow and rate < self.fps * SAME_RATE
 
-    def check_rate(self, rate: float) -> None:
+    def check_rate(self, rate: Rate) -> None:
         """Raise VideoError for a video of a rate that is too slow."""
-        if self.is_too_slow(rate):
-            raise VideoError(f"{TOO_SLOW}: its own rate is {rate:.5g} FPS of {self.fps:.5g}")
+        if self.is_too_slow(rate.fps):
+            raise VideoError(f"{TOO_SLOW}: its own rate is {rate.in_words}{',' * rate.varies} of {self.fps:.5g}")
 
     @property
     def settings(self) -> dict[str, Any]:

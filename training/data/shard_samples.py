@@ -9,15 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 
-from fusionframes_core.media.media_files import VIDEO_SUFFIXES
+from fusionframes_core.media.media_files import ANIMATED_SUFFIXES, VIDEO_SUFFIXES, is_hidden
 
-from .items import CAPTION_NOT_UTF8, Item, VideoError, some_of
-from .text_files import NotUTF8, decode_text, lone_surrogate
-from .video_walk import is_hidden
+from .items import Item, VideoError, some_of
+from .text_files import UnreadableText, decode_text, lone_surrogate
 
 CAPTION_FIELDS = ("txt", "caption", "text")
 VIDEO_KINDS = frozenset(suffix[1:] for suffix in VIDEO_SUFFIXES)
+PICTURE_KINDS = frozenset(suffix[1:] for suffix in ANIMATED_SUFFIXES)
 
 
 @dataclass
@@ -30,8 +31,9 @@ class Sample:
 
     @property
     def videos(self) -> list[str]:
-        """Extensions of its videos."""
-        return [kind for kind in self.members if kind in VIDEO_KINDS]
+        """Extensions of its videos; an animated picture beside another video is its preview."""
+        kinds = [kind for kind in self.members if kind in VIDEO_KINDS]
+        return [kind for kind in kinds if kind not in PICTURE_KINDS] or kinds
 
     def problem(self) -> str:
         """Why its files are no sample; "" where they are one."""
@@ -54,8 +56,8 @@ class Sample:
         try:
             texts += [decode_text(_content(archive, self.members[n])) for n in CAPTION_FIELDS if n in self.members]
             described = decode_text(_content(archive, self.members["json"])) if "json" in self.members else "{}"
-        except NotUTF8:
-            return (), CAPTION_NOT_UTF8
+        except UnreadableText as error:
+            return (), f"caption is {error.reason}"
         try:
             fields = json.loads(described)
         except ValueError:
@@ -87,7 +89,7 @@ def group(members: list[tarfile.TarInfo]) -> list[Sample]:
     samples: dict[str, Sample] = defaultdict(lambda: Sample(""))
     for member in members:
         folder, name = posixpath.split(posixpath.normpath(member.name))
-        if not member.isfile() or is_hidden(name) or name.startswith("__"):
+        if not member.isfile() or is_hidden(Path(name)) or name.startswith("__"):
             continue
         stem, _, kind = name.rpartition(".")
         key = posixpath.join(folder, stem or name)

@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 from webdataset.shardlists import expand_urls
 
+from fusionframes_core.media.media_files import is_hidden
+
 from ..moving_shapes.scenes import CLIP_LENGTH, Scene, caption, render, sample_scene
-from .items import DataError, Found, Item, Picture, Unit, VideoError
+from .items import DataError, Footage, Found, Item, Rate, Unit, VideoError
 from .shard_samples import read_samples
 from .video_frames import decode
-from .video_walk import is_hidden
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SHAPES_RATE = 24.0  # base frames a second: keyframes are 12 apart and shown at 2 a second
@@ -58,7 +59,7 @@ class WebDataset:
         """The samples of one shard, in order."""
         return read_samples(str(cast(Unit, chunk).source))
 
-    def pictures(self, item: Item, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
+    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
         """The decoded sample."""
         if item.problem:
             raise VideoError(item.problem)
@@ -70,7 +71,7 @@ class WebDataset:
 def _files(pattern: str) -> list[str]:
     """What a name stands for: itself, or the tar files of a folder, or that fit its stars."""
     if os.path.isdir(pattern):
-        names = [os.path.join(pattern, name) for name in sorted(os.listdir(pattern)) if not is_hidden(name)]
+        names = [os.path.join(pattern, name) for name in sorted(os.listdir(pattern)) if not is_hidden(Path(name))]
     elif glob.has_magic(pattern) and not os.path.exists(pattern):
         suffix = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in os.path.splitext(pattern)[1])
         names = sorted(glob.glob(os.path.splitext(pattern)[0] + suffix))
@@ -108,9 +109,10 @@ class MovingShapes:
             scene = sample_scene(rng, self.held_out)
             yield Item(f"scene_{index:06d}", scene, (caption(scene, rng),))
 
-    def pictures(self, item: Item, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
+    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
         """Drawn square, then brought to `size`."""
         rate = min(fps or SHAPES_RATE, SHAPES_RATE)
         times = np.arange(0, CLIP_LENGTH + 1e-6, SHAPES_RATE / rate)
         frames = render(cast(Scene, item.source), times, max(size))
-        return (cv2.resize(frame, size[::-1]) if frame.shape[:2] != size else frame for frame in frames), rate
+        pictures = (cv2.resize(frame, size[::-1]) if frame.shape[:2] != size else frame for frame in frames)
+        return Footage(pictures, rate, Rate(SHAPES_RATE))

@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 
 from fusionframes_core.media.read_video import open_video
+from fusionframes_core.media.timeline import DEFAULT_RATE
 from fusionframes_core.media.video_source import VideoFileError
 
-from .items import Picture, VideoError
-
-SLOWEST = 0.98  # of the rate that is asked for: 23.976 counts as 24, 29.97 as 30
+from .items import SAME_RATE, Footage, Picture, Rate, VideoError
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -33,20 +32,22 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
     return cv2.resize(middle, size[::-1], interpolation=method).astype(np.uint8, copy=False)
 
 
-def decode(source: Path | BytesIO, size: tuple[int, int], fps: float | None) -> tuple[Iterator[Picture], float]:
-    """Pictures of a file (or of a folder of numbered ones), and their rate: `fps`, or the file's own if that is None.
+def decode(source: Path | BytesIO, size: tuple[int, int], fps: float | None) -> Footage:
+    """Pictures of a file, or of a folder of numbered ones, which are taken to be at `fps` (None: at 24).
 
-    Times decide which pictures those are; a variable rate becomes its average. Nothing is held but the current picture.
-    Raises VideoError when the file is broken or slower than `fps`, has no picture, lacks some, or changes its size on
-    the way; the last two while the pictures are read.
+    Times decide which pictures those are. A file has `fps` of them a second; its own rate where that is the same, or
+    less, or `fps` is None; a variable one of its own becomes its average. Nothing is held but the current picture.
+    Raises VideoError when the file is broken, has no picture, lacks some, or changes its size on the way; the last two
+    while the pictures are read.
     """
+    wanted = None if fps is None else Fraction(fps).limit_denominator(100_000)
     with _as_video_error():
-        video = open_video(source)
+        video = open_video(source, folder_rate=wanted or DEFAULT_RATE)
         own = video.facts.timeline.rate
-        if fps is not None and own < SLOWEST * fps:
-            raise VideoError(f"too slow: it has {float(own):g} FPS of {fps:g}")
-        rate = own if fps is None or float(own) == fps else Fraction(fps).limit_denominator(100_000)
-    return _pictures(video.pictures(rate), size), float(rate)
+    # Of a rate that stands for the wanted one, 24000/1001 for 24, no picture is taken twice.
+    rate = own if wanted is None or own * Fraction(SAME_RATE) <= wanted else wanted
+    told = Rate(float(own), video.facts.timeline.variable)
+    return Footage(_pictures(video.pictures(rate), size), float(rate), told)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,16 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fusionframes_core.media.media_files import VIDEO_SUFFIXES
+from fusionframes_core.media.media_files import (
+    ANIMATED_SUFFIXES,
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    are_numbered,
+    is_hidden,
+    is_picture,
+    is_video,
+)
+from fusionframes_core.media.picture_sources import is_animated, is_webp
 
 OTHER_VIDEO_SUFFIXES = frozenset(
     (
@@ -20,8 +29,8 @@ OTHER_VIDEO_SUFFIXES = frozenset(
 """Suffixes of videos that are not looked for: such files are listed."""
 COMPANIONS = frozenset(
     (
-        *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".srt", ".vtt", ".xml", ".html", ".md", ".yaml", ".yml", ".jpg"),
-        *(".jpeg", ".png", ".bmp", ".avif", ".heic", ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".npy", ".npz"),
+        *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".srt", ".vtt", ".xml", ".html", ".md", ".yaml", ".yml"),
+        *(*PICTURE_SUFFIXES, ".avif", ".heic", ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".npy", ".npz"),
         *(".pt", ".safetensors", ".zip", ".tar", ".gz"),
     )
 )
@@ -30,11 +39,14 @@ SOUND_AND_PICTURES = (b"M4A ", b"M4B ", b"heic", b"heix", b"mif1", b"avif")  # b
 MAGIC_BYTES = 12
 READ_ALREADY = "a link to a folder that is read already"
 UNKNOWN = "not a known video suffix"
+NO_FRAMES = "pictures that are no video: their names must differ in a number alone, and no text may lie beside one"
+IN_THE_ROOT = "pictures in the folder itself: name the folder above it"
 
 
 @dataclass
 class Walk:
-    """`files`: path in the folder, with /, → video; `texts`: path without suffix (NFC) → .txt; `skipped`: path, why."""
+    """`files`: path in the folder, with /, → video, which is a file or a folder of numbered pictures; `texts`: path
+    without suffix (NFC) → .txt; `skipped`: path, why."""
 
     files: dict[str, Path] = field(default_factory=dict)
     texts: dict[str, Path] = field(default_factory=dict)
@@ -42,7 +54,7 @@ class Walk:
 
     def text_beside(self, key: str) -> Path | None:
         """The .txt that has a video's name."""
-        return self.texts.get(_stem(key))
+        return self.texts.get(_nfc(key) if self.files[key].is_dir() else _stem(key))
 
 
 def walk_videos(root: Path) -> Walk:
@@ -58,11 +70,6 @@ def walk_videos(root: Path) -> Walk:
     walk.files = {key: walk.files[key] for key in sorted(walk.files, key=PurePosixPath)}
     walk.skipped.sort()
     return walk
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file's name marks it as hidden, or as the AppleDouble companion (`._a.mp4`) that macOS writes."""
-    return name.startswith(".")
 
 
 def _walk_tree(walk: Walk, folder: Path, name: str, seen: set[tuple[int, int]]) -> list[tuple[Path, str]]:
@@ -84,15 +91,35 @@ def _walk_tree(walk: Walk, folder: Path, name: str, seen: set[tuple[int, int]]) 
         folders[:] = [entry for entry in folders if entry not in again]
         for entry in files:
             _add(walk, Path(place, entry), str(inside / entry))
+        _add_pictures(walk, Path(place), str(inside), sorted(files))
     return links
+
+
+def _add_pictures(walk: Walk, folder: Path, key: str, names: list[str]) -> None:
+    """Add a folder as a video where it holds numbered pictures and no video, such as `generate --out folder` writes."""
+    paths = [Path(folder, name) for name in names]
+    pictures = [path.name for path in paths if is_picture(path)]
+    if len(pictures) < 2 or any(is_video(path) and path.suffix.lower() not in ANIMATED_SUFFIXES for path in paths):
+        return
+    captioned = {Path(name).stem for name in pictures} & {path.stem for path in paths if path.suffix.lower() == ".txt"}
+    if not are_numbered(pictures) or captioned:
+        why = "" if all(str(PurePosixPath(key, name)) in walk.files for name in pictures) else NO_FRAMES
+    elif is_animated(folder / pictures[0]):
+        why = ""  # each is a video of its own
+    else:
+        why = IN_THE_ROOT if key == "." else _why_hidden(key)
+        if not why:
+            walk.files[key] = folder
+    if why:
+        walk.skipped.append((_printable(key), why))
 
 
 def _add(walk: Walk, path: Path, key: str) -> None:
     suffix = path.suffix.lower()
-    if suffix == ".txt" and not is_hidden(path.name):
+    if suffix == ".txt" and not is_hidden(path):
         if path.suffix == ".txt" or _stem(key) not in walk.texts:
             walk.texts[_stem(key)] = path
-    elif suffix in VIDEO_SUFFIXES or _looks_like_a_video(path):
+    elif _looks_like_a_video(path):
         why = _why_skipped(path, key)
         if why:
             walk.skipped.append((_printable(key), why))
@@ -101,25 +128,34 @@ def _add(walk: Walk, path: Path, key: str) -> None:
 
 
 def _why_skipped(path: Path, key: str) -> str:
-    if _printable(key) != key:
-        return "its name is not UTF-8"
     if path.name.startswith("._"):
         return "an AppleDouble file, which holds no video"
-    if any(map(is_hidden, PurePosixPath(key).parts)):
-        return "hidden"
+    if _why_hidden(key):
+        return _why_hidden(key)
     if not path.is_file():
         return "a link to nothing" if path.is_symlink() else "no regular file"
-    return "" if path.suffix.lower() in VIDEO_SUFFIXES else UNKNOWN
+    return "" if path.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) else UNKNOWN
+
+
+def _why_hidden(key: str) -> str:
+    if _printable(key) != key:
+        return "its name is not UTF-8"
+    return "hidden" if any(is_hidden(Path(part)) for part in PurePosixPath(key).parts) else ""
 
 
 def _looks_like_a_video(path: Path) -> bool:
-    """By its suffix, or by its first bytes where the suffix says nothing."""
+    """By its suffix, or by its first bytes where the suffix says nothing; a picture, where it moves."""
     suffix = path.suffix.lower()
-    if suffix in COMPANIONS or not path.is_file():
-        return False
-    if suffix in OTHER_VIDEO_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES and suffix not in PICTURE_SUFFIXES:
         return True
+    if not path.is_file():
+        return False
     try:
+        if suffix in PICTURE_SUFFIXES:
+            broken = suffix in VIDEO_SUFFIXES and not is_webp(path)
+            return broken or is_animated(path)
+        if suffix in COMPANIONS or suffix in OTHER_VIDEO_SUFFIXES:
+            return suffix in OTHER_VIDEO_SUFFIXES
         with open(path, "rb") as file:
             return _is_video(file.read(MAGIC_BYTES))
     except OSError:
@@ -136,7 +172,11 @@ def _is_video(start: bytes) -> bool:
 
 
 def _stem(key: str) -> str:
-    return unicodedata.normalize("NFC", str(PurePosixPath(key).with_suffix("")))
+    return _nfc(str(PurePosixPath(key).with_suffix("")))
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

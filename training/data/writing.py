@@ -26,7 +26,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 
 from .chunk_index import ChunkIndex, Entry, read_summary
 from .fingerprints import fingerprint
-from .items import DataSet, Item, Unit, VideoError, why_not
+from .items import DataSet, Footage, Item, Unit, VideoError, why_not
 from .recipe import KEEP, Recipe
 from .shots import cut
 
@@ -119,15 +119,15 @@ class Chunk:
             if why_not(data, item):
                 raise VideoError(why_not(data, item))
             if old and old.why and old.settles(item, "", self.encoder.recipe):
-                entry = replace(entry, rate=old.rate)
+                entry = replace(entry, rate=old.rate, varies=old.varies)
                 raise VideoError(old.why)
             if before and old and old.has_frames_of(item, self.encoder.recipe):
-                entry, clips = replace(entry, rate=old.rate), before.clips_of(item.key)
+                entry, clips = replace(entry, rate=old.rate, varies=old.varies), before.clips_of(item.key)
             else:
-                # Opened once more for its own rate; nothing is decoded by that.
-                entry = replace(entry, rate=data.pictures(item, self.encoder.recipe.size, None)[1])
-                self.encoder.recipe.check_rate(entry.rate)
-                clips = encode_clips(data, item, self.encoder)
+                footage = data.footage(item, self.encoder.recipe.size, self.encoder.recipe.fps)
+                entry = replace(entry, rate=footage.own.fps, varies=footage.own.varies)
+                self.encoder.recipe.check_rate(footage.own)
+                clips = encode_clips(footage, self.encoder)
             known = before.texts_of(item.key) if before and old else {}
             texts = {text: known[text] if text in known else self.encoder.text(text) for text in item.captions or ("",)}
         except VideoError as error:
@@ -157,15 +157,14 @@ class Chunk:
         }
 
 
-def encode_clips(data: DataSet, item: Item, encoder: Encoder) -> list[Clip]:
+def encode_clips(footage: Footage, encoder: Encoder) -> list[Clip]:
     """Decode, split and encode one video. Raises VideoError."""
     recipe = encoder.recipe
     makers = {"latents": encoder.latents, "pixels": torch.from_numpy}
-    pictures, rate = data.pictures(item, recipe.size, recipe.fps)
     clips, first, longest = [], 0, 0
-    for shot in cut(pictures, recipe.max_frames, recipe.threshold):
+    for shot in cut(footage.pictures, recipe.max_frames, recipe.threshold):
         if len(shot) >= recipe.min_frames:
-            clips.append(Clip({name: makers[name](shot) for name in recipe.keep}, first, rate))
+            clips.append(Clip({name: makers[name](shot) for name in recipe.keep}, first, footage.fps))
         first, longest = first + len(shot), max(longest, len(shot))
     if not longest:
         raise VideoError("no frames")

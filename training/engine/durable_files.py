@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -53,9 +54,21 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` in one step, making the folder: a reader finds the old file or the new one."""
+    """Write `content` in one step, making the folder: a reader finds the old file or the new one.
+
+    JSON has no NaN and no infinity: such numbers become null.
+    """
+    text = json.dumps(_without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        partial.write_text(text + "\n", "utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(part) for key, part in value.items()}
+    return [_without_nan(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def append_line(path: Path, line: str) -> None:

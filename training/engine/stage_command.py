@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 import jsonargparse
+
+from fusionframes_core.files import home_path, stand_in_at
 
 MADE_BY = {
     "clips": ": `python -m training.latents` makes such a file",
@@ -89,12 +92,35 @@ def parse(command: Callable[..., Any], arguments: list[str] | None = None) -> di
         parser.add_class_arguments(command, as_group=False)
     else:
         parser.add_function_arguments(command, as_group=False)
+    given = sys.argv[1:] if arguments is None else arguments
+    check_config_files(given)
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        parsed = parser.instantiate(parser.parse_args(with_lists(given, list_options(command))))
+        parsed = parser.instantiate(at_home(parser.parse_args(with_lists(given, list_options(command)))))
     except argparse.ArgumentError as error:
         raise ValueError(helpful(str(error), known_keys(parser))) from None
     return {key: value for key, value in vars(parsed).items() if key != "config"}
+
+
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Raise ValueError for what a download left in the place of a YAML file."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, value = argument.partition("=")
+        path = home_path(value if equals else following)
+        what = stand_in_at(path, "settings") if name == "--config" and path.is_file() else None
+        if what:
+            raise ValueError(f"config must name a YAML file; {path} is {what}")
+
+
+def at_home(parsed: jsonargparse.Namespace) -> jsonargparse.Namespace:
+    """The arguments, with the home folder in the place of a `~/` at the beginning of any path or name."""
+    for key, value in list(parsed.items()):
+        parsed[key] = [_at_home(part) for part in value] if isinstance(value, list) else _at_home(value)
+    return parsed
+
+
+def _at_home(value: Any) -> Any:
+    is_path = isinstance(value, str | Path) and str(value).startswith("~/")
+    return type(value)(os.path.expanduser(value)) if is_path else value
 
 
 def list_options(command: Callable[..., Any], prefix: str = "--") -> set[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionframes_core.files import atomic_path
+from fusionframes_core.files import atomic_path, home_path
 
 from ..engine.command_line import BadInput
 
@@ -102,10 +102,10 @@ def has_part(name: str, part: str) -> bool:
 def add_commands(commands: Any) -> None:
     """`python -m training.evaluate report A.json B.json`."""
     command = commands.add_parser("report", help=report.__doc__, allow_abbrev=False)
-    command.add_argument("reports", type=Path, nargs="+", metavar="FILE.json")
+    command.add_argument("reports", type=home_path, nargs="+", metavar="FILE.json")
     command.add_argument(
         "--only", nargs="+", metavar="NAME", help="figures whose names begin or end so, such as psnr or latents/true"
     )
-    command.add_argument("--markdown", type=Path, metavar="FILE.md")
-    command.add_argument("--plot", type=Path, metavar="FILE.png", help="or .svg, .pdf")
+    command.add_argument("--markdown", type=home_path, metavar="FILE.md")
+    command.add_argument("--plot", type=home_path, metavar="FILE.png", help="or .svg, .pdf")
     command.set_defaults(run=report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fusionframes_core.checkpoints.open_model import open_model
-from fusionframes_core.files import atomic_path
+from fusionframes_core.files import atomic_path, home_path
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.media.write_video import write_video
 from fusionframes_core.settings import GenerationSettings
@@ -189,6 +190,9 @@ def _shape(video: Tensor) -> str:
 
 def _finish(arguments: argparse.Namespace, figures: dict[str, float], more: dict[str, Any]) -> None:
     report = {"command": arguments.command, "figures": figures, **more}
+    endless = {name: str(value) for name, value in figures.items() if not np.isfinite(value)}
+    if endless:  # of JSON they are null: PSNR of two videos that are the same is infinite
+        report["not_finite"] = endless
     if arguments.json is not None:
         write_json(arguments.json, report)
     print_table(arguments.command, ("measure", "value"), [(name, f"{value:.4f}") for name, value in figures.items()])
@@ -197,9 +201,9 @@ def _finish(arguments: argparse.Namespace, figures: dict[str, float], more: dict
 def add_commands(commands: Any) -> None:
     """The subcommands of `python -m training.evaluate` that measure folders of videos."""
     command = commands.add_parser("generate", help=generate.__doc__, allow_abbrev=False)
-    command.add_argument("--prompts", type=Path, required=True, help="text or JSONL, one prompt a line")
-    command.add_argument("--videos", type=Path, required=True, metavar="DIR", help="where the videos go")
-    command.add_argument("--model", default="tiny")
+    command.add_argument("--prompts", type=home_path, required=True, help="text or JSONL, one prompt a line")
+    command.add_argument("--videos", type=home_path, required=True, metavar="DIR", help="where the videos go")
+    command.add_argument("--model", type=os.path.expanduser, default="tiny")
     command.add_argument("--guidance", type=float)
     command.add_argument("--passes", type=int, default=1)
     command.add_argument("--steps", type=int)
@@ -211,8 +215,8 @@ def add_commands(commands: Any) -> None:
     command = _add_measure(commands, "quality", quality)
     _add_lpips(command)
     command = commands.add_parser("reconstruction", help=reconstruction.__doc__, allow_abbrev=False)
-    command.add_argument("--data", type=Path, required=True, help="folder of training.prepare --keep pixels")
-    command.add_argument("--model", default="tiny")
+    command.add_argument("--data", type=home_path, required=True, help="folder of training.prepare --keep pixels")
+    command.add_argument("--model", type=os.path.expanduser, default="tiny")
     command.add_argument("--videos", type=int, help="sequences (default: as many as there are clips)")
     command.add_argument("--frames", type=int, help=f"of a sequence (default {SEQUENCE}; Vimeo-90k has 7)")
     _add_json(command)
@@ -224,33 +228,37 @@ def _add_measure(commands: Any, name: str, run: Callable[[argparse.Namespace], N
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=run.__doc__, description=run.__doc__, allow_abbrev=False
     )
-    command.add_argument("--fake", type=Path, required=True, metavar="DIR", help="generated videos")
+    command.add_argument("--fake", type=home_path, required=True, metavar="DIR", help="generated videos")
     if name in ("fvd", "quality"):
-        command.add_argument("--real", type=Path, required=True, metavar="DIR")
+        command.add_argument("--real", type=home_path, required=True, metavar="DIR")
     frames = {"fvd": FVD_FRAMES, "inception": IS_FRAMES}.get(name)
     command.add_argument("--frames", type=int, default=frames, help=f"first frames of each (default {frames or 'all'})")
     command.add_argument("--videos", type=int, help="at most so many")
     if name == "fvd":
-        command.add_argument("--i3d", type=Path, required=True, metavar="FILE", help="TorchScript: runs as a program")
+        command.add_argument(
+            "--i3d", type=home_path, required=True, metavar="FILE", help="TorchScript: runs as a program"
+        )
     if name == "inception":
-        command.add_argument("--classifier", type=Path, required=True, metavar="FILE", help="TorchScript: a program")
+        command.add_argument(
+            "--classifier", type=home_path, required=True, metavar="FILE", help="TorchScript: a program"
+        )
         command.add_argument("--input-size", type=int, default=112, help="its input's side (default 112)")
         command.add_argument("--splits", type=int, default=IS_SPLITS)
     if name == "clipsim":
-        command.add_argument("--clip", type=Path, required=True, metavar="FOLDER")
-        command.add_argument("--captions", type=Path, help=f"CSV or JSONL (default: {CAPTIONS} in --fake)")
+        command.add_argument("--clip", type=home_path, required=True, metavar="FOLDER")
+        command.add_argument("--captions", type=home_path, help=f"CSV or JSONL (default: {CAPTIONS} in --fake)")
     _add_json(command)
     _add_common(command, run, batch=8)
     return command
 
 
 def _add_lpips(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's weights of --lpips-net")
+    command.add_argument("--lpips", type=home_path, metavar="FILE", help="torchvision's weights of --lpips-net")
     command.add_argument("--lpips-net", default="alex", choices=("alex", "vgg"))
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    command.add_argument("--json", type=home_path, metavar="FILE", help="write the report there")
 
 
 def _add_common(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], batch: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,22 +12,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionframes_core.media.frames import batches, to_pixels
-from fusionframes_core.media.media_files import VIDEO_SUFFIXES, is_video
+from fusionframes_core.media.media_files import VIDEO_SUFFIXES
 from fusionframes_core.media.read_video import read_video
 
 from ..data.caption_files import caption_rows
 from ..data.caption_match import match_captions
-from ..data.items import DataError, missing_sentence
+from ..data.items import DataError, missing_sentence, some_of
+from ..data.video_walk import walk_videos
 
 CAPTIONS = "captions.jsonl"
 
 
 def video_files(folder: Path) -> list[Path]:
-    """The videos of a folder by name, hidden files left out. Raises DataError when there is none."""
-    files = sorted(path for path in folder.glob("*") if is_video(path))
+    """The videos of a folder by name: files, and folders of numbered pictures. What is passed over is told.
+
+    Raises DataError when there is none.
+    """
+    walk = walk_videos(folder)
+    files = [path for key, path in walk.files.items() if "/" not in key]
+    skipped = [*walk.skipped, *((key, "in a folder of the folder") for key in walk.files if "/" in key)]
+    told = some_of([f"{key} ({why})" for key, why in skipped])
     if not files:
-        raise DataError(f"{folder} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none")
-    return files
+        others = f"; passed over: {told}" if skipped else ""
+        raise DataError(f"{folder} must hold videos ({', '.join(VIDEO_SUFFIXES)}); it has none{others}")
+    if skipped:
+        print(f"note: {len(skipped)} passed over in {folder}: {told}", file=sys.stderr)
+    return sorted(files)
 
 
 def read_frames(path: Path, frames: int | None = None) -> NDArray[np.uint8]:

@@ -12,7 +12,8 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from fusionframes_core.files import home_path
 
 from ..engine.command_line import BadInput, check_output, exit_code
 from ..engine.durable_files import write_json
@@ -53,23 +54,29 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.human_study", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser("build", help=run_build.__doc__)
-    command.add_argument("folders", type=Path, nargs=2, metavar="DIR", help="two folders with videos of the same names")
+    command.add_argument(
+        "folders", type=home_path, nargs=2, metavar="DIR", help="two folders with videos of the same names"
+    )
     command.add_argument("--names", nargs=2, metavar="NAME", help="of the models (default: the folders')")
-    command.add_argument("--captions", type=Path, help="CSV or JSONL (default: captions.jsonl in the first folder)")
-    command.add_argument("--page", type=Path, required=True, metavar="DIR", help="where the page goes")
-    command.add_argument("--key", type=Path, required=True, metavar="FILE.json", help="who is who; outside the page")
+    command.add_argument(
+        "--captions", type=home_path, help="CSV or JSONL (default: captions.jsonl in the first folder)"
+    )
+    command.add_argument("--page", type=home_path, required=True, metavar="DIR", help="where the page goes")
+    command.add_argument(
+        "--key", type=home_path, required=True, metavar="FILE.json", help="who is who; outside the page"
+    )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--limit", type=int, help="at most so many pairs")
     command.set_defaults(run=run_build)
     command = commands.add_parser("serve", help=run_serve.__doc__)
-    command.add_argument("page", type=Path)
-    command.add_argument("--votes", type=Path, required=True, metavar="FILE.jsonl")
+    command.add_argument("page", type=home_path)
+    command.add_argument("--votes", type=home_path, required=True, metavar="FILE.jsonl")
     command.add_argument("--port", type=int, default=8765)
     command.set_defaults(run=run_serve)
     command = commands.add_parser("summary", help=run_summary.__doc__)
-    command.add_argument("votes", type=Path, nargs="+", metavar="FILE.jsonl")
-    command.add_argument("--key", type=Path, required=True, metavar="FILE.json")
-    command.add_argument("--json", type=Path)
+    command.add_argument("votes", type=home_path, nargs="+", metavar="FILE.jsonl")
+    command.add_argument("--key", type=home_path, required=True, metavar="FILE.json")
+    command.add_argument("--json", type=home_path)
     command.set_defaults(run=run_summary)
     return parser
 

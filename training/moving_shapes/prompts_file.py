@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.text_files import NotUTF8, lines_of, lone_surrogate, read_text
+from ..data.text_files import UnreadableText, lines_of, lone_surrogate, read_text
 from ..engine.command_line import BadInput
 from .scenes import COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, caption, is_held_out, is_visible, sample_scene
 
@@ -117,7 +117,7 @@ def _prompt_of(path: Path, number: int, line: str) -> str:
 def _read(path: Path) -> str:
     try:
         return read_text(path)
-    except (OSError, NotUTF8) as error:
+    except (OSError, UnreadableText) as error:
         raise BadInput(f"--prompts must be a readable text file; got {path} ({error})") from error
 
 

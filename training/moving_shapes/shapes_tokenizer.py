@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from fusionframes_core.files import home_path
 from fusionframes_core.models.tokenizer import SPECIAL_TOKENS
 
 from .scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS
@@ -110,7 +110,7 @@ def _whole_words(wordings: tuple[str, ...]) -> Regex:
 def main() -> None:
     """Write the tokenizer: `python -m training.moving_shapes.shapes_tokenizer FILE`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("path", type=Path, help="tokenizer.json to write")
+    parser.add_argument("path", type=home_path, help="tokenizer.json to write")
     path = parser.parse_args().path
     path.parent.mkdir(parents=True, exist_ok=True)
     build_tokenizer().save(str(path))

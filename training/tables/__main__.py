@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from fusionframes_core.files import atomic_path
+from fusionframes_core.files import atomic_path, home_path
 
 from ..engine.command_line import BadInput, check_output, check_positive, exit_code
 from .render import render
@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.tables", description=__doc__, allow_abbrev=False)
     parser.add_argument("--only", nargs="+", choices=tuple(TABLES), default=list(TABLES), metavar="TABLE")
     parser.add_argument("--rows", action="append", default=[], metavar="ROW", help="only this row; may be repeated")
-    parser.add_argument("--out", type=Path, default=Path("RESULTS.md"))
+    parser.add_argument("--out", type=home_path, default=Path("RESULTS.md"))
     parser.add_argument("--write", action="store_true", help="make no run, write the page from those that are there")
     parser.add_argument("--threads", type=int)
     for field in fields(Budget):

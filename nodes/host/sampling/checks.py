@@ -21,6 +21,11 @@ def name_of(model: Any) -> str:
     return names.get(kind, f"a model of another kind ({kind.__name__})")
 
 
+def stage_of(model: Any) -> str:
+    """What sampling with a MODEL makes, in the words of the library's errors."""
+    return "interpolation" if isinstance(model.model, InterpolationModel) else "keyframes"
+
+
 def require_keyframe_model(model: Any) -> None:
     """Raise ValueError unless a MODEL makes keyframes."""
     if not isinstance(model.model, KeyframeModel):

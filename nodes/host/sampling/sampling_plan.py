@@ -12,7 +12,9 @@ import comfy.samplers
 import comfy.utils
 from torch import Tensor
 
+from ....fusionframes_core.errors import require_finite
 from ....fusionframes_core.sampling.guidance import TextImageGuidance
+from . import checks
 from .comfy_samplers import make_sampler
 from .conditionings import ConditioningPair, FirstFrameConditionings
 from .guiders import first_frame_guider, text_guider
@@ -52,6 +54,8 @@ class Plan:
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=self.noise.seed,
         )
+        patcher = self.guider.model_patcher
+        require_finite(checks.stage_of(patcher), sampled, patcher.model.get_dtype_inference())
         return sampled.to(management.intermediate_device())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from comfy_api.latest import InputImpl, Types
 from torch import Tensor
 
+from ....fusionframes_core.errors import require_finite
 from ....fusionframes_core.models.movq.chunked_decode import chunk_windows
 from ....fusionframes_core.sampling.options import InterpolationOptions
 from ..comfy.memory import warn_of_decoding
@@ -75,16 +77,26 @@ def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) 
         bar.update_absolute(done, total)
 
     options = {"temporal": temporal, "chunk": chunk, "overlap": overlap, "report": report}
-    return vae.decode(latents, vae_options=options).flatten(0, 1)
+    frames = vae.decode(latents, vae_options=options).flatten(0, 1)
+    return require_finite("decode", frames, vae.vae_dtype)
 
 
-def frames_of(video: Any | None, images: Tensor | None) -> tuple[Tensor, float]:
-    """IMAGE frames (T, H, W, 3) and their rate, of a VIDEO or an IMAGE batch. Raises ValueError unless one is given."""
+@dataclass(frozen=True)
+class HostFrames:
+    """IMAGE frames (T, H, W, 3), how many a second, and the AUDIO that belongs to them, if any."""
+
+    images: Tensor
+    rate: float
+    audio: Any | None = None
+
+
+def frames_of(video: Any | None, images: Tensor | None) -> HostFrames:
+    """The frames of a VIDEO, or of an IMAGE batch. Raises ValueError unless one of them is given."""
     if video is not None and images is None:
         components = video.get_components()
-        return components.images, float(components.frame_rate)
+        return HostFrames(components.images, float(components.frame_rate), components.audio)
     if images is not None and video is None:
-        return images, IMAGE_RATE
+        return HostFrames(images, IMAGE_RATE)
     raise ValueError("connect either video or images")
 
 
@@ -104,7 +116,7 @@ def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
     return vae.encode(frames[..., :3])
 
 
-def to_video(images: Tensor, fps: float) -> Any:
-    """IMAGE frames as ComfyUI's VIDEO at `fps` frames per second."""
+def to_video(images: Tensor, fps: float, audio: Any | None = None) -> Any:
+    """IMAGE frames as ComfyUI's VIDEO at `fps` frames per second, with an AUDIO."""
     rate = Fraction(fps).limit_denominator(1001)
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate, audio=audio))

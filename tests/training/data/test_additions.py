@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tests.helpers.video_clips import RECIPE, moving, write
 from training.data import writing
 from training.data.chunk_index import read_indexes
-from training.data.items import DataError
-from training.data.layouts import Folder
+from training.data.items import DataError, Item
+from training.data.layouts import Folder, VideoFiles
 from training.data.preparing import prepare
 from training.data.recipe import Recipe
 from training.data.streams import MovingShapes
@@ -29,17 +29,23 @@ PIXELS = replace(RECIPE, keep=("pixels",))
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was decoded and encoded, and captions that were encoded, in order; emptied by the tests."""
     done: list[str] = []
-    clips, text = writing.encode_clips, writing.Encoder.text
+    text = writing.Encoder.text
 
-    def count_clips(data: object, item: object, encoder: object) -> object:
-        done.append(item.key)
-        return clips(data, item, encoder)
+    def count_clips(layout: type) -> None:
+        footage = layout.footage
+
+        def counted(self: object, item: Item, *how: object) -> object:
+            done.append(item.key)
+            return footage(self, item, *how)
+
+        monkeypatch.setattr(layout, "footage", counted)
 
     def count_text(self: writing.Encoder, caption: str) -> torch.Tensor:
         done.extend([caption] if caption else [])
         return text(self, caption)
 
-    monkeypatch.setattr(writing, "encode_clips", count_clips)
+    for layout in (VideoFiles, MovingShapes):
+        count_clips(layout)
     monkeypatch.setattr(writing.Encoder, "text", count_text)
     return done
 

@@ -26,8 +26,7 @@ def items_of(data: DataSet) -> list[Item]:
 
 
 def frames_of(data: DataSet, item: Item) -> np.ndarray:
-    pictures, _ = data.pictures(item, SIZE, None)
-    return np.stack(list(pictures))
+    return np.stack(list(data.footage(item, SIZE, None).pictures))
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +200,6 @@ def test_moving_shapes_do_not_depend_on_the_chunks() -> None:
 
     assert list(scenes(2)) == list(scenes(5))
     (item, *_) = items_of(data)
-    pictures, rate = data.pictures(item, (16, 16), None)
-    assert (len(list(pictures)), rate) == (181, 24)
-    assert len(list(data.pictures(item, (16, 16), 2)[0])) == 16, "two a second are the keyframes"
+    footage = data.footage(item, (16, 16), None)
+    assert (len(list(footage.pictures)), footage.fps) == (181, 24)
+    assert len(list(data.footage(item, (16, 16), 2).pictures)) == 16, "two a second are the keyframes"

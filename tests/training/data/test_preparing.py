@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from fusionframes_core.media.frames import to_pixels
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.video_clips import RECIPE, moving, write
-from training.data.items import VideoError
+from training.data.items import Rate, VideoError
 from training.data.layouts import Folder
 from training.data.prepared_clips import PreparedClips
 from training.data.preparing import prepare
@@ -48,9 +48,9 @@ def test_latents_and_texts_are_the_encoders_own(prepared: Path, videos: Path) ->
     pipeline = FusionFramesPipeline.from_pretrained("tiny")
     for latents, caption in zip(batch.frames, batch.captions, strict=True):
         number = caption.split()[-1]
-        pictures, rate = decode(videos / f"good{number}.mp4", (16, 16), None)
-        assert rate == 24
-        wanted = pipeline.encode(to_pixels(np.stack(list(pictures)))[None])[0]
+        footage = decode(videos / f"good{number}.mp4", (16, 16), None)
+        assert footage.fps == 24
+        wanted = pipeline.encode(to_pixels(np.stack(list(footage.pictures)))[None])[0]
         errors = [(wanted[:, i : i + 17 : 2] - latents).abs().max().item() for i in range(8)]
         assert min(errors) < 2e-3, "float16 of nine frames, two apart, from some start"
     text = pipeline.encode_text(batch.captions)
@@ -91,14 +91,14 @@ def test_whatever_a_file_raises_is_a_reason_to_skip_it(
 
     monkeypatch.setattr(f"training.data.video_frames.{place}", fail)
     with pytest.raises(VideoError, match=r"^broken: this format is not supported and more$"):
-        list(decode(videos / "good0.mp4", (16, 16), None)[0])
+        list(decode(videos / "good0.mp4", (16, 16), None).pictures)
 
 
 def test_pixels_are_the_videos_own(prepared: Path, videos: Path) -> None:
     batch = PreparedClips([prepared]).sequences(np.random.default_rng(1), 2)
     assert batch.frames.shape == (2, 3, 8, 16, 16)
-    pictures, _ = decode(videos / f"good{batch.captions[0].split()[-1]}.mp4", (16, 16), None)
-    whole = to_pixels(np.stack(list(pictures)))
+    footage = decode(videos / f"good{batch.captions[0].split()[-1]}.mp4", (16, 16), None)
+    whole = to_pixels(np.stack(list(footage.pictures)))
     assert any(torch.equal(whole[:, i : i + 8], batch.frames[0]) for i in range(17))
 
 
@@ -182,13 +182,11 @@ def test_a_cut_splits_and_a_long_shot_is_cut() -> None:
 
 def test_a_lower_rate_leaves_frames_out_evenly(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", moving(24), fps=24)
-    whole, _ = decode(path, (32, 40), None)
-    half, rate = decode(path, (32, 40), 12)
-    assert rate == 12
-    whole, half = np.stack(list(whole)), np.stack(list(half))
-    assert np.array_equal(half, whole[1::2])
-    with pytest.raises(VideoError, match="too slow: it has 24 FPS of 60"):
-        decode(path, (32, 40), 60)
+    whole, half = (decode(path, (32, 40), rate) for rate in (None, 12))
+    assert (whole.fps, half.fps, half.own) == (24, 12, Rate(24))
+    assert np.array_equal(np.stack(list(half.pictures)), np.stack(list(whole.pictures))[1::2])
+    with pytest.raises(VideoError, match="too slow: its own rate is 24 FPS of 60"):
+        replace(RECIPE, fps=60).check_rate(half.own)
 
 
 def test_commands(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,12 @@ import codecs
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.video_clips import moving, write
-from training.data.items import DataError, Item
+from training.data.items import DataError, Footage, Item
 from training.data.preparing import prepare
 from training.data.recipe import Recipe
 from training.data.streams import WebDataset
@@ -103,16 +104,14 @@ def test_tar_files_by_stars_or_their_folder_in_any_case(tmp_path: Path) -> None:
 def test_a_shard_that_changed_is_made_again_but_not_what_was_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import training.data.writing as writing
-
     made: list[str] = []
-    encode = writing.encode_clips
+    footage = WebDataset.footage
 
-    def count(data: object, item: Item, encoder: object) -> object:
+    def count(data: WebDataset, item: Item, *how: Any) -> Footage:
         made.append(item.key)
-        return encode(data, item, encoder)
+        return footage(data, item, *how)
 
-    monkeypatch.setattr(writing, "encode_clips", count)
+    monkeypatch.setattr(WebDataset, "footage", count)
     files = []
     for index in range(2):
         files += [

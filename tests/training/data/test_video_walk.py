@@ -32,7 +32,7 @@ def test_what_looks_like_a_video_and_is_passed_over_has_a_reason(tmp_path: Path)
     content = write(tmp_path / "good.mp4", moving(5)).read_bytes()
     for name in ("no_suffix", "renamed.bak", "half.mp4.part"):
         touch(tmp_path / name, content)
-    touch(tmp_path / "old.VOB")
+    touch(tmp_path / "old.RMVB")
     touch(tmp_path / "._good.mp4", b"\0\x05\x16\x07")
     touch(tmp_path / ".hidden.mp4", content)
     touch(tmp_path / ".trash" / "old.mp4", content)
@@ -46,7 +46,7 @@ def test_what_looks_like_a_video_and_is_passed_over_has_a_reason(tmp_path: Path)
         "no_suffix": unknown,
         "renamed.bak": unknown,
         "half.mp4.part": unknown,
-        "old.VOB": unknown,
+        "old.RMVB": unknown,
         "._good.mp4": "an AppleDouble file, which holds no video",
         ".hidden.mp4": "hidden",
         ".trash/old.mp4": "hidden",
@@ -103,6 +103,6 @@ def test_a_text_lies_beside_in_any_case_and_unicode_form(tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_video_says_what_was_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path / "a.vob")
-    with pytest.raises(DataError, match=r"it has none; passed over: a.vob \(not a known video suffix\)"):
+    touch(tmp_path / "a.rmvb")
+    with pytest.raises(DataError, match=r"it has none; passed over: a.rmvb \(not a known video suffix\)"):
         Folder(tmp_path).find(2)

@@ -36,6 +36,7 @@ class Types:
     class VideoComponents:
         images: Any
         frame_rate: Fraction
+        audio: Any | None = None
 
 
 class InputImpl:
