@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..inplace import modulate, silu
+from ...kernels.elementwise import modulate, silu
 from ..layout import fold_frames, unfold_frames
 from .movq import MoVQ
 from .movq_blocks import FirstFrameNorm, FrameContext, FrameNorm, SpatialNorm, UnmodulatedNorm, Upsample, repeat_pixels

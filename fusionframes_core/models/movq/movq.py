@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...config import MoVQConfig
 from ...errors import named
-from ..inplace import MERGES, silu
+from ...kernels.elementwise import MERGES, silu
 from ..layers import LayerFactory, TorchOperations
 from ..layout import fold_frames, unfold_frames
 from ..temporal import Skip, initialise_temporal, temporal_parameters

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..inplace import modulate
+from ...kernels.elementwise import modulate
 from ..layers import LayerFactory
 from ..temporal import NeutralNorm, zero_weights
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..inplace import MERGES, add_residual, silu
+from ...kernels.elementwise import MERGES, add_residual, silu
 from ..layout import fold_frames, over_time, unfold_frames
 from ..temporal import Skip, TemporalLayer, TemporalPart
 from .movq_blocks import FirstFrameNorm, FrameContext, MoVQSpec, TemporalParts, by_frames

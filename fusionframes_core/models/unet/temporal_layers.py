@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..inplace import add_residual, silu
+from ...kernels.elementwise import add_residual, silu
 from ..layout import from_tokens, from_windows, over_time, to_tokens, to_windows
 from ..temporal import TemporalLayer
 from .unet_layers import Attention, TemporalPlacement, TrunkCondition, UNetSpec, feed_forward, temporal_norm

@@ -10,7 +10,7 @@ from enum import Enum
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..inplace import add_residual, silu
+from ...kernels.elementwise import add_residual, silu
 from ..layout import from_tokens, to_tokens
 from ..temporal import Skip
 from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...config import UNetConfig
 from ...errors import named
-from ..inplace import SiLU, modulate
+from ...kernels.elementwise import SiLU, modulate
 from ..layers import LayerFactory
 from ..layout import from_tokens
 from ..temporal import NeutralNorm, Skip, zero_weights
