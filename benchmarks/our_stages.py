@@ -16,6 +16,7 @@ from benchmarks.harness import Work
 from benchmarks.official_stages import TOKENS, randomise
 from fusionframes_core.checkpoints.component import build
 from fusionframes_core.config import ModelConfig, UNetConfig
+from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.models.unet.unet import KeyframeCondition
@@ -89,6 +90,8 @@ def random_model(config: Any, place: Place) -> nn.Module:
     """A model in evaluation mode whose parts all matter, initialised on its device."""
     with torch.device(place.device):
         model = build(config, device=place.device, dtype=place.dtype)
+    if place.device != "cpu":
+        channels_last(model)  # as loading a component does
     return (model if place.device == "meta" else randomise(model)).eval().requires_grad_(False)
 
 

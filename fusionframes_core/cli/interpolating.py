@@ -15,7 +15,6 @@ from torch import Tensor
 from ..errors import require_finite
 from ..media.frames import Frames, to_pixels, to_uint8
 from ..models.casting import compute_dtype
-from ..models.movq.chunked_decode import decode_chunked
 from ..models.text_encoder import TextContext
 from ..pipeline import FPS_FACTOR, FusionFramesPipeline
 from .memory_plan import DECODE_CHUNK, MemoryPlan, Window, windows_of
@@ -74,18 +73,11 @@ class Interpolation:
             name = f"interpolation {index + 1}"
             latents = self.pipeline.interpolate(latents, self.text, partial(report, name), skip, **self.options)
             require_finite(name, latents, compute_dtype(self.pipeline.interpolation))
-        pixels = self._decode(latents, partial(report, "decode"))
+        planned = None if self.plan.decode == DECODE_CHUNK else self.plan.decode
+        chunk = self.pipeline.decode_chunk or planned
+        pixels = self.pipeline.decode(latents, callback=partial(report, "decode"), chunk=chunk)
         require_finite("decode", pixels, compute_dtype(self.pipeline.movq))
         return pixels[0]
-
-    def _decode(self, latents: Tensor, report: Callable[[int, int, Tensor], None]) -> Tensor:
-        if self.plan.decode == DECODE_CHUNK:
-            return self.pipeline.decode(latents, callback=report)
-        with self.pipeline.residency.stage("movq") as movq:
-            inputs = latents.to(self.pipeline.device, compute_dtype(movq))
-            overlap = self.plan.decode // 4
-            told = lambda done, total: report(done, total, latents)  # noqa: E731 -- too short for a name
-            return decode_chunked(movq, inputs, self.plan.decode, overlap, told, latents.device)
 
     def _kept(self, pixels: Tensor, window: Window, is_last: bool) -> Iterator[Frames]:
         """The frames of a window that are its own, a few at a time in uint8."""
