@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_measurements import COMFYUI_PATH, COMFYUI_PYTHON, Bench, Measurement, freed, measurements
+from benchmarks.gpu_bench import Bench, Measurement, freed
+from benchmarks.gpu_measurements import COMFYUI_PATH, COMFYUI_PYTHON, measurements
 from benchmarks.gpu_tables import markdown
 from benchmarks.harness import ROOT
 from benchmarks.official_stages import VARIABLE, work_trees

@@ -8,27 +8,23 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import ROOT, Work, device_peak, difference, matrix_rate, peak_growth, timed
+from benchmarks.gpu_bench import Bench, Measurement
+from benchmarks.gpu_kernels import KERNELS, kernel
+from benchmarks.harness import ROOT, difference, matrix_rate
 from benchmarks.masked import forward
 from benchmarks.official_stages import FULL as OFFICIAL_FULL
 from benchmarks.official_stages import SMALL as OFFICIAL_SMALL
 from benchmarks.official_stages import STAGES, TOKENS, Setting, work_trees
-from benchmarks.our_stages import OUR_STAGES, Extent, OurStage, Place, latents, random_model, shrunk, text
-from fusionframes_core.kernels.elementwise import plus
-from fusionframes_core.kernels.group_norms import GroupNormSpec, conditional_norm, spatial_norm
+from benchmarks.our_stages import OUR_STAGES, OurStage, Place, latents, random_model, shrunk, text
+from fusionframes_core.config import ModelConfig
 from fusionframes_core.kernels.kernel_choice import fused_kernels
-from fusionframes_core.kernels.wide_attention import wide_attention
 from fusionframes_core.models.movq.banded_decode import BandedDecoder
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
@@ -38,7 +34,8 @@ from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, PAPER
 from fusionframes_core.sampling.interpolation_sampling import interpolate
 from fusionframes_core.sampling.keyframe_sampling import sample_keyframes
 from fusionframes_core.sampling.noise import stage_noise
-from fusionframes_core.sampling.stage import Sampling
+from fusionframes_core.sampling.options import ContextPair, InterpolationOptions, SamplingOptions
+from fusionframes_core.sampling.stage_sampler import StageSampler
 
 COMFYUI_PATH, COMFYUI_PYTHON = "COMFYUI_PATH", "COMFYUI_PYTHON"
 COMFYUI_STAGES = ("keyframes", "interpolation", "decoding 61 frames")
@@ -51,55 +48,6 @@ OFFICIAL_ROWS = {
     "decode a chunk, image": ("decoder", "1.0"),
     "decode a chunk, conv3_attn": ("decoder", "1.1"),
 }
-
-
-@dataclass(frozen=True)
-class Bench:
-    """How large, where and how often things are measured."""
-
-    extent: Extent
-    place: Place
-    repeats: int
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.place.device == "cuda"
-
-    def milliseconds(self, work: Work) -> float:
-        """The median of `repeats` runs, after two that are not counted."""
-        for _ in range(2):
-            work()
-        return statistics.median(timed(work, self.place.device).wall for _ in range(self.repeats)) * 1e3
-
-    def gigabytes(self, work: Work) -> float | None:
-        """By how much one run raises the memory in use."""
-        megabytes = device_peak(work) if self.on_gpu else peak_growth(work)
-        return None if megabytes is None else megabytes / 1e3
-
-    def once(self, work: Work) -> tuple[float, float | None]:
-        """Seconds and gigabytes of one run that is too long to repeat."""
-        start = time.perf_counter()
-        gigabytes = self.gigabytes(work)
-        return time.perf_counter() - start, gigabytes
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """`run(bench)` gives the row's numbers; `seconds` is about what it takes on an H100, for the time budget."""
-
-    table: str
-    row: str
-    run: Callable[[Bench], dict[str, Any]]
-    seconds: float = 10.0
-
-
-@contextmanager
-def freed() -> Iterator[None]:
-    """What is made inside is given back to the card."""
-    yield
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def matrix_product(bench: Bench) -> dict[str, Any]:
@@ -132,31 +80,31 @@ def official_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
 
 def whole_keyframes(bench: Bench) -> dict[str, Any]:
     """16 keyframes in 50 guided steps."""
-    config, size = _paper(bench), (bench.extent.side,) * 2
-    unet, prompt = random_model(config.keyframe, bench.place), text(config.keyframe, bench.place)
-    positions = frame_positions(config.frame_positions, bench.extent.frames, bench.place.device)[None]
-    sampling = Sampling(config.keyframe_schedule, _steps(bench, 50))
-    noise = stage_noise(0, "keyframes", 1, bench.place.device)
-    work = partial(sample_keyframes, unet, prompt, prompt, config.guidance, positions, size, noise, sampling)
+    config, place = _paper(bench), bench.place
+    unet, texts = random_model(config.keyframe, place), ContextPair(*[text(config.keyframe, place)] * 2)
+    positions = frame_positions(config.frame_positions, bench.extent.frames, place.device)[None]
+    options = SamplingOptions(_steps(bench, 50), config.guidance)
+    sampler = StageSampler(config.keyframe_schedule, options, stage_noise(0, "keyframes", 1, place.device))
+    work = partial(sample_keyframes, unet, texts, positions, (bench.extent.side,) * 2, sampler)
     return dict(zip(("seconds", "gb"), bench.once(work), strict=True))
 
 
 def whole_interpolation(bench: Bench, passes: int) -> dict[str, Any]:
     """The pass with that number, counted from 1, in 10 guided steps."""
-    config = _paper(bench)
-    unet, prompt = random_model(config.interpolation, bench.place), text(config.keyframe, bench.place)
-    given = latents(bench.extent, bench.place, _frames(bench, passes - 1))
-    sampling = Sampling(config.interpolation_schedule, _steps(bench, 10))
-    noise = stage_noise(0, "interpolation", 1, bench.place.device)
-    weight, levels = config.interpolation_guidance, (3, 0)
-    work = partial(interpolate, unet, given, (prompt, prompt), weight, levels, noise, sampling, config.drop_temporal)
+    config, place = _paper(bench), bench.place
+    unet: Any = random_model(config.interpolation, place)
+    texts = ContextPair(*[text(config.keyframe, place)] * 2)
+    given = latents(bench.extent, place, _frames(bench, passes - 1))
+    options = SamplingOptions(_steps(bench, 10), config.interpolation_guidance)
+    sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "interpolation", 1, place.device))
+    work = partial(interpolate, unet, given, texts, InterpolationOptions(), sampler, config.drop_temporal)
     return dict(zip(("seconds", "gb"), bench.once(work), strict=True))
 
 
 def whole_decoding(bench: Bench) -> dict[str, Any]:
     """All frames after two passes, in chunks of 16, to the processor's memory."""
     config = _paper(bench)
-    movq = random_model(config.movq, bench.place)
+    movq: Any = random_model(config.movq, bench.place)
     video = latents(bench.extent, bench.place, _frames(bench, 2)).to(bench.place.dtype)
     work = partial(decode_chunked, movq, video, output_device="cpu")
     return dict(zip(("seconds", "gb"), bench.once(work), strict=True))
@@ -190,47 +138,6 @@ def _random_unet(kind: Any, config: Any, place: Place) -> Any:
     """Of this class, with the weights of a fresh one (`build` knows the group U-Net alone)."""
     with torch.device(place.device):
         return kind(config, device=place.device, dtype=place.dtype).eval().requires_grad_(False)
-
-
-def kernel(bench: Bench, build: Callable[[Bench], Work]) -> dict[str, Any]:
-    """One operation in torch's own steps and by the fused kernel."""
-    work = build(bench)
-    with fused_kernels(False):
-        found: dict[str, Any] = {"torch_ms": bench.milliseconds(work)}
-    if bench.on_gpu:
-        found["ms"] = bench.milliseconds(work)
-    return found
-
-
-def _activation(bench: Bench, frames: int, channels: int, side: int) -> Tensor:
-    shape = (2, 32, 8, 8) if bench.extent.small else (frames, channels, side, side)
-    x = torch.randn(shape, device=bench.place.device, dtype=bench.place.dtype)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def conditional_norm_work(bench: Bench, frames: int, channels: int, side: int) -> Work:
-    x = _activation(bench, frames, channels, side)
-    scale, shift = torch.randn(2, 2, x.shape[1]).to(x)
-    return lambda: conditional_norm(x, GroupNormSpec(32), scale, shift, silu=True)
-
-
-def spatial_norm_work(bench: Bench, frames: int, channels: int, side: int) -> Work:
-    x = _activation(bench, frames, channels, side)
-    scale, shift = torch.randn(2, x.shape[0], x.shape[1], 4, 4).to(x)
-    weight, bias = torch.randn(2, x.shape[1]).to(x)
-    return lambda: spatial_norm(x, GroupNormSpec(32, 1e-6, weight, bias), scale, shift, silu=True)
-
-
-def residual_work(bench: Bench, frames: int, channels: int, side: int) -> Work:
-    x = _activation(bench, frames, channels, side)
-    fresh, bias = x.clone(), torch.randn(x.shape[1]).to(x)
-    return lambda: plus(x, fresh, bias)
-
-
-def attention_work(bench: Bench, frames: int, channels: int, side: int) -> Work:
-    shape = (1, 64, 512) if bench.extent.small else (frames, side * side, channels)
-    query, key, value = torch.randn(3, *shape, device=bench.place.device, dtype=bench.place.dtype)
-    return lambda: wide_attention(query, key, value)
 
 
 def compiled_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
@@ -285,18 +192,7 @@ def measurements(bench: Bench, compiled: bool) -> list[Measurement]:
     return made
 
 
-KERNELS: dict[str, Callable[[Bench], Work]] = {
-    "U-Net norm, 32 × 384 × 64²": partial(conditional_norm_work, frames=32, channels=384, side=64),
-    "U-Net norm, 32 × 1536 × 16²": partial(conditional_norm_work, frames=32, channels=1536, side=16),
-    "U-Net norm, 32 × 3072 × 8²": partial(conditional_norm_work, frames=32, channels=3072, side=8),
-    "MoVQ norm, 8 × 256 × 512²": partial(spatial_norm_work, frames=8, channels=256, side=512),
-    "MoVQ norm, 8 × 1024 × 64²": partial(spatial_norm_work, frames=8, channels=1024, side=64),
-    "residual with bias, 32 × 384 × 64²": partial(residual_work, frames=32, channels=384, side=64),
-    "attention, 8 × 4096 × 1024": partial(attention_work, frames=8, channels=1024, side=64),
-}
-
-
-def _paper(bench: Bench) -> Any:
+def _paper(bench: Bench) -> ModelConfig:
     return shrunk(PAPER) if bench.extent.small else PAPER
 
 

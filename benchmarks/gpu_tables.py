@@ -23,7 +23,7 @@ def stages(rows: Rows) -> list[Cells]:
     rate = rows.get("card", {}).get("matrix product", {}).get("teraflops")
     made = []
     own, others = rows.get("stages", {}), rows.get("official", {})
-    for name in own | others:
+    for name in {**own, **others}:
         found, official = own.get(name, {}), others.get(name, {})
         floor = found["teraflop"] / rate * 1e3 if rate and found else None
         made.append({

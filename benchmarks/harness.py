@@ -84,9 +84,11 @@ def compare(case: Case, repeats: int, small: bool, seconds: float = math.inf) ->
     """
     works = case.build(small)
     results = [work() for work in works]
-    apart = None if case.tolerance is None else difference(*results)
-    if apart is not None and not apart <= case.tolerance:
-        raise ArithmeticError(f"{case.name}: results differ by {apart:.1e}, more than {case.tolerance:.0e}")
+    apart = None
+    if case.tolerance is not None:
+        apart = difference(*results)
+        if not apart <= case.tolerance:  # nor is NaN
+            raise ArithmeticError(f"{case.name}: results differ by {apart:.1e}, more than {case.tolerance:.0e}")
     del results
     turns: tuple[list[Turn], list[Turn]] = ([], [])
     start = time.perf_counter()

@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def works(batch: int, keyframes: int, size: int = 64) -> list[Callable[[], Tenso
 def forward(unet: InterpolationUNet, batch: int, keyframes: int, side: int, tokens: int | None = None) -> Work:
     """One forward of either U-Net, in its type and where it is, for latents of side × side."""
     weight, width = unet.in_layer.weight, unet.config.context_dim
-    like = {"device": weight.device, "dtype": weight.dtype}
+    like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     count = tokens or TINY.text.max_tokens
     condition = InterpolationCondition(
         keyframes=torch.randn(batch, 4, keyframes, side, side, **like),
@@ -50,7 +51,8 @@ def forward(unet: InterpolationUNet, batch: int, keyframes: int, side: int, toke
 def compare(batch: int, keyframes: int, repeats: int, size: int) -> dict[str, float]:
     """FLOPs and median processor seconds of both, and masked / ours."""
     pair = works(batch, keyframes, size)
-    flops, times = [], [[], []]
+    flops: list[int] = []
+    times: tuple[list[float], list[float]] = ([], [])
     for work in pair:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             work()

@@ -132,7 +132,7 @@ def randomise(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def ours_from(official: nn.Module, kind: Callable[..., Any], config: Callable[..., Any], version: str) -> Any:
+def ours_from(official: nn.Module, kind: Callable[..., Any], config: Callable[..., Any], version: str | None) -> Any:
     """Our model with the official one's weights, architecture and names as the conversion reads them."""
     state = official.state_dict()
     names = identify({name: tuple(value.shape) for name, value in state.items()}).names
@@ -183,7 +183,10 @@ def keyframe_step(version: str, setting: Setting) -> Sides:
     context, mask = _texts(rows, setting)
     time = torch.full((rows * count,), 500.0, device=setting.device)
     positions = torch.arange(count, device=setting.device).float() * (1 if newer else 180 // count)
-    levels = {"motion_score": torch.full_like(time, 10.0), "noise_augmentation": torch.full_like(time, 20.0)}
+    levels: dict[str, Any] = {
+        "motion_score": torch.full_like(time, 10.0),
+        "noise_augmentation": torch.full_like(time, 20.0),
+    }
     given = {name: value[:rows] for name, value in levels.items()} if newer else {}
     condition = KeyframeCondition(context.to(setting.dtype), mask, positions.expand(rows, -1), **given)
     videos = as_videos(x, rows).to(setting.dtype)

@@ -16,6 +16,7 @@ from benchmarks.harness import Work
 from benchmarks.official_stages import TOKENS, randomise
 from fusionframes_core.checkpoints.component import build
 from fusionframes_core.config import ModelConfig, UNetConfig
+from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.text_encoder import TextContext
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.models.unet.unet import KeyframeCondition
@@ -23,9 +24,10 @@ from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 from fusionframes_core.sampling.guidance import GuidedModel, TextGuidance, TextImageGuidance
 from fusionframes_core.sampling.interpolation_sampling import guided_interpolation
 from fusionframes_core.sampling.noise import stage_noise
-from fusionframes_core.sampling.stage import Sampling
+from fusionframes_core.sampling.options import ContextPair, InterpolationOptions, SamplingOptions
+from fusionframes_core.sampling.stage_sampler import StageSampler
 
-SMALL_TRUNK = {"model_channels": 32, "init_channels": 32, "time_embed_dim": 64, "context_dim": 48}
+SMALL_TRUNK: dict[str, Any] = {"model_channels": 32, "init_channels": 32, "time_embed_dim": 64, "context_dim": 48}
 SMALL_TRUNK |= {"groups": 8, "head_dim": 16}
 
 
@@ -88,18 +90,20 @@ def random_model(config: Any, place: Place) -> nn.Module:
     """A model in evaluation mode whose parts all matter, initialised on its device."""
     with torch.device(place.device):
         model = build(config, device=place.device, dtype=place.dtype)
+    if place.device != "cpu":
+        channels_last(model)  # as loading a component does
     return (model if place.device == "meta" else randomise(model)).eval().requires_grad_(False)
 
 
-def text(config: UNetConfig, place: Place, batch: int = 1) -> TextContext:
+def text(config: UNetConfig, place: Place) -> TextContext:
     """A random prompt of TOKENS tokens."""
-    context = torch.randn(batch, TOKENS, config.context_dim, device=place.device, dtype=place.dtype)
-    return TextContext(context, torch.ones(batch, TOKENS, device=place.device, dtype=torch.bool))
+    context = torch.randn(1, TOKENS, config.context_dim, device=place.device, dtype=place.dtype)
+    return TextContext(context, torch.ones(1, TOKENS, device=place.device, dtype=torch.bool))
 
 
-def latents(extent: Extent, place: Place, frames: int, channels: int = 4, batch: int = 1) -> Tensor:
-    """Random latents (B, C, T, h, w), float32."""
-    return torch.randn(batch, channels, frames, extent.side, extent.side, device=place.device)
+def latents(extent: Extent, place: Place, frames: int, channels: int = 4) -> Tensor:
+    """Random latents (1, C, T, h, w), float32."""
+    return torch.randn(1, channels, frames, extent.side, extent.side, device=place.device)
 
 
 def keyframe_step(model: nn.Module, config: ModelConfig, extent: Extent, place: Place) -> Work:
@@ -112,27 +116,22 @@ def keyframe_step(model: nn.Module, config: ModelConfig, extent: Extent, place: 
     if not config.keyframe.image_input:
         guided = GuidedModel(model, TextGuidance(config.guidance), [condition] * 2)
         return lambda: guided(x, time)
-    levels = {name: torch.full((1,), 10.0, device=place.device) for name in ("motion_score", "noise_augmentation")}
+    level = torch.full((1,), 10.0, device=place.device)
     shown = latents(extent, place, count, channels=5)
-    condition = replace(condition, **levels)
+    condition = replace(condition, motion_score=level, noise_augmentation=level)
     guided = GuidedModel(model, TextImageGuidance(config.guidance, 1.0), [condition] * 3, [shown] * 3)
     return lambda: guided(x, time)
 
 
-def interpolation_step(
-    model: nn.Module, config: ModelConfig, extent: Extent, place: Place, guidance: float | None = None, batch: int = 1
-) -> Work:
-    """The prediction from keyframes and, for a guidance above 0, the one without."""
-    keyframes = latents(extent, place, extent.frames + 1, batch=batch)
-    x = latents(extent, place, extent.frames, channels=12, batch=batch)
-    prompt = text(config.keyframe, place, batch)
-    noise = stage_noise(0, "benchmark", batch, place.device)
-    sampling = Sampling(config.interpolation_schedule, steps=10)
-    weight = config.interpolation_guidance if guidance is None else guidance
-    guided = guided_interpolation(
-        model, keyframes, (prompt, prompt), weight, (3, 0), noise, sampling, config.drop_temporal
-    )
-    time = torch.full((batch,), 500, device=place.device)
+def interpolation_step(model: Any, config: ModelConfig, extent: Extent, place: Place) -> Work:
+    """The prediction from keyframes and the one without."""
+    keyframes = latents(extent, place, extent.frames + 1)
+    x = latents(extent, place, extent.frames, channels=12)
+    texts = ContextPair(*[text(config.keyframe, place)] * 2)
+    options = SamplingOptions(steps=10, guidance=config.interpolation_guidance)
+    sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "benchmark", 1, place.device))
+    guided = guided_interpolation(model, keyframes, texts, InterpolationOptions(), sampler, config.drop_temporal)
+    time = torch.full((1,), 500, device=place.device)
     return lambda: guided(x, time)
 
 

@@ -33,7 +33,18 @@ from fusionframes_core.kernels.wide_attention import WIDEST_FUSED
 aten = torch.ops.aten
 ours = getattr(torch.ops, fused_operations.NAMESPACE)
 
-KINDS = ("convolution", "layout", "bias", "norm", "modulation", "SiLU", "residual", "merge", "attention", "product")
+KINDS: tuple[str, ...] = (
+    "convolution",
+    "layout",
+    "bias",
+    "norm",
+    "modulation",
+    "SiLU",
+    "residual",
+    "merge",
+    "attention",
+    "product",
+)
 KINDS += ("other",)
 KIND_OF = {
     aten.convolution: "convolution",

@@ -20,6 +20,7 @@ from .errors import require_finite
 from .image_to_video import check_image, make_first_frame
 from .models.casting import compute_dtype
 from .models.movq.chunked_decode import decode_chunked
+from .models.movq.decode_plan import decoder_for, plan_for
 from .models.movq.frame_chunks import decode_frames, encode_frames
 from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
 from .models.unet.keyframe_unet import frame_positions
@@ -71,8 +72,10 @@ class FusionFramesPipeline(Models):
 
     interpolator = staticmethod(interpolate)  # how the interpolation is sampled; another architecture brings its own
 
-    def __init__(self, models: ModelParts | OffloadedModels) -> None:
+    def __init__(self, models: ModelParts | OffloadedModels, decode_chunk: int | None = None) -> None:
+        """`decode_chunk`: frames that are decoded at once; None: as many as the free memory allows, up to 16."""
         super().__init__(models if isinstance(models, OffloadedModels) else OffloadedModels.of_parts(models))
+        self.decode_chunk = decode_chunk
         self._nulls: dict[str, Tensor] = {}  # so that the text encoder need not come back for them
 
     @classmethod
@@ -106,9 +109,10 @@ class FusionFramesPipeline(Models):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         offload: str = "none",
+        decode_chunk: int | None = None,
     ) -> FusionFramesPipeline:
-        """Load what `open_model` has looked at; arguments as for `from_pretrained`."""
-        return cls(OffloadedModels.of_model(model, dtype, device, offload))
+        """Load what `open_model` has looked at; arguments as for `from_pretrained` and the pipeline itself."""
+        return cls(OffloadedModels.of_model(model, dtype, device, offload), decode_chunk)
 
     @torch.no_grad()
     def __call__(
@@ -197,12 +201,18 @@ class FusionFramesPipeline(Models):
 
     @torch.no_grad()
     def decode(
-        self, latents: Tensor, temporal: bool = True, callback: Callback | None = None, windows: str = "blended"
+        self,
+        latents: Tensor,
+        temporal: bool = True,
+        callback: Callback | None = None,
+        windows: str = "blended",
+        chunk: int | None = None,
     ) -> Tensor:
         """Latents (B, 4, T, h, w) to pixels (B, 3, T, H, W), about [−1, 1], on the latents' device.
 
-        In overlapping chunks, so that memory is that of one, or in the official code's groups (`windows` "official");
-        `temporal=False` decodes frame by frame. The callback's steps are the chunks.
+        In overlapping chunks of `chunk` frames (None: the pipeline's `decode_chunk`), so that memory is that of one, or
+        in the official code's groups (`windows` "official"); `temporal=False` decodes frame by frame. The callback's
+        steps are the chunks. Raises ValueError when the free memory does not allow one frame.
         """
 
         def report(done: int, total: int) -> None:
@@ -211,10 +221,13 @@ class FusionFramesPipeline(Models):
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
-                made = decode_chunked(movq, inputs, callback=report, output_device=latents.device, windows=windows)
+                plan = plan_for(movq, inputs, chunk or self.decode_chunk)
+                decoder = decoder_for(movq, plan)
+                size = (plan.chunk, plan.overlap)
+                pixels = decode_chunked(decoder, inputs, *size, report, latents.device, windows=windows)
             else:
-                made = decode_frames(movq, inputs, latents.device, report)
-            return require_finite("decode", made, compute_dtype(movq))
+                pixels = decode_frames(movq, inputs, latents.device, report)
+            return require_finite("decode", pixels, compute_dtype(movq))
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

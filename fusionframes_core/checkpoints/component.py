@@ -19,6 +19,7 @@ from ..config import InterpolationConfig, ModelConfig, MoVQConfig, TextEncoderCo
 from ..errors import CheckpointError
 from ..models.casting import FP8, operations_for
 from ..models.layers import TorchOperations
+from ..models.layout import channels_last
 from ..models.movq.movq import MoVQ
 from ..models.text_encoder import TextEncoder
 from ..models.unet.interpolation_unet import InterpolationUNet
@@ -104,7 +105,7 @@ class Component:
         network = self.kind.load(self, kept, device, operations or operations_for(kept))
         for addition in self.additions:
             addition.add_to(network)
-        return network
+        return channels_last(network) if torch.device(device).type == "cuda" else network
 
     def null_embedding(self) -> Tensor:
         """A U-Net's unconditional context (D,), float32. Raises CheckpointError when no file holds it."""

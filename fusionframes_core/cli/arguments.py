@@ -68,6 +68,15 @@ def parse_rate(text: str) -> Fraction:
     return rate
 
 
+def parse_chunk(text: str) -> int | None:
+    """ "auto" → None, "8" → 8."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be auto or a whole number of frames from 1; got {text!r}")
+    return int(text)
+
+
 def parse_lora(text: str) -> tuple[str, float]:
     """ "ring.safetensors=0.5" → ("ring.safetensors", 0.5); without a number the strength is 1."""
     path, _, strength = text.rpartition("=")
@@ -168,6 +177,12 @@ def make_parser() -> Parser:
         command.add_argument("--dtype", choices=DTYPES, help="of the weights (default: fp32 on a CPU, bf16 on a GPU)")
         command.add_argument(
             "--offload", choices=OFFLOADS, default="none", help="where a model is while another works (default: none)"
+        )
+        command.add_argument(
+            "--decode-chunk",
+            metavar="auto|N",
+            type=parse_chunk,
+            help="frames that are decoded at once (default: auto, as many as the free memory allows, up to 16)",
         )
         command.add_argument(
             "--text-encoder", metavar="FOLDER", type=parse_path, help="of google/flan-ul2, for official files"

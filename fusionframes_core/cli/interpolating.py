@@ -12,10 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import require_finite
 from ..media.frames import Frames, to_pixels, to_uint8
-from ..models.casting import compute_dtype
-from ..models.movq.chunked_decode import decode_chunked
 from ..models.text_encoder import TextContext
 from ..pipeline import FPS_FACTOR, FusionFramesPipeline
 from .memory_plan import DECODE_CHUNK, MemoryPlan, Window, windows_of
@@ -71,17 +68,9 @@ class Interpolation:
         for index, skip in enumerate(self.skips):
             name = f"interpolation {index + 1}"
             latents = self.pipeline.interpolate(latents, self.text, partial(report, name), skip, **self.options)
-        return self._decode(latents, partial(report, "decode"))[0]
-
-    def _decode(self, latents: Tensor, report: Callable[[int, int, Tensor], None]) -> Tensor:
-        if self.plan.decode == DECODE_CHUNK:
-            return self.pipeline.decode(latents, callback=report)
-        with self.pipeline.residency.stage("movq") as movq:
-            inputs = latents.to(self.pipeline.device, compute_dtype(movq))
-            overlap = self.plan.decode // 4
-            told = lambda done, total: report(done, total, latents)  # noqa: E731 -- too short for a name
-            pixels = decode_chunked(movq, inputs, self.plan.decode, overlap, told, latents.device)
-            return require_finite("decode", pixels, compute_dtype(movq))
+        planned = None if self.plan.decode == DECODE_CHUNK else self.plan.decode
+        chunk = self.pipeline.decode_chunk or planned
+        return self.pipeline.decode(latents, callback=partial(report, "decode"), chunk=chunk)[0]
 
     def _kept(self, pixels: Tensor, window: Window, is_last: bool) -> Iterator[Frames]:
         """The frames of a window that are its own, a few at a time in uint8."""

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 
 from ..config import ModelConfig
+from ..models.free_memory import available_bytes
 from ..models.movq.chunked_decode import chunk_windows
 from ..settings import spatial_factor
 
-_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _GIB = 1024**3
 # Measured with the tiny model on a CPU in float32; within a quarter of what 256x256 and 360x640 took.
 _DECODER_FLOATS = 19  # a channel and position of the decoder's highest resolution
@@ -63,20 +62,6 @@ def check_fits(needed: int, size: tuple[int, int], device: torch.device) -> None
 def generation_bytes(config: ModelConfig, size: tuple[int, int], frames: int) -> int:
     """About what decoding `frames` frames of a generation needs beside the weights."""
     return int(min(frames, DECODE_CHUNK) * _frame_bytes(config, size) + _PIXEL_BYTES * size[0] * size[1] * frames)
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Free memory of a device, None where it is not known."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type != "cpu" or not _MEMINFO.is_file():
-        return None
-    lines = (line.split() for line in _MEMINFO.read_text().splitlines())
-    free = next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), None)
-    limit, used = (_CGROUP / name for name in ("memory.max", "memory.current"))
-    if free is not None and limit.is_file() and used.is_file() and limit.read_text().strip().isdecimal():
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
 
 
 @contextmanager

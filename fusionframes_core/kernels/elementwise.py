@@ -1,13 +1,17 @@
-"""Sums and merges of two tensors, in the place of one of them where no gradient needs it, with a bias in the same pass.
+"""Arithmetic that writes its result over an operand, and takes the bias of the layer before along.
 
-Fresh memory is what costs most beside the convolutions on a CPU; on a GPU a bias of its own costs a whole pass.
+Fresh memory costs most beside the convolutions on a CPU; on a GPU a bias of its own costs a whole pass. The operand
+that is written over is the last activation of each function, which nobody else may hold. It is kept where a gradient
+needs an operand and where the two activations lie differently in memory; values are the same either way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import fused_operations
 from .kernel_choice import takes_fused
@@ -18,49 +22,58 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x, inplace=not x.requires_grad)
 
 
-def modulate(fresh: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """fresh · scale + shift, in the place of `fresh`, which nobody else may hold, when no gradient needs it."""
-    return torch.addcmul(shift, fresh, scale, out=_place(fresh, scale, shift))
+class SiLU(nn.Module):
+    """`silu` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return silu(x)
 
 
-def plus(x: Tensor, fresh: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x + (fresh + bias), in the place of `fresh` likewise when both lie alike. x (..., C, H, W); bias (C,)."""
-    if bias is not None:
-        if takes_fused(x, fresh, bias):
-            return fused_operations.merge(x, fresh, bias, None, False)
-        fresh = biased(fresh, bias)
-    return torch.add(x, fresh, out=_place_like(x, fresh))
+def modulate(normed: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """normed · scale + shift, over `normed`."""
+    return torch.addcmul(shift, normed, scale, out=_writable(normed, scale, shift))
 
 
-def blend(x: Tensor, fresh: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(1 − weight) · x + weight · (fresh + bias) likewise; weight (1,), or (R, 1, 1, ...) with a number per row."""
-    if bias is not None:
-        if takes_fused(x, fresh, weight, bias):
-            return fused_operations.merge(x, fresh, bias, weight, True)
-        fresh = biased(fresh, bias)
-    return torch.lerp(x, fresh, weight, out=_place_like(x, fresh, weight))
+def add_residual(x: Tensor, branch: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x + (branch + bias), over `branch`. x and branch (..., C, H, W); bias (C,), of the layer that made `branch`."""
+    if bias is not None and takes_fused(x, branch, bias):
+        return fused_operations.merge(x, branch, bias, None, False)
+    branch = add_bias(branch, bias)
+    return torch.add(x, branch, out=_same_layout(x, branch))
 
 
-def add_scaled(x: Tensor, fresh: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x + weight · (fresh + bias) likewise."""
-    if bias is not None:
-        if takes_fused(x, fresh, weight, bias):
-            return fused_operations.merge(x, fresh, bias, weight, False)
-        fresh = biased(fresh, bias)
-    return torch.addcmul(x, weight, fresh, out=_place_like(x, fresh, weight))
+def merge_residual(spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None) -> Tensor:
+    """spatial + α · (temporal + bias) (paper, eq. 3), over `temporal`; alpha (1,), or one for each row."""
+    if bias is not None and takes_fused(spatial, temporal, alpha, bias):
+        return fused_operations.merge(spatial, temporal, bias, alpha, False)
+    temporal = add_bias(temporal, bias)
+    return torch.addcmul(spatial, alpha, temporal, out=_same_layout(spatial, temporal, alpha))
 
 
-def biased(fresh: Tensor, bias: Tensor) -> Tensor:
-    """fresh (..., C, H, W) + bias (C,), in its place likewise."""
-    return torch.add(fresh, bias[:, None, None], out=_place(fresh, bias))
+def merge_convex(spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(1 − α) · spatial + α · (temporal + bias) (the official code, against the paper's eq. 3), over `temporal`."""
+    if bias is not None and takes_fused(spatial, temporal, alpha, bias):
+        return fused_operations.merge(spatial, temporal, bias, alpha, True)
+    temporal = add_bias(temporal, bias)
+    return torch.lerp(spatial, temporal, alpha, out=_same_layout(spatial, temporal, alpha))
 
 
-def _place(fresh: Tensor, *others: Tensor) -> Tensor | None:
+MERGES: dict[str, Callable[..., Tensor]] = {"residual": merge_residual, "convex": merge_convex}
+"""How a temporal layer's output is merged into the spatial one's, by `temporal_merge`: (spatial, temporal, α, bias)."""
+
+
+def add_bias(x: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., C, H, W) + bias (C,), over x; x itself without one."""
+    return x if bias is None else torch.add(x, bias[:, None, None], out=_writable(x, bias))
+
+
+def _writable(operand: Tensor, *others: Tensor) -> Tensor | None:
+    """`operand` as an `out=` argument, None where it must be kept."""
     if torch.compiler.is_compiling():  # the compiler places results itself; out= would break its graph
         return None
-    return None if any(operand.requires_grad for operand in (fresh, *others)) else fresh
+    return None if any(tensor.requires_grad for tensor in (operand, *others)) else operand
 
 
-def _place_like(x: Tensor, fresh: Tensor, *others: Tensor) -> Tensor | None:
+def _same_layout(x: Tensor, operand: Tensor, *others: Tensor) -> Tensor | None:
     """The result has x's memory layout, in place or not: the convolutions behind it are chosen by that."""
-    return _place(fresh, x, *others) if fresh.stride() == x.stride() else None
+    return _writable(operand, x, *others) if operand.stride() == x.stride() else None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Alpha, Conv3d, TorchOperations
+from .layers import Alpha, Conv2d, Conv3d, TorchOperations
 
 FP8 = torch.float8_e4m3fn
 FP8_COMPUTE = torch.bfloat16
@@ -40,8 +40,8 @@ class CastLinear(nn.Linear):
         return F.linear(input, *_cast(self, input))
 
 
-class CastConv2d(nn.Conv2d):
-    """torch's Conv2d whose parameters take the input's type."""
+class CastConv2d(Conv2d):
+    """Conv2d whose parameters take the input's type."""
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, *_cast(self, input))

@@ -8,11 +8,14 @@ host can slot in layers that cast, offload or patch their weights. `TorchOperati
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..kernels.group_norms import GroupNormSpec, plain_norm
+from ..kernels.kernel_choice import takes_fused
 
 
 class Alpha(nn.Module):
@@ -29,40 +32,85 @@ class Alpha(nn.Module):
 
 
 if TYPE_CHECKING:
-    _Mixin = nn.Conv3d
+    _Conv2dMixin: TypeAlias = nn.Conv2d
+    _Conv3dMixin: TypeAlias = nn.Conv3d
+    _GroupNormMixin: TypeAlias = nn.GroupNorm
 else:
-    _Mixin = object
+    _Conv2dMixin = _Conv3dMixin = _GroupNormMixin = object
 
 
-class FastConv3d(_Mixin):
-    """Mixin for Conv3d: on a CPU, kernels of shape (k, 1, 1) run as 2-D convolutions over (T, H·W), 3-4× faster.
+class FastConv2d(_Conv2dMixin):
+    """Mixin for Conv2d: where the fused kernels run, 1×1 kernels are products of channels-last tokens with their bias.
 
-    Works under any Conv3d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer.
+    Works under any Conv2d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer.
     """
 
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if takes_fused(input, weight, bias) and input.ndim == 4 and is_pointwise(self):
+            return pointwise(input, weight, bias)
+        return super()._conv_forward(input, weight, bias)
+
+
+class FastConv3d(_Conv3dMixin):
+    """Mixin for Conv3d, likewise; on a CPU (k, 1, 1) kernels run as 2-D convolutions over (T, H·W), 3-4× faster."""
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
+        if input.ndim == 5 and is_pointwise(self) and (input.is_cpu or takes_fused(input, weight, bias)):
+            return pointwise(input, weight, bias)
         plain = self.stride == (1, 1, 1) and self.dilation == (1, 1, 1) and self.padding_mode == "zeros"
         flat = self.kernel_size[1:] == (1, 1) and tuple(self.padding[1:]) == (0, 0) and self.groups == 1
         if not (input.is_cpu and input.ndim == 5 and plain and flat):
             return super()._conv_forward(input, weight, bias, *args, **kwargs)
-        if self.kernel_size[0] == 1 and self.padding[0] == 0:
-            return F.linear(input.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
         out = F.conv2d(input.flatten(3), weight.flatten(3), bias, padding=(int(self.padding[0]), 0))
         return out.unflatten(3, input.shape[3:])
 
 
+def is_pointwise(layer: nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether a convolution is a matrix at each position."""
+    ones = {*layer.kernel_size, *layer.stride} == {1}
+    return ones and layer.groups == 1 and not any(int(side) for side in layer.padding)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of kernel 1 as a product: x (N, C, ...) to (N, C', ...), which lies channels-last."""
+    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+
+
+class FusedGroupNorm(_GroupNormMixin):
+    """Mixin for GroupNorm that takes a SiLU along; a host's layer says in `weights_for` how its weights come to `x`."""
+
+    def weights_for(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Weight and bias (C,) on the device and in the type of `x`."""
+        return self.weight, self.bias
+
+    def spec(self, x: Tensor) -> GroupNormSpec:
+        """This norm as a value, for what modulates it or takes it apart."""
+        return GroupNormSpec(self.num_groups, self.eps, *self.weights_for(x))
+
+    def forward(self, x: Tensor, silu: bool = False) -> Tensor:
+        return plain_norm(x, self.spec(x), silu)
+
+
+class Conv2d(FastConv2d, nn.Conv2d):
+    """torch's Conv2d with the fast path of `FastConv2d`."""
+
+
 class Conv3d(FastConv3d, nn.Conv3d):
-    """torch's Conv3d with the fast path of `FastConv3d`."""
+    """torch's Conv3d with the fast paths of `FastConv3d`."""
+
+
+class GroupNorm(FusedGroupNorm, nn.GroupNorm):
+    """torch's GroupNorm with what `FusedGroupNorm` adds."""
 
 
 class TorchOperations:
     """Layers from torch.nn, plus `Alpha`; a host's namespace has the same names and signatures."""
 
     Linear = nn.Linear
-    Conv2d = nn.Conv2d
+    Conv2d = Conv2d
     Conv3d = Conv3d
     ConvTranspose2d = nn.ConvTranspose2d
-    GroupNorm = nn.GroupNorm
+    GroupNorm = GroupNorm
     LayerNorm = nn.LayerNorm
     Embedding = nn.Embedding
     Alpha = Alpha
@@ -104,7 +152,7 @@ class LayerFactory:
         """A 2×2 transposed convolution of stride 2: doubles height and width."""
         return self.operations.ConvTranspose2d(channels, channels, 2, stride=2, **self._where)
 
-    def group_norm(self, groups: int, channels: int, eps: float = 1e-5) -> nn.GroupNorm:
+    def group_norm(self, groups: int, channels: int, eps: float = 1e-5) -> GroupNorm:
         """A group norm with a scale and a shift per channel."""
         return self.operations.GroupNorm(groups, channels, eps=eps, **self._where)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu_measurements import Bench, Measurement, measurements
+from benchmarks.gpu_bench import Bench, Measurement
+from benchmarks.gpu_measurements import measurements
 from benchmarks.gpu_tables import markdown
 from benchmarks.our_stages import SMALL, Place
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.traffic import AttentionCounter, TrafficCounter, main
-from fusionframes_core.kernels.elementwise import blend, plus
+from fusionframes_core.kernels.elementwise import add_residual, merge_convex
 from fusionframes_core.kernels.group_norms import GroupNormSpec, conditional_norm
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 
@@ -66,10 +66,10 @@ def test_fused_norm_reads_twice_and_writes_once() -> None:
 def test_merge_with_its_bias_is_one_pass() -> None:
     bias, weight = torch.empty(8, device="meta"), torch.empty(1, device="meta")
     with fused_kernels(True):
-        assert count(blend, X, X.clone(), weight, bias)["merge"] == 3 * SIZE + 9
-        assert count(plus, X, X.clone(), bias)["merge"] == 3 * SIZE + 8
-    assert count(blend, X, X.clone(), weight, bias)["residual"] == 2 * SIZE + 8
-    assert count(blend, X, X.clone(), weight, bias)["merge"] == 3 * SIZE + 1
+        assert count(merge_convex, X, X.clone(), weight, bias)["merge"] == 3 * SIZE + 9
+        assert count(add_residual, X, X.clone(), bias)["merge"] == 3 * SIZE + 8
+    assert count(merge_convex, X, X.clone(), weight, bias)["residual"] == 2 * SIZE + 8
+    assert count(merge_convex, X, X.clone(), weight, bias)["merge"] == 3 * SIZE + 1
 
 
 def test_views_and_expanded_axes_are_free() -> None:

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..inplace import modulate, silu
+from ...kernels.elementwise import modulate, silu
 from ..layout import fold_frames, unfold_frames
 from .movq import MoVQ
-from .movq_blocks import FirstFrameNorm, FrameContext, FrameNorm, SpatialNorm, UnmodulatedNorm, Upsample, repeat_pixels
+from .movq_blocks import FrameContext, FrameNorm, SpatialNorm, UnmodulatedNorm, Upsample, repeat_pixels
 from .movq_temporal import InflatedResnetBlock, ResnetBlock, TemporalConv, TemporalResnetBlock
 
 HALO = 1  # rows that a 3×3 convolution sees beyond a band
@@ -144,10 +144,12 @@ class BandNorm:
     """One of the decoder's norms for bands of x: moments and modulation are of the whole frame."""
 
     def __init__(self, norm: FrameNorm, x: Tensor, context: FrameContext, portion: int) -> None:
-        layer = norm.norm_layer
+        layer = norm.norm_layer.spec(x)
+        assert layer.weight is not None
+        assert layer.bias is not None
         self.height = x.shape[2]
-        mean, rstd = frame_moments(x, layer.num_groups, layer.eps, portion)
-        per_channel = x.shape[1] // layer.num_groups
+        mean, rstd = frame_moments(x, layer.groups, layer.eps, portion)
+        per_channel = x.shape[1] // layer.groups
         mean, rstd = (part.repeat_interleave(per_channel, 1) for part in (mean, rstd))
         self.scale = rstd * layer.weight.float()
         self.shift = layer.bias.float() - mean * self.scale
@@ -185,8 +187,6 @@ def modulation(norm: FrameNorm, context: FrameContext) -> tuple[Tensor, Tensor] 
     """Scale and shift (N, C, h, w) that a norm takes from the latents; None: it takes none."""
     if not isinstance(norm, SpatialNorm) or isinstance(norm, UnmodulatedNorm):
         return None
-    latents = context.latents
-    if isinstance(norm, FirstFrameNorm) and context.temporal:
-        videos = latents.unflatten(0, (-1, context.num_frames))
-        latents = videos[:, :1].expand_as(videos).flatten(0, 1)
-    return norm.conv_y(latents), norm.conv_b(latents)
+    scale, shift = norm.modulation(context)
+    copies = len(context.latents) // len(scale)  # one for every frame, or for all of a video
+    return scale.repeat_interleave(copies, 0), shift.repeat_interleave(copies, 0)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .movq import MoVQ
+
+class ChunkDecoder(Protocol):
+    """What decodes one chunk: a MoVQ, or one in bands."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position along height and along width."""
+
+    @property
+    def frames_are_independent(self) -> bool:
+        """True when no frame's pixels depend on another frame's latents."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, T, h, w) to pixels (B, 3, T, H, W)."""
 
 
 def chunk_windows(num_frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
@@ -56,7 +70,7 @@ def fade_in(num_frames: int, device: torch.device | None = None) -> Tensor:
 
 @torch.no_grad()
 def decode_chunked(
-    movq: MoVQ,
+    movq: ChunkDecoder,
     latents: Tensor,
     chunk: int = 16,
     overlap: int = 4,

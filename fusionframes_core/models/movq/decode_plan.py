@@ -10,8 +10,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ...config import MoVQConfig
+from ..free_memory import available_bytes
 from .banded_decode import PORTION, BandedDecoder
 from .movq import DECODERS, MoVQ
 
@@ -51,15 +53,13 @@ def temporal_reach(config: MoVQConfig) -> float:
     return 2 * blocks * (per_convolution + parts.residual_blocks)
 
 
-def plan_decode(
-    config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, free: int, longest: int = LONGEST
-) -> DecodePlan:
+def plan_decode(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, free: float) -> DecodePlan:
     """The longest chunk of `frames` latents (h, w) that `free` bytes allow, in bands where a short one does not fit.
 
     Raises ValueError, in one sentence with what to change, when not even one frame in bands fits.
     """
     independent = temporal_reach(config) == 0
-    most = min(frames, longest)
+    most = min(frames, LONGEST)
     least = 1 if independent else min(SHORTEST, most)
     for banded, lengths in ((False, range(most, least - 1, -1)), (True, range(most, 0, -1))):
         for chunk in lengths:
@@ -72,6 +72,17 @@ def plan_decode(
         f"{pixels[1]}x{pixels[0]} in {str(dtype).removeprefix('torch.')}; got {free / 1e9:.2f} GB: "
         "free some, choose a smaller size, or decode on the CPU"
     )
+
+
+def plan_for(movq: MoVQ, latents: Tensor, chunk: int | None = None) -> DecodePlan:
+    """The plan for latents (B, C, T, h, w) where they are: `chunk` frames, or as many as its free memory allows."""
+    batch, _, frames, *size = latents.shape
+    if chunk is not None:
+        needed = batch * decode_bytes(movq.config, min(chunk, frames), (size[0], size[1]), latents.dtype)
+        return DecodePlan(chunk, _overlap(movq.config, chunk), False, needed)
+    free = available_bytes(latents.device)
+    share = math.inf if free is None else free / batch
+    return plan_decode(movq.config, frames, (size[0], size[1]), latents.dtype, share)
 
 
 def decoder_for(movq: MoVQ, plan: DecodePlan) -> MoVQ | BandedDecoder:

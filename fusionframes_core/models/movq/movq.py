@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...config import MoVQConfig
 from ...errors import named
-from ..inplace import MERGES, silu
+from ...kernels.elementwise import MERGES
 from ..layers import LayerFactory, TorchOperations
 from ..layout import fold_frames, unfold_frames
 from ..temporal import Skip, initialise_temporal, temporal_parameters
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
         for level in self.down:
             x = level(x, condition)
         x = self.mid(x, condition)
-        return self.conv_out(silu(self.norm_out(x, condition)))
+        return self.conv_out(self.norm_out(x, condition, silu=True))
 
 
 class Decoder(nn.Module):
@@ -149,7 +149,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x), condition)
         for level in reversed(self.up):
             x = level(x, condition)
-        x = by_frames(lambda frames, portion: self.conv_out(silu(self.norm_out(frames, portion))), x, condition)
+        x = by_frames(lambda frames, portion: self.conv_out(self.norm_out(frames, portion, silu=True)), x, condition)
         return F.pixel_shuffle(x, self.patch_size)
 
 

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..inplace import modulate
+from ...kernels.group_norms import spatial_norm
+from ...kernels.kernel_choice import takes_fused
+from ...kernels.wide_attention import wide_attention
 from ..layers import LayerFactory
 from ..temporal import NeutralNorm, zero_weights
 
@@ -57,10 +59,11 @@ def by_frames(
 ) -> Tensor:
     """function(x, condition), which sees single frames, for x (B·T, C, H, W): a few frames at a time.
 
-    What lies between a norm and its convolution then never exists for the whole video, unless gradients need it.
+    What lies between a norm and its convolution then never exists for the whole video, unless gradients need it; a GPU
+    with the fused kernels has little between them and wants large launches.
     """
     size = max(numel // x[0].numel(), 1)
-    if len(x) <= size or torch.is_grad_enabled():
+    if len(x) <= size or torch.is_grad_enabled() or takes_fused(x):
         return function(x, condition)
     output = None
     for start in range(0, len(x), size):
@@ -80,8 +83,9 @@ class FrameNorm(NeutralNorm):
         super().__init__()
         self.norm_layer = spec.layers.group_norm(spec.groups, channels, eps=1e-6)
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.norm_layer(x)
+    def forward(self, x: Tensor, condition: FrameContext, silu: bool = False) -> Tensor:
+        """x (N, C, H, W), normalised; through SiLU if `silu`."""
+        return self.norm_layer(x, silu)
 
     @torch.no_grad()
     def make_neutral(self) -> None:
@@ -100,17 +104,18 @@ class SpatialNorm(FrameNorm):
         self.conv_y = spec.layers.conv2d(spec.latent_channels, channels, 1)
         self.conv_b = spec.layers.conv2d(spec.latent_channels, channels, 1)
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.modulated(x, condition.latents)
+    def forward(self, x: Tensor, condition: FrameContext, silu: bool = False) -> Tensor:
+        scale, shift = self.modulation(condition)
+        return spatial_norm(x, self.norm_layer.spec(x), scale, shift, silu)
 
-    def modulated(self, x: Tensor, latents: Tensor) -> Tensor:
-        """x (N, C, H, W), latents (N, c, h, w) -> (N, C, H, W), where H / h = W / w is a whole number."""
-        factor = x.shape[-1] // latents.shape[-1]
-        # Columns are repeated, rows broadcast: several times faster than resizing both on a CPU, and a smaller peak.
-        scale, shift = (
-            layer(latents).repeat_interleave(factor, -1).unsqueeze(3) for layer in (self.conv_y, self.conv_b)
-        )
-        return modulate(self.norm_layer(x).unflatten(2, (-1, factor)), scale, shift).flatten(2, 3)
+    def modulation(self, condition: FrameContext) -> tuple[Tensor, Tensor]:
+        """Scale and shift (R, C, h, w) at the latents' size, a row for every frame or for every video."""
+        latents = self.modulating(condition)
+        return self.conv_y(latents), self.conv_b(latents)
+
+    def modulating(self, condition: FrameContext) -> Tensor:
+        """The latents (R, c, h, w) that modulate: of every frame."""
+        return condition.latents
 
     @torch.no_grad()
     def make_neutral(self) -> None:
@@ -127,18 +132,15 @@ class FirstFrameNorm(SpatialNorm):
     Its checkpoints expect that, though every frame has a latent of its own ("per_frame").
     """
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        if not condition.temporal:
-            return self.modulated(x, condition.latents)
-        latents = condition.latents.unflatten(0, (-1, condition.num_frames))
-        return self.modulated(x, latents[:, :1].expand_as(latents).flatten(0, 1))
+    def modulating(self, condition: FrameContext) -> Tensor:
+        return condition.latents[:: condition.num_frames] if condition.temporal else condition.latents
 
 
 class UnmodulatedNorm(SpatialNorm):
     """Has the modulation's weights and does not use them, as the official 1.1 code does in temporal attention."""
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.norm_layer(x)
+    def forward(self, x: Tensor, condition: FrameContext, silu: bool = False) -> Tensor:
+        return self.norm_layer(x, silu)
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
         h = self.norm(x, condition)
-        query, key, value = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
-        h = F.scaled_dot_product_attention(query, key, value)
-        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))  # in x's memory layout
+        query, key, value = (layer(h).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        h = wide_attention(query, key, value)
+        return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))  # in x's memory layout
 
 
 class Downsample(nn.Module):
@@ -198,5 +200,7 @@ class Upsample(nn.Module):
 
 
 def repeat_pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), nearest neighbour; one copy."""
+    """(N, C, H, W) -> (N, C, 2H, 2W), nearest neighbour; one copy, channels-last where the fused kernels run."""
+    if takes_fused(x):
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
     return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).flatten(4, 5).flatten(2, 3)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..inplace import MERGES, add_residual, silu
+from ...kernels.elementwise import MERGES, add_residual
+from ...kernels.wide_attention import wide_attention
 from ..layout import fold_frames, over_time, unfold_frames
 from ..temporal import Skip, TemporalLayer, TemporalPart
 from .movq_blocks import FirstFrameNorm, FrameContext, MoVQSpec, TemporalParts, by_frames
@@ -60,13 +60,12 @@ class TemporalAttention(TemporalLayer[FrameContext]):
     def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
         height, width = x.shape[-2:]
         h = self.norm(x, condition)
-        # Positions stand where attention has its heads.
         query, key, value = (
-            rearrange(layer(h), "(b t) c h w -> b (h w) t c", t=condition.num_frames)
+            rearrange(layer(h), "(b t) c h w -> (b h w) t c", t=condition.num_frames)
             for layer in (self.q, self.k, self.v)
         )
-        h = F.scaled_dot_product_attention(query, key, value)
-        return x + self.proj_out(rearrange(h, "b (h w) t c -> (b t) c h w", h=height, w=width))
+        h = wide_attention(query, key, value)
+        return x + self.proj_out(rearrange(h, "(b h w) t c -> (b t) c h w", h=height, w=width))
 
     def drawn_layers(self) -> list[nn.Module]:
         """All but the norm's, which starts neutral."""
@@ -87,8 +86,8 @@ class TemporalResnetBlock(TemporalLayer[FrameContext]):
         self.conv2 = spec.layers.conv3d(channels, channels, (3, 1, 1))
 
     def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
-        h = over_time(self.conv1, silu(self.norm1(x, condition)), condition.num_frames)
-        return add_residual(x, over_time(self.conv2, silu(self.norm2(h, condition)), condition.num_frames))
+        h = over_time(self.conv1, self.norm1(x, condition, silu=True), condition.num_frames)
+        return add_residual(x, over_time(self.conv2, self.norm2(h, condition, silu=True), condition.num_frames))
 
     def drawn_layers(self) -> list[nn.Module]:
         """All but the norms', which start neutral."""
@@ -118,7 +117,7 @@ class ResnetBlock(nn.Module):
 
     def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, condition: FrameContext) -> Tensor:
         """conv(silu(norm(x))), a few frames at a time."""
-        return by_frames(lambda frames, portion: conv(silu(norm(frames, portion))), x, condition)
+        return by_frames(lambda frames, portion: conv(norm(frames, portion, silu=True)), x, condition)
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
         h = self.convolve(self.conv1, self.norm1, x, condition)
@@ -139,7 +138,7 @@ class InflatedResnetBlock(ResnetBlock, TemporalPart):
         return spec.layers.conv3d(in_channels, out_channels, (3, 3, 3))
 
     def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, condition: FrameContext) -> Tensor:
-        h = silu(norm(x, condition))
+        h = norm(x, condition, silu=True)
         return fold_frames(conv(unfold_frames(h, condition.num_frames if condition.temporal else 1)))
 
     def temporal_parameters(self, prefix: str) -> Iterator[tuple[str, nn.Parameter]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...config import InterpolationConfig, UNetConfig
 from ...errors import named
-from ..inplace import MERGES
+from ...kernels.elementwise import MERGES
 from ..layers import LayerFactory, TorchOperations
 from ..layout import over_time
 from ..temporal import TemporalLayer, TemporalPart, initialise_temporal

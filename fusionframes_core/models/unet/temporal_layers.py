@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..inplace import add_residual, silu
+from ...kernels.elementwise import add_residual
 from ..layout import from_tokens, from_windows, over_time, to_tokens, to_windows
 from ..temporal import TemporalLayer
 from .unet_layers import Attention, TemporalPlacement, TrunkCondition, UNetSpec, feed_forward, temporal_norm
@@ -30,7 +30,7 @@ class TemporalConv1dBlock(TemporalLayer[TrunkCondition]):
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         out = x
         for norm, projection in zip(self.norms, self.projections, strict=True):
-            out = over_time(projection, silu(norm(out, condition.temporal_norms)), condition.num_frames)
+            out = over_time(projection, norm(out, condition.temporal_norms, silu=True), condition.num_frames)
         return add_residual(x, out)
 
     def zero_layers(self) -> list[nn.Module]:
@@ -54,7 +54,7 @@ class TemporalConv3dBlock(TemporalLayer[TrunkCondition]):
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         def normed(index: int, frames: Tensor) -> Tensor:
-            return silu(self.norms[index](frames, condition.temporal_norms))
+            return self.norms[index](frames, condition.temporal_norms, silu=True)
 
         out = from_tokens(self.linear_down(to_tokens(normed(0, x))), *x.shape[2:])
         for index, projection in enumerate(self.projections):

@@ -110,7 +110,7 @@ class Trunk(nn.Module):
         self.temporal_out = placement.resampling_layer(config.init_channels, spec)
         self.out_layer = nn.Sequential(
             layers.group_norm(config.groups, config.init_channels),
-            nn.SiLU(),
+            nn.SiLU(),  # the norm takes it along; it stands here for the names of the official weights
             layers.conv2d(config.init_channels, config.out_channels, 3),
         )
 
@@ -128,7 +128,8 @@ class Trunk(nn.Module):
         skips.pop()  # the lowest level's output goes on as it is
         for index, level in enumerate(self.up_samples):
             frames = level(torch.cat((frames, skips.pop()), dim=1) if index else frames, condition)
-        out = self.out_layer(self.temporal_out(frames, condition))
+        norm, _, convolution = self.out_layer
+        out = convolution(norm(self.temporal_out(frames, condition), silu=True))
         return unfold_frames(out, condition.num_frames).contiguous()
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..inplace import add_residual, silu
+from ...kernels.elementwise import add_residual
 from ..layout import from_tokens, to_tokens
 from ..temporal import Skip
 from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward
@@ -41,7 +41,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
-        x = self.up_sample(silu(self.group_norm(x, condition.time)))
+        x = self.up_sample(self.group_norm(x, condition.time, silu=True))
         x = self.projection(self.temporal_up(x, condition))
         x = self.down_sample(self.temporal(x, condition))
         return self.temporal_down(x, condition)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ...config import UNetConfig
 from ...errors import named
-from ..inplace import SiLU, modulate
+from ...kernels import elementwise
+from ...kernels.group_norms import GroupNormSpec, conditional_norm
 from ..layers import LayerFactory
 from ..layout import from_tokens
 from ..temporal import NeutralNorm, Skip, zero_weights
@@ -100,12 +101,13 @@ class ConditionalGroupNorm(NeutralNorm):
             raise ValueError(f"groups must divide every width of the U-Net; got {self.groups} and {channels}")
         self.modulation = spec.layers.linear(spec.config.time_embed_dim, 2 * channels)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B·T, C, H, W); embedding (R, E), already through SiLU, a row per video (R = B) or frame (R = B·T)."""
-        rows = embedding.shape[0]
-        scale, shift = self.modulation(embedding)[:, None, :, None, None].chunk(2, dim=2)
-        normed = F.group_norm(x, self.groups)
-        return modulate(normed.unflatten(0, (rows, -1)), scale + 1, shift).flatten(0, 1)
+    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False) -> Tensor:
+        """x (B·T, C, H, W); embedding (R, E), already through SiLU, a row per video (R = B) or frame (R = B·T).
+
+        The result goes through SiLU if `silu`.
+        """
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        return conditional_norm(x, GroupNormSpec(self.groups), scale, shift, silu)
 
     def make_neutral(self) -> None:
         """Zero modulation: `forward` adds one to the scale."""
@@ -139,10 +141,11 @@ class GridGroupNorm(ConditionalGroupNorm):
         super().__init__(channels, spec)
         self.place = spec.layers.linear(GRID_FEATURES, channels)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False) -> Tensor:
         height, width = x.shape[2:]
         modulated = super().forward(x, embedding)
-        return modulated + from_tokens(self.place(grid_features(height, width, x))[None], height, width)
+        placed = modulated + from_tokens(self.place(grid_features(height, width, x))[None], height, width)
+        return elementwise.silu(placed) if silu else placed
 
 
 TEMPORAL_NORMS: dict[str, type[ConditionalGroupNorm]] = {"none": ConditionalGroupNorm, "grid": GridGroupNorm}
@@ -181,5 +184,7 @@ def feed_forward(channels: int, spec: UNetSpec) -> nn.Sequential:
     hidden = spec.config.expansion_ratio * channels
     layers = spec.layers
     return nn.Sequential(
-        layers.conv2d(channels, hidden, 1, bias=False), SiLU(), layers.conv2d(hidden, channels, 1, bias=False)
+        layers.conv2d(channels, hidden, 1, bias=False),
+        elementwise.SiLU(),
+        layers.conv2d(hidden, channels, 1, bias=False),
     )

@@ -12,7 +12,7 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ....fusionframes_core.models.layers import FastConv3d
+from ....fusionframes_core.models.layers import FastConv2d, FastConv3d, FusedGroupNorm
 
 
 class Alpha(torch.nn.Module, comfy.ops.CastWeightBiasOp):
@@ -36,8 +36,18 @@ def hosted(operations: Any) -> Any:
     """One of ComfyUI's namespaces (`disable_weight_init`, `manual_cast`, ...) with what our networks have besides."""
 
     class Operations(operations):
+        class Conv2d(FastConv2d, operations.Conv2d):
+            """ComfyUI's layer, a product where its kernel is 1×1 and the fused kernels run."""
+
         class Conv3d(FastConv3d, operations.Conv3d):
             """ComfyUI's layer with the fast path for kernels of (k, 1, 1) on a CPU."""
+
+        class GroupNorm(FusedGroupNorm, operations.GroupNorm):
+            """ComfyUI's layer, which casts and patches its weights, in front of our norms."""
+
+            def weights_for(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+                weight, bias = comfy.ops.cast_bias_weight(self, x)
+                return weight, bias
 
     Operations.Alpha = Alpha
     return Operations

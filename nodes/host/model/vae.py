@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import comfy.model_management as management
 import comfy.ops
@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from ....fusionframes_core.config import MoVQConfig
+from ....fusionframes_core.models.movq.banded_decode import BandedDecoder
 from ....fusionframes_core.models.movq.chunked_decode import decode_chunked
+from ....fusionframes_core.models.movq.decode_plan import DecodePlan, decode_bytes, plan_decode, plan_for
 from ....fusionframes_core.models.movq.movq import MoVQ
 from .operations import hosted
 from .patchers import patcher_class
 
 CHUNK, OVERLAP = 16, 4  # frames
 ENCODE_CHUNK = 8
-# Tensors held at once, in sizes of the first level's: 6.0 and 4.4 (tests/host/test_memory.py), and a quarter more.
-WORKING = {"decode": 7.5, "encode": 5.5}
+ENCODING = 5.5  # tensors held at once, in sizes of the first level's: 4.4 (tests/host/test_memory.py), a quarter more
 
 
 class VideoAutoencoder(MoVQ):
@@ -48,26 +49,36 @@ class VideoAutoencoder(MoVQ):
         self,
         latents: Tensor,
         temporal: bool = True,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         overlap: int = OVERLAP,
         report: Any = None,
         output_buffer: Tensor | None = None,
     ) -> Tensor:
         """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind, in `output_buffer` if given.
 
-        `report(done, total)` follows every chunk.
+        `report(done, total)` follows every chunk; `chunk` None is as many frames as the free memory allows.
         """
         if latents.ndim == 4:
             stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
             return stills if output_buffer is None else output_buffer.copy_(stills)
-        chunks = cast(MoVQ, _Chunks(self, temporal))  # has all that decode_chunked asks of a MoVQ
-        callback, shared = report or _check_cancel, min(overlap, chunk - 1)
-        return decode_chunked(chunks, latents, chunk, shared, callback, output=output_buffer)
+        plan = self.plan(latents, chunk)
+        decoder = BandedDecoder(self, temporal) if plan.banded else _Chunks(self, temporal)
+        shared = min(overlap, plan.overlap if chunk is None else chunk - 1)
+        return decode_chunked(decoder, latents, plan.chunk, shared, report or _check_cancel, output=output_buffer)
+
+    def plan(self, latents: Tensor, chunk: int | None) -> DecodePlan:
+        """How latents (B, 4, T, h, w) are decoded, in `chunk` frames or by what ComfyUI says is free."""
+        if chunk is not None:
+            return plan_for(self, latents, chunk)
+        free = management.get_free_memory(latents.device) / len(latents)
+        return plan_decode(self.config, latents.shape[2], (latents.shape[3], latents.shape[4]), latents.dtype, free)
 
     def bytes_for(self, work: str, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
         """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""
+        if work == "decode":
+            return decode_bytes(self.config, frames, (height // self.factor, width // self.factor), dtype)
         positions = frames * height * width / self.config.patch_size**2
-        return WORKING[work] * self.config.channels * positions * management.dtype_size(dtype)
+        return ENCODING * self.config.channels * positions * management.dtype_size(dtype)
 
 
 class _Chunks:

@@ -1,4 +1,4 @@
-"""Sums and merges with a bias in the same pass against float64, and where their results lie."""
+"""Laws of the arithmetic that writes over an operand, and merges with a bias in the same pass against float64."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fusionframes_core.kernels.elementwise import add_scaled, blend, plus
+from fusionframes_core.kernels.elementwise import add_residual, merge_convex, merge_residual, silu
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 
 RULES: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
-    "plus": (lambda x, fresh, weight, bias: plus(x, fresh, bias), lambda x, fresh, weight: x + fresh),
-    "blend": (blend, lambda x, fresh, weight: (1 - weight) * x + weight * fresh),
-    "add_scaled": (add_scaled, lambda x, fresh, weight: x + weight * fresh),
+    "residual": (lambda x, fresh, weight, bias: add_residual(x, fresh, bias), lambda x, fresh, weight: x + fresh),
+    "convex merge": (merge_convex, lambda x, fresh, weight: (1 - weight) * x + weight * fresh),
+    "residual merge": (merge_residual, lambda x, fresh, weight: x + weight * fresh),
 }
 
 
@@ -32,19 +32,34 @@ def test_merges_with_a_bias(rule: str, rows: int, fused: bool, request: pytest.F
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_without_a_bias_the_result_takes_the_place_of_the_fresh_operand(rule: str) -> None:
-    x, fresh = torch.randn(2, 2, 4, 3, 3)
-    weight = torch.rand(1)
-    ours, exact = RULES[rule]
-    expected = exact(x, fresh, weight)
-    out = ours(x, fresh, weight, None)
-    torch.testing.assert_close(out, expected)
-    assert out.data_ptr() == fresh.data_ptr()
+def test_silu_keeps_its_input_while_gradients_are_recorded() -> None:
+    x = torch.randn(4, requires_grad=True)
+    before = x.detach().clone()
+    assert torch.equal(silu(x), nn.functional.silu(before))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [add_residual, *(lambda x, y, how=how: how(x, y, torch.tensor(0.3)) for how in (merge_convex, merge_residual))],
+)
+def test_results_take_the_place_of_fresh_operands_only_without_gradients(
+    combine: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    x, fresh = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    watched = fresh.clone().requires_grad_(True)
+    expected = combine(x, watched)
+    assert torch.equal(watched.detach(), fresh)
+    elsewhere = fresh.to(memory_format=torch.channels_last)
+    assert combine(x, elsewhere).stride() == x.stride()
+    assert torch.equal(elsewhere, fresh)
+    result = combine(x, fresh)
+    assert result.data_ptr() == fresh.data_ptr()
+    torch.testing.assert_close(result, expected.detach())
 
 
 def test_gradients_reach_all_operands() -> None:
     operands = [torch.randn(shape, requires_grad=True) for shape in ((2, 4, 3, 3), (2, 4, 3, 3), (1,), (4,))]
     with fused_kernels(True):
-        blend(*operands).sum().backward()
+        merge_convex(*operands).sum().backward()
     assert all(operand.grad is not None and operand.grad.any() for operand in operands)
