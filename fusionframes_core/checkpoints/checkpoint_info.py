@@ -21,6 +21,8 @@ TITLES = {
 """What a file can be: a component, or one of the two official files that the text encoder is put together from."""
 
 UNET_PREFIX, TEXT_PREFIX = "unet.", "text."  # of the U-Net in an official file, of the text's parts in ours
+PREFIXES = (UNET_PREFIX, "model.diffusion_model.", "diffusion_model.", "first_stage_model.")
+"""What may stand before every name of a network: in official files, and in what ComfyUI's saving nodes write."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,7 @@ _STABLE_DIFFUSION_VERSIONS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusi
 
 def identify(shapes: Shapes) -> CheckpointInfo:
     """Tell the model whose tensors have these names and shapes."""
-    nested = any(name.startswith(UNET_PREFIX) for name in shapes)
-    prefix = UNET_PREFIX if nested else ""
+    prefix = next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in shapes)), "")
     model = {name.removeprefix(prefix) for name in shapes if name.startswith(prefix)}
     known = _recognise(model)
     if known is not None and known[0] == "t5":

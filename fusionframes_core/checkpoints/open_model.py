@@ -19,6 +19,7 @@ from ..config import ModelConfig, from_dict
 from ..errors import CheckpointError, one_sentence
 from .checkpoint_info import component_of, identify, require_kind
 from .component import KINDS, Component, ComponentKind, StoredModel, component_names, kinds_of_network
+from .embedded_config import MODEL_CONFIG
 from .lora import Lora, open_lora
 from .model_folder import CONFIG_FILE
 from .official_folder import (
@@ -130,12 +131,16 @@ def open_component(path: str | Path) -> Component:
     if info.kind not in _IN_FILES:
         raise CheckpointError(f"{path} is {info.phrase}, but a U-Net or MoVQ of a FusionFrames model was expected")
     kind = KINDS[component_of(info.kind)]
+    found = IdentifiedFile(file, info)
+    if MODEL_CONFIG in file.metadata:
+        with one_sentence(f"{path} holds no configuration of a model"):
+            config = from_dict(ModelConfig, json.loads(file.metadata[MODEL_CONFIG]))
+        return Component(kind, config, found.sources, path.parent, text=found.text)
     if (path.parent / CONFIG_FILE).is_file() and not info.official:
         config = load_config(path.parent)
         if info.kind == "image":
             config = replace(config, keyframe=replace(config.keyframe, temporal="none"))
         return own_component(path.parent, config, kind, file)
-    found = IdentifiedFile(file, info)
     config = lone_config(found, kind)
     return Component(kind, config, found.sources, path.parent, text=found.text if kind.null_embeddings else ())
 

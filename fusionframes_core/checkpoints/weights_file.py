@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import stand_in_at
+from .embedded_config import CONFIG_TENSOR, MODEL_CONFIG, config_text
 
 SAFETENSORS, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn)
@@ -152,7 +153,10 @@ def _open_safetensors(path: Path) -> WeightsFile:
     try:
         with safe_open(path, framework="pt") as file:
             entries = {name: _entry(path, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
-            return SafetensorsFile(path, entries, file.metadata() or {})
+            metadata = file.metadata() or {}
+            if entries.pop(CONFIG_TENSOR, None) is not None:
+                metadata = {**metadata, MODEL_CONFIG: config_text(file.get_tensor(CONFIG_TENSOR))}
+            return SafetensorsFile(path, entries, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"cannot load {path}: it must be a complete safetensors file, and this one was cut short or has another "

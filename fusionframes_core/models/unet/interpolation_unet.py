@@ -22,7 +22,7 @@ from ..temporal import TemporalLayer, TemporalPart, initialise_temporal
 from .keyframe_unet import copy_weights
 from .temporal_layers import TemporalAttentionBlock
 from .unet import Trunk, UNet
-from .unet_layers import ScalarEmbedding, TemporalPlacement, TrunkCondition, UNetSpec, skip
+from .unet_layers import ScalarEmbedding, TemporalPlacement, TrunkCondition, TrunkHooks, UNetSpec, skip
 
 GROUP_FRAMES = 3  # frames that interpolation puts between two neighbouring keyframes: a group
 SKIP_FRAMES = 20  # entries of the skip-frame table
@@ -38,6 +38,7 @@ class InterpolationCondition:
     skip_frames: Tensor  # (B,) long, s of section 4.2
     perturbation: Tensor  # (B,) forward-diffusion steps that the keyframes went through
     temporal: Tensor  # (B,) bool; False switches a video's temporal layers off (m = 0 in eq. 5)
+    hooks: TrunkHooks | None = None
 
 
 class Merge(nn.Module):
@@ -195,6 +196,7 @@ class InterpolationUNet(Trunk):
             context=condition.context,
             mask=mask,
             merge_mask=condition.temporal[:, None, None, None, None],
+            hooks=condition.hooks,
         )
         return self.run_levels(inputs, self.in_layer, trunk_condition)
 

@@ -94,7 +94,7 @@ class TemporalAttentionLayer(TemporalLayer[TrunkCondition]):
         normed = self.in_norm(x, condition.temporal_attention_norm)
         video = normed.permute(0, 2, 3, 1).unflatten(0, (-1, condition.num_frames))
         windows, mask = to_windows(video, self.window)
-        return from_windows(self.attention(windows, windows, mask), video, self.window)
+        return from_windows(self.attention(windows, windows, mask, condition.hooks), video, self.window)
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         return add_residual(x, self.attend(x, condition))

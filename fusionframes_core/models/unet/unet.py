@@ -17,7 +17,7 @@ from ..layout import fold_frames, unfold_frames
 from ..temporal import NeutralNorm, TemporalPart
 from .temporal_layers import TEMPORAL_BLOCKS
 from .unet_blocks import AttentionPooling, DownLevel, Resample, UpLevel
-from .unet_layers import ScalarEmbedding, TrunkCondition, UNetSpec
+from .unet_layers import ScalarEmbedding, TrunkCondition, TrunkHooks, UNetSpec
 
 
 @dataclass
@@ -30,6 +30,7 @@ class KeyframeCondition:
     motion_score: Tensor | None = None  # (B,)
     noise_augmentation: Tensor | None = None  # (B,)
     image: bool = False  # True: the frames are stills; the image input layer (if any) and no temporal part
+    hooks: TrunkHooks | None = None
 
 
 class SeparateConditioning(nn.Module):
@@ -121,13 +122,18 @@ class Trunk(nn.Module):
             raise ValueError(f"latent height and width must be multiples of {factor}; got {tuple(x.shape[3:])}")
         frames = fold_frames(x).contiguous(memory_format=torch.channels_last)
         frames = self.temporal_in(in_layer(frames), condition)
-        skips: list[Tensor] = []
-        for level in self.down_samples:
-            frames = level(frames, condition)
-            skips.append(frames)
+        hooks, skips = condition.hooks, []
+        for index, level in enumerate(self.down_samples):
+            skipped = frames = level(frames, condition)
+            if hooks is not None:
+                skipped, frames = hooks.after_down(index, frames)
+            skips.append(skipped)
         skips.pop()  # the lowest level's output goes on as it is
         for index, level in enumerate(self.up_samples):
-            frames = level(torch.cat((frames, skips.pop()), dim=1) if index else frames, condition)
+            if index:
+                joined = (frames, skips.pop())
+                frames = torch.cat(joined if hooks is None else hooks.before_up(index, *joined), dim=1)
+            frames = level(frames, condition)
         norm, _, convolution = self.out_layer
         out = convolution(norm(self.temporal_out(frames, condition), silu=True))
         return unfold_frames(out, condition.num_frames).contiguous()
@@ -199,6 +205,7 @@ class UNet(Trunk):
             temporal_attention_norm=attention_norm,
             context=condition.context,
             mask=mask,
+            hooks=condition.hooks,
         )
         return self.run_levels(x, in_layer, trunk_condition)
 

@@ -98,7 +98,7 @@ class SelfAttentionBlock(nn.Module):
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, C, H, W), shape kept."""
         tokens = to_tokens(self.in_norm(x, condition.time))
-        x = add_residual(x, from_tokens(self.attention(tokens, tokens), *x.shape[2:]))
+        x = add_residual(x, from_tokens(self.attention(tokens, tokens, hooks=condition.hooks), *x.shape[2:]))
         x = self.temporal(x, condition)
         return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
 
@@ -118,7 +118,7 @@ class CrossAttentionBlock(nn.Module):
         tokens = to_tokens(self.in_norm(x, condition.time))
         # All frames ask at once, so that keys and values are computed once for each video.
         per_video = rearrange(tokens, "(b t) n c -> b (t n) c", t=condition.num_frames)
-        out = self.attention(per_video, condition.context, condition.mask)
+        out = self.attention(per_video, condition.context, condition.mask, condition.hooks)
         x = add_residual(x, from_tokens(out.reshape(tokens.shape), *x.shape[2:]))
         return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
 

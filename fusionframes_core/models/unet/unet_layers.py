@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,19 @@ from ..layout import from_tokens
 from ..temporal import NeutralNorm, Skip, zero_weights
 
 
+class TrunkHooks(Protocol):
+    """What a host does between the layers of a U-Net, where it has its own attention or patches."""
+
+    def attend(self, layer: Attention, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """What an attention layer of a block gives; arguments and result as `Attention.attend`'s."""
+
+    def after_down(self, level: int, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """A down level's output (B·T, C, H, W), changed: for the skip connection, and for the next level."""
+
+    def before_up(self, level: int, frames: Tensor, skipped: Tensor) -> tuple[Tensor, Tensor]:
+        """What an up level joins, changed: the output before it and the skip connection, both (B·T, C, H, W)."""
+
+
 @dataclass(frozen=True)
 class TrunkCondition:
     """What the blocks of one forward see. Embeddings are already through the SiLU that every norm starts with."""
@@ -35,6 +49,7 @@ class TrunkCondition:
     context: Tensor  # (B, N, D) text
     mask: Tensor  # (B, 1, 1, N) bool
     merge_mask: Tensor | None = None  # (B, 1, 1, 1, 1), m of eq. 5: 0 switches a video's merged temporal layers off
+    hooks: TrunkHooks | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +186,13 @@ class Attention(nn.Module):
         self.to_value = spec.layers.linear(context, outputs, bias=False)
         self.output_layer = spec.layers.linear(outputs, outputs, bias=False)
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor, mask: Tensor | None = None, hooks: TrunkHooks | None = None
+    ) -> Tensor:
+        """As `attend`, through the hooks if there are any."""
+        return self.attend(x, context, mask) if hooks is None else hooks.attend(self, x, context, mask)
+
+    def attend(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, N, inputs), context (B, M, context), mask bool that broadcasts to (B, heads, N, M): (B, N, outputs)."""
         query, key, value = self.to_query(x), self.to_key(context), self.to_value(context)
         query, key, value = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (query, key, value))

@@ -12,6 +12,7 @@ from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 GIGABYTE = 1e9
+HOPELESS = 2.0  # times what is left: estimates are generous, and a little more may be swapped
 
 
 def available(device: Any) -> float:
@@ -20,8 +21,11 @@ def available(device: Any) -> float:
     return management.get_free_memory(device) + sum(patcher.loaded_size() for patcher in loaded)
 
 
-def warn_of_sampling(patcher: Any, samples: Tensor) -> None:
-    """Say so when not even one prediction for latents (B, 4, T, h, w) fits; of context windows one is at work."""
+def require_room_to_sample(patcher: Any, samples: Tensor) -> None:
+    """Say so when not even one prediction for latents (B, 4, T, h, w) fits; of context windows one is at work.
+
+    Raises ValueError when it is far from fitting.
+    """
     if samples.ndim != 5:
         return  # refused further on, in words of its own
     batch, channels, frames, *size = samples.shape
@@ -39,7 +43,10 @@ def warn_of_sampling(patcher: Any, samples: Tensor) -> None:
 
 
 def warn_of_decoding(vae: Any, latents: Tensor, chunk: int) -> None:
-    """Say so when not even one chunk of latents (B, 4, T, h, w) can be decoded."""
+    """Say so when not even one chunk of latents (B, 4, T, h, w) can be decoded.
+
+    Raises ValueError when it is far from fitting.
+    """
     frames = min(chunk, latents.shape[2])
     height, width = (side * vae.upscale_ratio[1] for side in latents.shape[-2:])
     needed = vae.first_stage_model.bytes_for("decode", frames, height, width, vae.vae_dtype)
@@ -53,8 +60,11 @@ def warn_of_decoding(vae: Any, latents: Tensor, chunk: int) -> None:
 
 def _compare(needed: float, device: Any, work: str, advice: str) -> None:
     free = available(device)
+    sentence = f"{work} takes about {_gigabytes(needed)} GB beside the model, and {_gigabytes(free)} are left: {advice}"
+    if needed > HOPELESS * free:
+        raise ValueError(sentence)
     if needed > free:
-        tell(f"{work} takes about {_gigabytes(needed)} GB beside the model, and {_gigabytes(free)} are left: {advice}")
+        tell(sentence)
 
 
 def _gigabytes(size: float) -> str:

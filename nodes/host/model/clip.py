@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import comfy.model_management as management
 import comfy.ops
 import comfy.sd
 import torch
+from comfy import sd1_clip
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.t5 import T5
 from torch import Tensor
@@ -19,6 +21,7 @@ from ....fusionframes_core.checkpoints.state_dict import check_weights
 from ....fusionframes_core.config import TextEncoderConfig
 from ....fusionframes_core.models.text_encoder import TextContext
 from ....fusionframes_core.models.tokenizer import load_tokenizer, tokenize
+from ..comfy.memory import tell
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gated-gelu": partial(torch.nn.functional.gelu, approximate="tanh"),
@@ -26,11 +29,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.nn.functional.relu,
 }
 """T5's feed-forwards by transformers' names."""
+EMBEDDING = re.compile(r"\bembedding:[^\s,()]+")
 ROW = "fusionframes"  # key of the tokens in what tokenize_with_weights returns
 
 
 class Tokenizer:
-    """What CLIP.tokenize calls. `(word:1.2)` weights are not known here: the text is read as it is."""
+    """What CLIP.tokenize calls. `(word:1.2)` weighs a word as ComfyUI's text encoders do."""
 
     def __init__(
         self, config: TextEncoderConfig, file: Path, embedding_directory: Any = None, tokenizer_data: Any = None
@@ -38,9 +42,15 @@ class Tokenizer:
         self.config, self.tokenizer = config, load_tokenizer(file)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> dict[str, Any]:
-        """{key: [[(token, 1.0), ...]]}; an empty prompt has no tokens."""
-        ids = tokenize(self.tokenizer, [text], self.config.max_tokens)[0] if text.strip() else []
-        return {ROW: [[(token, 1.0) for token in ids]]}
+        """{key: [[(token, weight), ...]]}; an empty prompt has no tokens."""
+        plain, weights = weigh_characters(without_embeddings(text))
+        if not plain.strip():
+            return {ROW: [[]]}
+        ids = tokenize(self.tokenizer, [plain], self.config.max_tokens)[0]
+        offsets = self.tokenizer(plain, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        # A token may begin with the space before its word, so that its last character tells; the end token has none.
+        found = [weights[stop - 1] if stop > start else 1.0 for start, stop in offsets]
+        return {ROW: [list(zip(ids, [*found[: len(ids) - 1], 1.0], strict=True))]}
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -82,11 +92,20 @@ class TextModel(torch.nn.Module):
 
     def encode_token_weights(self, tokens: Mapping[str, Any]) -> tuple[Tensor, None, dict[str, Tensor]]:
         """The context (B, N, D), no pooled output, and the mask under `attention_mask`."""
-        rows = [[token for token, *_ in row] for row in tokens[ROW]]
-        encoded = [self.encode(row) for row in rows]
+        encoded = [self.encode_weighted([token for token, *_ in row], [pair[1] for pair in row]) for row in tokens[ROW]]
         place = management.intermediate_device()
         mask = torch.cat([context.mask for context in encoded]).to(place)
         return torch.cat([context.context for context in encoded]).to(place).float(), None, {"attention_mask": mask}
+
+    def encode_weighted(self, ids: list[int], weights: list[float]) -> TextContext:
+        """One prompt's context (1, N, D), each token's moved away from the empty prompt's by its weight."""
+        found = self.encode(ids)
+        if all(weight == 1.0 for weight in weights):
+            return found
+        empty = self.encode(ids[-1:]).pad(found.context.shape[1]).context
+        factors = torch.ones_like(found.context[..., :1])
+        factors[0, : len(weights), 0] = torch.tensor(weights)
+        return TextContext(torch.lerp(empty, found.context, factors), found.mask)
 
     def encode(self, ids: list[int]) -> TextContext:
         """One prompt's context (1, N, D), as core's TextEncoder.encode makes it; no ids: zeros, the null context."""
@@ -103,6 +122,23 @@ class TextModel(torch.nn.Module):
         states, _ = self.t5(row, mask.float(), dtype=torch.float32)
         context = self.norm(self.projection(states)).masked_fill(~mask[..., None], 0.0)
         return TextContext(context, mask).pad(width)
+
+
+def weigh_characters(text: str) -> tuple[str, list[float]]:
+    """A prompt without the brackets of its weights, and the weight of each of its characters."""
+    parts = [
+        (sd1_clip.unescape_important(part), weight)
+        for part, weight in sd1_clip.token_weights(sd1_clip.escape_important(text), 1.0)
+    ]
+    return "".join(part for part, _ in parts), [weight for part, weight in parts for _ in part]
+
+
+def without_embeddings(text: str) -> str:
+    """A prompt without `embedding:name`, which is made for other text encoders; a sentence says so."""
+    names = EMBEDDING.findall(text)
+    if names:
+        tell(f"{' and '.join(names)} left out: there are no embeddings for the text encoder of FusionFrames")
+    return EMBEDDING.sub("", text)
 
 
 def t5_config(config: TextEncoderConfig) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import torch
 from comfy import conds, model_base, supported_models_base
 from torch import Tensor
 
+from ....fusionframes_core.checkpoints.checkpoint_info import TEXT_PREFIX
+from ....fusionframes_core.checkpoints.embedded_config import CONFIG_TENSOR, config_tensor
 from ....fusionframes_core.config import ModelConfig, ScheduleConfig
 from ....fusionframes_core.models.unet.interpolation_unet import merge_groups, split_groups
 from ....fusionframes_core.sampling.interpolation_sampling import perturb
@@ -23,6 +25,7 @@ from ..sampling.sigmas import model_sampling, sampling_settings
 from .networks import InterpolationNetwork, KeyframeNetwork
 
 LATENT_CHANNELS = 4
+NULL_EMBEDDING = f"{TEXT_PREFIX}null_embedding"  # in a saved file
 DEFAULT_SCORES = {"motion_score": MOTION_SCORES["medium"], "noise_augmentation": 0}
 # Tensors held at once, in sizes of the trunk's first level over the latents: 11.6 and 2.9 in 1.1, 22.8 and 5.7 in tiny
 # (tests/host/test_memory.py), and a quarter more.
@@ -74,6 +77,9 @@ class VideoModel(model_base.BaseModel):
         super().__init__(supported, kind, device=hosting.device, unet_model=network)
         self.config, self.schedule, self.working_bytes = hosting.config, schedule, working_bytes
         self.null_embedding = hosting.null_embedding
+        # FreeU scales levels of 2 and 4 times this many channels: Stable Diffusion's two lowest that join a skip.
+        trunk = self.diffusion_model.config
+        self.model_config.unet_config["model_channels"] = trunk.model_channels * trunk.channel_mult[-2] // 4
         self.model_sampling = model_sampling(schedule)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
@@ -99,6 +105,11 @@ class VideoModel(model_base.BaseModel):
             return context, torch.ones(context.shape[:2])
         missing = context.shape[1] - mask.shape[1]
         return context, torch.nn.functional.pad(mask.float(), (0, missing), value=1.0)
+
+    def state_dict_for_saving(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What saving nodes write, with the model's configuration and the null embedding, to be loaded again."""
+        saved = super().state_dict_for_saving(*args, **kwargs)
+        return {**saved, CONFIG_TENSOR: config_tensor(self.config), NULL_EMBEDDING: self.null_embedding}
 
     def resize_cond_for_context_window(
         self, cond_key: str, cond_value: Any, window: Any, x_in: Tensor, device: Any, retain_index_list: Any = ()

@@ -17,6 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....fusionframes_core.checkpoints.component import Component
+from ....fusionframes_core.checkpoints.embedded_config import CONFIG_TENSOR, config_tensor
 from ....fusionframes_core.checkpoints.model_folder import CONFIG_FILE
 from ....fusionframes_core.checkpoints.official_folder import official_version
 from ....fusionframes_core.checkpoints.open_model import open_component, open_model, open_text_encoder
@@ -124,6 +125,7 @@ def load_vae(component: Component, precision: str, disable_dynamic: bool = False
     kind = PRECISIONS[precision]
     kind = component.kind.kept_dtype(kind) if kind == FP8 else kind
     vae = make_vae(component.config, _weights(component.sources), kind, not disable_dynamic)
+    vae.get_sd = lambda: {**vae.first_stage_model.state_dict(), CONFIG_TENSOR: config_tensor(component.model)}
     vae.patcher.cached_patcher_init = (_vae_patcher, (component, precision))
     return vae
 

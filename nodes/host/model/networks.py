@@ -17,6 +17,7 @@ from ....fusionframes_core.models.unet.interpolation_unet import (
 )
 from ....fusionframes_core.models.unet.keyframe_unet import frame_positions
 from ....fusionframes_core.models.unet.unet import KeyframeCondition, UNet
+from .attention_patches import Patches, attention_places
 from .operations import hosted
 
 
@@ -50,7 +51,7 @@ class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is wh
         self, config: UNetConfig, positions: str, dtype: torch.dtype, device: Any = None, operations: Any = None
     ) -> None:
         UNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
-        self.positions, self.dtype = positions, dtype
+        self.positions, self.dtype, self.places = positions, dtype, attention_places(self)
 
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
@@ -69,6 +70,7 @@ class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is wh
         positions = frame_positions(self.positions, x.shape[2], device=x.device).expand(x.shape[0], -1)
         seen = KeyframeCondition(context, conditions["attention_mask"] > 0.5, positions=positions, **scores)
         seen.image = conditions.get("still", False)
+        seen.hooks = Patches(self, self.places, options, x)
         return UNet.forward(self, x, timestep, seen)
 
 
@@ -79,7 +81,7 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):  # type: ignore[misc]  #
         self, config: InterpolationConfig, dtype: torch.dtype, device: Any = None, operations: Any = None
     ) -> None:
         InterpolationUNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
-        self.dtype = dtype
+        self.dtype, self.places = dtype, attention_places(self)
 
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
@@ -98,6 +100,7 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):  # type: ignore[misc]  #
             skip_frames=conditions["skip_frames"].flatten().long(),
             perturbation=conditions["perturbation"].flatten(),
             temporal=conditions["temporal"].flatten() > 0.5,
+            hooks=Patches(self, self.places, options, x[:, :, 1::4]),
         )
         missing = [x[:, :, place::4] for place in range(1, 1 + GROUP_FRAMES)]  # `split_groups` would be a copy more
         inputs = torch.cat((seen.keyframes[:, :, :-1], *missing, seen.keyframes[:, :, 1:]), dim=1)

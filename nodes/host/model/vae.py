@@ -18,7 +18,8 @@ from ....fusionframes_core.config import MoVQConfig
 from ....fusionframes_core.models.movq.banded_decode import BandedDecoder
 from ....fusionframes_core.models.movq.chunked_decode import decode_chunked
 from ....fusionframes_core.models.movq.decode_plan import DecodePlan, decode_bytes, plan_decode, plan_for
-from ....fusionframes_core.models.movq.movq import MoVQ
+from ....fusionframes_core.models.movq.movq import Level, Middle, MoVQ
+from .attention_patches import check_cancel
 from .operations import hosted
 from .patchers import patcher_class
 
@@ -31,6 +32,12 @@ class VideoAutoencoder(MoVQ):
     """MoVQ with the signatures that comfy.sd.VAE calls."""
 
     comfy_has_chunked_io = True  # pixels may stay where they are, and chunks are decoded into their place in the video
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for part in self.modules():
+            if isinstance(part, (Level, Middle)):
+                part.register_forward_pre_hook(_check_cancel)
 
     def decode_output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The pixels' shape of latents (B, 4, T, h, w) or (N, 4, h, w)."""
@@ -92,8 +99,9 @@ class _Chunks:
         return MoVQ.decode(self.movq, latents, temporal=self.temporal)
 
 
-def _check_cancel(done: int, total: int) -> None:
-    management.throw_exception_if_processing_interrupted()
+def _check_cancel(*_: Any) -> None:
+    """Between chunks, and between the levels of a network."""
+    check_cancel()
 
 
 def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dtype | None, dynamic: bool) -> Any:

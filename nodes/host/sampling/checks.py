@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -112,9 +113,23 @@ def require_size(model: Any, latents: Tensor) -> None:
 
 def require_schedule(positive: Any, latents: Tensor) -> None:
     """Raise ValueError for a Prompt Schedule of another number of keyframes."""
-    frames = latents.shape[2]
-    for _, options in positive:
-        mask = options.get("mask")
+    _require_masks((options.get("mask") for _, options in positive), latents.shape[2])
+
+
+def require_frames(conds: Mapping[str, Iterable[Mapping[str, Any]]], latents: Tensor) -> None:
+    """The same for the conditions of a guider."""
+    _require_masks((entry.get("mask") for entries in conds.values() for entry in entries), latents.shape[2])
+
+
+def require_finite(sigmas: Tensor) -> None:
+    """Raise ValueError for sigmas that a scheduler could not make."""
+    if not bool(sigmas.isfinite().all()):
+        steps = max(len(sigmas) - 1, 0)
+        raise ValueError(f"this scheduler cannot make {steps} step(s): take more steps or another scheduler")
+
+
+def _require_masks(masks: Iterable[Tensor | None], frames: int) -> None:
+    for mask in masks:
         if mask is not None and mask.ndim == 4 and mask.shape[1] != frames:
             raise ValueError(
                 f"num_keyframes must be the Prompt Schedule's, which is {mask.shape[1]}; got {frames}. Set both to "

@@ -31,12 +31,12 @@ def scheduler_names() -> list[str]:
 def make_sampler(name: str, noise: SeededNoise) -> Any:
     """ComfyUI's SAMPLER of a name: core's samplers as they are in core, all others ComfyUI's."""
     if name in SAMPLERS:
-        return comfy.samplers.KSAMPLER(_CoreSampler(name, noise))
+        return comfy.samplers.KSAMPLER(CoreSampler(name, noise))
     return comfy.samplers.sampler_object(name)
 
 
 @dataclass(frozen=True)
-class _CoreSampler:
+class CoreSampler:
     """A sampler of fusionframes_core.sampling.sampler in ComfyUI's variables (latents x / α, sigma = σ / α)."""
 
     name: str

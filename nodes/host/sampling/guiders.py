@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from ....fusionframes_core.sampling.guidance import TextImageGuidance
-from ..comfy.memory import warn_of_sampling
+from ..comfy.memory import require_room_to_sample
+from ..model.hosted_models import KeyframeModel
+from . import checks
 from .conditionings import ConditioningPair, FirstFrameConditionings
+from .steady_steps import steady
+from .stock_patches import require_known_conditions, require_known_patches
 
 
 def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -19,11 +23,24 @@ def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
     return executor.class_obj.inner_model.limit(x0)
 
 
-def before_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """An OUTER_SAMPLE wrapper: a warning if it cannot fit, and contexts of one length."""
-    warn_of_sampling(executor.class_obj.model_patcher, noise)
-    align_contexts(executor.class_obj.conds)
-    return executor(noise, *args, **kwargs)
+def before_sampling(
+    executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """An OUTER_SAMPLE wrapper: refuses what cannot work, aligns contexts, makes the sampler able to take each step.
+
+    Raises ValueError, before the first step of whichever node samples.
+    """
+    guider = executor.class_obj
+    model = guider.model_patcher.model
+    checks.require_finite(sigmas)
+    checks.require_size(guider.model_patcher, noise)
+    if isinstance(model, KeyframeModel):
+        checks.require_frames(guider.conds, noise)
+    require_known_conditions(guider.conds)
+    require_known_patches(model.diffusion_model, guider.model_options)
+    require_room_to_sample(guider.model_patcher, noise)
+    align_contexts(guider.conds)
+    return executor(noise, latent_image, steady(sampler), sigmas, *args, **kwargs)
 
 
 def align_contexts(conds: dict[str, Any]) -> None:
