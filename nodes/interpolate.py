@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.presets import TINY
 from ..fusionframes_core.sampling.options import InterpolationOptions
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 _CFG = (
-    "How closely the new frames follow the frames around them: 1 is no guidance, which suits tiny; try 1.25 to 1.5 "
-    "with KandinskyVideo. More makes copies of the keyframes. (The paper's w is cfg − 1.)"
+    "How closely the new frames follow the frames around them: 1 is no guidance. 1.25 to 1.5 is useful, more makes "
+    f"copies of the keyframes. {inputs.OWN}: {inputs.cfg_values('interpolation_guidance')}. (The paper's w is cfg − 1.)"
 )
 _LATENTS = "The frames to fill up, at least 2: from Sample Keyframes, KSampler or Encode Video."
 MAX_PASSES = 2
@@ -49,7 +48,7 @@ class Interpolate(io.ComfyNode):
                 ),
                 inputs.seed(),
                 inputs.interpolation_steps(),
-                inputs.cfg(default=1.0 + TINY.interpolation_guidance, maximum=5.0, tooltip=_CFG),
+                inputs.cfg(5.0, _CFG),
                 inputs.sampler(),
                 inputs.scheduler(),
                 inputs.skip_frames(),
@@ -89,7 +88,8 @@ class Interpolate(io.ComfyNode):
         inputs.check_cfg(sampling["cfg"])
         host.require_interpolation_model(model)
         run_pass = host.interpolate_loop if loop else host.interpolate
-        options, frames = host.sampling_options(**sampling), latents["samples"]
+        options, frames = host.sampling_options(model, **sampling), latents["samples"]
+        host.show_sampling(model, options)
         for number in range(passes):
             told = InterpolationOptions(skip_frames if number == 0 else 1, perturbation)
             frames = run_pass(model, frames, text, told, options)

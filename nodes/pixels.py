@@ -105,8 +105,6 @@ def check_chunks(chunk: int, overlap: int) -> None:
 class EncodeVideo(inputs.Sized):
     """Frames from anywhere to latents, above all for Interpolate."""
 
-    least = 0
-
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -118,8 +116,8 @@ class EncodeVideo(inputs.Sized):
             search_aliases=["fusionframes encode", "video to latents", "vae encode", "images to latents"],
             inputs=[
                 io.Vae.Input("vae", tooltip=_VAE),
-                inputs.side("width", 0, 0, _SCALED.format("width")),
-                inputs.side("height", 0, 0, _SCALED.format("height")),
+                inputs.side("width", _SCALED.format("width")),
+                inputs.side("height", _SCALED.format("height")),
                 io.Int.Input(
                     "every",
                     display_name="select_every_nth",

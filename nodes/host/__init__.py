@@ -56,10 +56,18 @@ from .sampling.conditionings import (
     text_conditionings,
 )
 from .sampling.first_frame_stage import augment_first_frame, draw_first_frame, encode_first_frame, sample_from_image
+from .sampling.model_values import VideoShape, own_settings, require_model_for_own, video_shape
 from .sampling.patches import with_loop, with_windows
 from .sampling.prompt_schedule import schedule_conditionings
-from .sampling.sampling_options import DEFAULT, SamplingInputs, image_sampling_options, sampling_options
+from .sampling.sampling_options import (
+    DEFAULT,
+    ImageSamplingInputs,
+    SamplingInputs,
+    image_sampling_options,
+    sampling_options,
+)
 from .sampling.sampling_plan import plan
+from .sampling.shown_values import show_sampling, show_values
 from .sampling.stages import (
     decode,
     empty_latents,
@@ -79,7 +87,9 @@ __all__ = [
     "DEFAULT",
     "OVERLAP",
     "PRECISIONS",
+    "ImageSamplingInputs",
     "SamplingInputs",
+    "VideoShape",
     "augment_first_frame",
     "check_text_files",
     "conditioning_file",
@@ -109,6 +119,7 @@ __all__ = [
     "movq_file",
     "movq_names",
     "offer_bundled_loras",
+    "own_settings",
     "plan",
     "projection_file",
     "projection_names",
@@ -116,6 +127,7 @@ __all__ = [
     "require_interpolation_model",
     "require_keyframe_model",
     "require_latents",
+    "require_model_for_own",
     "require_our_model",
     "require_our_vae",
     "require_text_model",
@@ -127,12 +139,15 @@ __all__ = [
     "schedule_conditionings",
     "scheduler_names",
     "sentence",
+    "show_sampling",
+    "show_values",
     "text_conditionings",
     "text_location",
     "text_names",
     "to_video",
     "unet_file",
     "unet_names",
+    "video_shape",
     "warn_of_old_frontend",
     "with_blocks",
     "with_loop",

@@ -17,6 +17,7 @@ from ..comfy.memory import warn_of_decoding
 from ..model.hosted_models import LATENT_CHANNELS
 from . import checks
 from .conditionings import ConditioningPair, interpolation_conditionings, interpolation_latents
+from .model_values import VideoShape
 from .sampling_options import HostSamplingOptions
 from .sampling_plan import plan
 
@@ -24,9 +25,9 @@ FACTOR = 8  # pixels to a latent; every model's
 IMAGE_RATE = 8.0  # frames per second of images that do not say
 
 
-def empty_latents(batch: int, num_frames: int, height: int, width: int) -> Tensor:
-    """Zeros (B, 4, T, h, w) for a size in pixels."""
-    size = (batch, LATENT_CHANNELS, num_frames, height // FACTOR, width // FACTOR)
+def empty_latents(batch: int, shape: VideoShape) -> Tensor:
+    """Zeros (B, 4, T, h, w)."""
+    size = (batch, LATENT_CHANNELS, shape.num_frames, shape.height // FACTOR, shape.width // FACTOR)
     return torch.zeros(size, device=management.intermediate_device())
 
 
