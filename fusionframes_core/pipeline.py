@@ -18,7 +18,7 @@ from .checkpoints.open_model import open_model
 from .checkpoints.temporal_blocks import AUTO
 from .image_to_video import check_image, make_first_frame
 from .models.casting import compute_dtype
-from .models.movq.chunked_decode import decode_chunked
+from .models.movq.chunked_decode import decode_chunked, overlap_of
 from .models.movq.frame_chunks import decode_frames, encode_frames
 from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
 from .models.unet.keyframe_unet import frame_positions
@@ -124,12 +124,12 @@ class FusionFramesPipeline(Models):
         `callback(stage, step, total, latents)` follows every step of the stages "keyframes", "interpolation 1", ...
         and "decode"; what it raises (Stopped is meant for that) ends the generation. A seed's keyframes
         are the same for every number of passes. `image` (3, H, W) or (B, 3, H, W) in [−1, 1], of any size, is the
-        first frame (1.1 models; without one they draw it themselves).
+        first frame (1.1 models; without one they draw it themselves); a fourth channel is alpha.
         """
         prompts = _check_prompts(prompt)
         chosen = replace(settings or GenerationSettings(), **overrides).resolve(self.config)
         pixels = check_image(image, len(prompts), self.config)
-        texts = self._encode_all(prompts, chosen.negative_prompt)
+        texts = self._encode_all(prompts, chosen)
         keyframes = self._keyframes(texts.keyframes, chosen, _of_stage(callback, "keyframes"), pixels)
         latents = keyframes
         for index in range(chosen.passes):
@@ -199,8 +199,9 @@ class FusionFramesPipeline(Models):
     ) -> Tensor:
         """Latents (B, 4, T, h, w) to pixels (B, 3, T, H, W), about [−1, 1], on the latents' device.
 
-        In overlapping chunks, so that memory is that of one, or in the official code's groups (`windows` "official");
-        `temporal=False` decodes frame by frame. The callback's steps are the chunks.
+        In overlapping chunks of as many frames as the decoder was trained with, so that memory is that of one, or in
+        the official code's groups (`windows` "official"); `temporal=False` decodes frame by frame. The callback's steps
+        are the chunks.
         """
 
         def report(done: int, total: int) -> None:
@@ -209,7 +210,8 @@ class FusionFramesPipeline(Models):
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
-                return decode_chunked(movq, inputs, callback=report, output_device=latents.device, windows=windows)
+                chunk = self.config.movq.decode_chunk
+                return decode_chunked(movq, inputs, chunk, overlap_of(chunk), report, latents.device, windows=windows)
             return decode_frames(movq, inputs, latents.device, report)
 
     @torch.no_grad()
@@ -252,12 +254,12 @@ class FusionFramesPipeline(Models):
         with self.residency.stage("interpolation") as unet:
             return self.interpolator(unet, frames, texts, options, sampler, config.drop_temporal)
 
-    def _encode_all(self, prompts: list[str], negative: str) -> _Texts:
+    def _encode_all(self, prompts: list[str], chosen: ResolvedSettings) -> _Texts:
         """Every context that a generation needs, so that the text encoder can go before the U-Nets come."""
         heads = HEADS if self.config.interpolation_text else HEADS[:1]
         with self._text_encoder() as encoder:
             keyframes, *interpolation = encoder.encode_for(prompts, heads)
-            avoided = encoder.encode([negative] * len(prompts)) if negative else None
+            avoided = encoder.encode_negative(chosen.negative_prompt, prompts, chosen.negative == "official")
         return _Texts(self._pair(keyframes, avoided), *interpolation)
 
     def _pair(self, text: TextContext, negative: TextContext | None) -> ContextPair:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from comfy_api.latest import io
 
+from ..fusionframes_core.media.frames import COVER
 from ..fusionframes_core.sampling.first_frame import FirstFrame
 from ..fusionframes_core.settings import IMAGE_GUIDANCE, NOISE_AUGMENTATION
 from . import host, inputs
@@ -115,6 +116,7 @@ class PrepareFirstFrame(inputs.Sized):
                 *_video_inputs(),
                 inputs.seed("The seed of the noise on the first frame: take the one of the sampler."),
                 inputs.negative("video"),
+                inputs.image_fit(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -141,13 +143,14 @@ class PrepareFirstFrame(inputs.Sized):
         height: int,
         num_frames: int,
         negative: Any = None,
+        image_fit: str = COVER,
         **first: Unpack[FirstFrameInputs],
     ) -> io.NodeOutput:
         """Encode the image and say how to continue it."""
         host.require_image_model(model)
         shape = host.video_shape(model, height, width, num_frames)
         host.show_values(model, str(shape), shape)
-        frame = _first_frame(model, shape.size, first)
+        frame = _first_frame(model, shape.size, image_fit, first)
         prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
         samples = latent(host.empty_latents(1, shape), host.keyframe_rate(model))
         return io.NodeOutput(prepared.positive, prepared.image_only, prepared.negative, samples)
@@ -179,6 +182,7 @@ class ImageToVideo(inputs.Sized):
                 inputs.scheduler(),
                 inputs.negative("video"),
                 inputs.temporal_blocks("the model"),
+                inputs.image_fit(),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="The keyframes, for Interpolate or Decode.")],
         )
@@ -193,6 +197,7 @@ class ImageToVideo(inputs.Sized):
         num_frames: int,
         negative: Any = None,
         temporal_blocks: str = host.AUTO,
+        image_fit: str = COVER,
         **given: Unpack[ImageToVideoInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
@@ -202,7 +207,7 @@ class ImageToVideo(inputs.Sized):
         model = host.with_blocks(model, temporal_blocks)
         shape, options = host.video_shape(model, height, width, num_frames), host.image_sampling_options(model, given)
         host.show_sampling(model, options, shape)
-        frame = _first_frame(model, shape.size, given)
+        frame = _first_frame(model, shape.size, image_fit, given)
         prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
         keyframes = host.sample_from_image(model, prepared, host.empty_latents(1, shape), options)
         return io.NodeOutput(latent(keyframes, host.keyframe_rate(model)))
@@ -228,11 +233,11 @@ def _weight(name: str, own: str, effect: str) -> io.Input:
     return io.Float.Input(name, default=-1.0, min=-1.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)
 
 
-def _first_frame(model: Any, size: tuple[int, int], given: FirstFrameInputs) -> FirstFrame:
+def _first_frame(model: Any, size: tuple[int, int], image_fit: str, given: FirstFrameInputs) -> FirstFrame:
     """The image's latent at (height, width), with noise and motion. Raises ValueError for a model or VAE of another
     kind."""
     host.require_image_model(model)
     host.require_our_vae(given["vae"])
     score = inputs.score_of(given["motion"], given["motion_score"])
-    first = host.encode_first_frame(given["vae"], given["image"], size)
+    first = host.encode_first_frame(given["vae"], given["image"], size, image_fit)
     return host.augment_first_frame(model, first, score, given["noise_augmentation"], given["seed"])

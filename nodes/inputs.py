@@ -7,6 +7,7 @@ import math
 from comfy_api.latest import io
 
 from ..fusionframes_core.checkpoints.temporal_blocks import TEMPORAL_CHOICES
+from ..fusionframes_core.media.frames import IMAGE_FITS
 from ..fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1, TINY
 from ..fusionframes_core.settings import (
     DEFAULT_MOTION,
@@ -15,6 +16,7 @@ from ..fusionframes_core.settings import (
     MAX_SEED,
     MAX_SKIP_FRAMES,
     MAX_STILL_NOISE,
+    MOTION_ALIASES,
     MOTION_SCORES,
     motion_score,
     size_multiple,
@@ -246,9 +248,10 @@ def motion() -> list[io.Input]:
     return [
         io.Combo.Input(
             "motion",
-            options=[*MOTION_SCORES, NUMBER],
+            options=[*MOTION_SCORES, NUMBER, *MOTION_ALIASES],
             default=DEFAULT_MOTION,
-            tooltip=f"How much moves in the video: try '{DEFAULT_MOTION}'. '{NUMBER}' uses motion_score instead.",
+            tooltip=f"How much moves in the video: try '{DEFAULT_MOTION}', which the official code calls 'normal'. "
+            f"'{NUMBER}' uses motion_score instead.",
         ),
         io.Float.Input(
             "motion_score",
@@ -260,6 +263,18 @@ def motion() -> list[io.Input]:
             f"{', '.join(f'{name} is {score}' for name, score in MOTION_SCORES.items())}.",
         ),
     ]
+
+
+def image_fit() -> io.Input:
+    """How the image is fitted into the video."""
+    return io.Combo.Input(
+        "image_fit",
+        options=list(IMAGE_FITS),
+        default=IMAGE_FITS[0],
+        optional=True,
+        tooltip="How the image gets the video's size: 'cover' scales and crops it, small images too; 'official' is the "
+        "official code, which leaves black around an image smaller than the video.",
+    )
 
 
 def score_of(motion: str, number: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fusionframes_core.settings import NEGATIVES
 from . import host, inputs
 from .sockets import CATEGORY
 
@@ -37,6 +38,20 @@ class EncodeText(io.ComfyNode):
                     tooltip="What the video shows. Tiny knows coloured shapes that move, for example 'a small blue "
                     "star, spinning'. A prompt that is too long for the model is cut, and the log says where.",
                 ),
+                io.Combo.Input(
+                    "negative",
+                    options=list(NEGATIVES),
+                    default=NEGATIVES[0],
+                    optional=True,
+                    tooltip="How a negative prompt is read: 'own' by its own words; 'official' as the official code "
+                    "does, which needs negative_of: KandinskyVideo 1.0 gives it the prompt's length and mask, 1.1 "
+                    "ignores it.",
+                ),
+                io.Conditioning.Input(
+                    "negative_of",
+                    optional=True,
+                    tooltip="The prompt that this is the negative prompt of, when negative is 'official'.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -46,9 +61,13 @@ class EncodeText(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: Any, prompt: str) -> io.NodeOutput:
+    def execute(cls, clip: Any, prompt: str, negative: str = NEGATIVES[0], negative_of: Any = None) -> io.NodeOutput:
         """Encode one prompt."""
-        return io.NodeOutput(host.encode(clip, prompt))
+        if negative == NEGATIVES[0]:
+            return io.NodeOutput(host.encode(clip, prompt))
+        if negative_of is None:
+            raise ValueError("negative_of must be connected when negative is 'official': the prompt that it belongs to")
+        return io.NodeOutput(host.encode_as_official_negative(clip, prompt, negative_of))
 
 
 class SchedulePrompts(io.ComfyNode):

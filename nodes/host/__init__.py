@@ -36,7 +36,6 @@ from .comfy.model_files import (
 )
 from .model.loaders import PRECISIONS, load_movq_file, load_parts, load_text_files, load_unet_file
 from .model.temporal_choice import with_blocks
-from .model.vae import CHUNK, OVERLAP
 from .sampling.checks import (
     require_image_model,
     require_interpolation_model,
@@ -50,6 +49,7 @@ from .sampling.comfy_samplers import sampler_names, scheduler_names
 from .sampling.conditioning_files import load_conditioning, save_conditioning
 from .sampling.conditionings import (
     encode,
+    encode_as_official_negative,
     first_frame_conditionings,
     interpolation_conditionings,
     interpolation_latents,
@@ -70,6 +70,7 @@ from .sampling.sampling_plan import plan
 from .sampling.shown_values import show_sampling, show_values
 from .sampling.stages import (
     decode,
+    decode_windows,
     empty_latents,
     encode_frames,
     frames_of,
@@ -83,9 +84,7 @@ from .sampling.stages import (
 __all__ = [
     "AUTO",
     "BUNDLED",
-    "CHUNK",
     "DEFAULT",
-    "OVERLAP",
     "PRECISIONS",
     "ImageSamplingInputs",
     "SamplingInputs",
@@ -95,9 +94,11 @@ __all__ = [
     "conditioning_file",
     "conditioning_names",
     "decode",
+    "decode_windows",
     "draw_first_frame",
     "empty_latents",
     "encode",
+    "encode_as_official_negative",
     "encode_first_frame",
     "encode_frames",
     "existing_conditioning",

@@ -29,7 +29,7 @@ for room in (1e12, 5e5):
     for model, frames in ((keyframes, 6), (host.with_windows(keyframes, 2, 1), 6)):
         samples = host.empty_latents(1, host.VideoShape(64, 64, frames))
         made = host.sample_keyframes(model, pair, samples, host.sampling_options(model, **how))
-    host.decode(vae, made, temporal=True, chunk=2, overlap=0)
+    host.decode(vae, made, True, host.decode_windows(vae, 2, 0))
 assert free.available(management.get_torch_device()) == room
 """
 

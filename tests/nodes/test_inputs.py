@@ -53,14 +53,21 @@ def test_a_motion_score_out_of_range_is_named(nodes: ModuleType) -> None:
         nodes.inputs.score_of("number", 1001.0)
 
 
+PIECES = (
+    "temporal_size must be from 0 (the model's own) to 1024 frames and temporal_overlap from -1 (a quarter of it) to 64"
+)
+
+
 @pytest.mark.parametrize(
     ("size", "overlap", "sentence"),
     [
         (16, 4, True),
         (1, 0, True),
         (4, 4, "temporal_overlap must be less than temporal_size (4); got 4"),
-        (0, 0, "temporal_size must be from 1 to 1024 frames and temporal_overlap from 0 to 64; got 0 and 0"),
-        (100, 65, "temporal_size must be from 1 to 1024 frames and temporal_overlap from 0 to 64; got 100 and 65"),
+        (0, -1, True),
+        (0, 8, True),
+        (-1, 0, f"{PIECES}; got -1 and 0"),
+        (100, 65, f"{PIECES}; got 100 and 65"),
     ],
 )
 def test_pieces_that_cannot_overlap_are_named(nodes: ModuleType, size: int, overlap: int, sentence: bool | str) -> None:
@@ -77,6 +84,7 @@ LEFT_TO_THE_MODEL = {
     "Interpolate": {"steps": 0, "cfg": 0},
     "ExtendVideo": {"window": 0, "overlap": 0},
     "SchedulePrompts": {"num_frames": 0},
+    "Decode": {"chunk": 0, "overlap": -1, "fps": 0, "windows": "blended"},
 }
 
 

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from ....fusionframes_core.config import MoVQConfig
-from ....fusionframes_core.models.movq.chunked_decode import decode_chunked
+from ....fusionframes_core.models.movq.chunked_decode import DECODE_WINDOWS, decode_chunked, overlap_of
 from ....fusionframes_core.models.movq.movq import MoVQ
 from .operations import hosted
 from .patchers import patcher_class
 
-CHUNK, OVERLAP = 16, 4  # frames
 ENCODE_CHUNK = 8
 # Tensors held at once, in sizes of the first level's: 6.0 and 4.4 (tests/host/test_memory.py), and a quarter more.
 WORKING = {"decode": 7.5, "encode": 5.5}
@@ -48,21 +47,25 @@ class VideoAutoencoder(MoVQ):
         self,
         latents: Tensor,
         temporal: bool = True,
-        chunk: int = CHUNK,
-        overlap: int = OVERLAP,
+        chunk: int | None = None,
+        overlap: int | None = None,
+        windows: str = DECODE_WINDOWS[0],
         report: Any = None,
         output_buffer: Tensor | None = None,
     ) -> Tensor:
         """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind, in `output_buffer` if given.
 
-        `report(done, total)` follows every chunk.
+        `report(done, total)` follows every chunk. Without a size chunks are those that the decoder was trained with.
         """
         if latents.ndim == 4:
             stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
             return stills if output_buffer is None else output_buffer.copy_(stills)
         chunks = cast(MoVQ, _Chunks(self, temporal))  # has all that decode_chunked asks of a MoVQ
-        callback, shared = report or _check_cancel, min(overlap, chunk - 1)
-        return decode_chunked(chunks, latents, chunk, shared, callback, output=output_buffer)
+        size = chunk or self.config.decode_chunk
+        shared = overlap_of(size) if overlap is None else overlap
+        return decode_chunked(
+            chunks, latents, size, shared, report or _check_cancel, output=output_buffer, windows=windows
+        )
 
     def bytes_for(self, work: str, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
         """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""
@@ -90,7 +93,7 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
     with _without_warning():
         vae = comfy.sd.VAE(sd={})  # every default; it then stops for want of weights
     vae.device = management.vae_device()
-    vae.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
+    vae.working_dtypes = [torch.bfloat16, torch.float32]  # the official code's is float32; fp16 only when asked for
     vae.vae_dtype = dtype or management.vae_dtype(vae.device, vae.working_dtypes)
     vae.output_device = management.intermediate_device()
     movq = VideoAutoencoder(config, hosted(comfy.ops.disable_weight_init), device="meta", dtype=vae.vae_dtype).eval()
@@ -104,7 +107,11 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
         "encode", min(shape[2], ENCODE_CHUNK), shape[-2], shape[-1], kind
     )
     vae.memory_used_decode = lambda shape, kind: movq.bytes_for(
-        "decode", min(shape[2] if len(shape) == 5 else 1, CHUNK), shape[-2] * factor, shape[-1] * factor, kind
+        "decode",
+        min(shape[2] if len(shape) == 5 else 1, config.decode_chunk),
+        shape[-2] * factor,
+        shape[-1] * factor,
+        kind,
     )
     kind = patcher_class(dynamic)
     vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())

@@ -15,7 +15,7 @@ from .conditionings import ConditioningPair, FirstFrameConditionings, still_cond
 from .model_values import VideoShape
 from .sampling_options import HostSamplingOptions, ImageSamplingOptions
 from .sampling_plan import plan, plan_from_image
-from .stages import decode, empty_latents
+from .stages import STILLS, decode, empty_latents
 
 
 def draw_first_frame(
@@ -26,12 +26,12 @@ def draw_first_frame(
     samples = empty_latents(1, VideoShape(height, width, 1))
     checks.require_size(model, samples)
     still = plan(model, still_conditionings(conditionings), options).sample(samples)
-    return decode(vae, still, temporal=False, chunk=1, overlap=0)
+    return decode(vae, still, False, STILLS)
 
 
-def encode_first_frame(vae: Any, image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The latent (1, 4, 1, h, w) of the first of an IMAGE's pictures, scaled and cropped to (height, width)."""
-    pixels = fit_image(image[:1, ..., :3].movedim(-1, 1).float() * 2 - 1, size)
+def encode_first_frame(vae: Any, image: Tensor, size: tuple[int, int], fit: str) -> Tensor:
+    """The latent (1, 4, 1, h, w) of the first of an IMAGE's pictures, brought to (height, width) by a fit's name."""
+    pixels = fit_image(image[:1, ..., :4].movedim(-1, 1).float() * 2 - 1, size, fit)
     return vae.encode((pixels.movedim(1, -1) + 1) / 2).float()
 
 

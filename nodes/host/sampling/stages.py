@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -11,17 +12,19 @@ import torch
 from comfy_api.latest import InputImpl, Types
 from torch import Tensor
 
-from ....fusionframes_core.models.movq.chunked_decode import chunk_windows
+from ....fusionframes_core.models.movq.chunked_decode import DECODE_WINDOWS, overlap_of
+from ....fusionframes_core.models.movq.chunked_decode import decode_windows as windows_of
 from ....fusionframes_core.sampling.options import InterpolationOptions
-from ..comfy.memory import warn_of_decoding
+from ..comfy.memory import show, warn_of_decoding
 from ..model.hosted_models import LATENT_CHANNELS
 from . import checks
 from .conditionings import ConditioningPair, interpolation_conditionings, interpolation_latents
-from .model_values import VideoShape
+from .model_values import OWN_WEIGHT, VideoShape
 from .sampling_options import HostSamplingOptions
 from .sampling_plan import plan
 
 FACTOR = 8  # pixels to a latent; every model's
+BLENDED = DECODE_WINDOWS[0]
 IMAGE_RATE = 8.0  # frames per second of images that do not say
 
 
@@ -66,17 +69,43 @@ def interpolate_loop(
     return interpolate(model, ring, text, options, sampling)[:, :, :-1]
 
 
-def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) -> Tensor:
+@dataclass(frozen=True)
+class DecodeWindows:
+    """Into what a video is cut to be decoded: by a name of DECODE_WINDOWS, of at most `chunk` frames."""
+
+    name: str
+    chunk: int
+    overlap: int
+
+    def of(self, num_frames: int) -> list[tuple[int, int]]:
+        """[start, stop) of each."""
+        return windows_of(self.name, num_frames, self.chunk, self.overlap)
+
+
+STILLS = DecodeWindows(BLENDED, 1, 0)
+
+
+def decode_windows(vae: Any, chunk: int, overlap: int, name: str = BLENDED) -> DecodeWindows:
+    """What a node's inputs ask for: chunk 0 is what the decoder was trained with, overlap −1 a quarter of a chunk."""
+    size = chunk or vae.first_stage_model.config.decode_chunk
+    shared = overlap_of(size) if overlap == OWN_WEIGHT else min(overlap, size - 1)
+    if not chunk or overlap == OWN_WEIGHT:
+        show(f"temporal_size {size}, temporal_overlap {shared}")
+    return DecodeWindows(name, size, shared)
+
+
+def decode(vae: Any, latents: Tensor, temporal: bool, windows: DecodeWindows) -> Tensor:
     """Latents (B, 4, T, h, w) to IMAGE (B·T, H, W, 3), with progress, and Cancel after every chunk."""
-    warn_of_decoding(vae, latents, chunk)
-    bar = comfy.utils.ProgressBar(len(chunk_windows(latents.shape[2], chunk, min(overlap, chunk - 1))))
+    spans = windows.of(latents.shape[2])
+    warn_of_decoding(vae, latents, max(stop - start for start, stop in spans))
+    bar = comfy.utils.ProgressBar(len(spans))
 
     def report(done: int, total: int) -> None:
         management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total)
 
-    options = {"temporal": temporal, "chunk": chunk, "overlap": overlap, "report": report}
-    return vae.decode(latents, vae_options=options).flatten(0, 1)
+    how = {"chunk": windows.chunk, "overlap": windows.overlap, "windows": windows.name}
+    return vae.decode(latents, vae_options={"temporal": temporal, "report": report, **how}).flatten(0, 1)
 
 
 def frames_of(video: Any | None, images: Tensor | None) -> tuple[Tensor, float]:
