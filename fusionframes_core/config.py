@@ -30,6 +30,7 @@ class MoVQConfig:
     decoder: str  # image, conv1, conv3, conv1_attn, conv3_attn, resnet_attn, conv2d_to_3d (Table 3)
     attention_norm: str  # "first_frame" (official: one latent modulates the whole chunk) or "per_frame"
     temporal_merge: str  # "convex": (1−α)·spatial + α·temporal (official); "residual": spatial + α·temporal (eq. 3)
+    decode_chunk: int = 16  # frames decoded at once: as many as the decoder was trained with
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TextEncoderConfig:
     fixed_length: bool  # every context has max_tokens tokens, or (False, official) the longest prompt's and one more
     interpolation_head: str = "shared"  # or interpolation's own "null" embedding (1.0), or "full": a projection too
     interpolation_projection: str = "own"  # of a full head; "keyframes": 1.1's code uses the keyframes' for both
+    official_negative: str = "own"  # how the official code reads a negative prompt: see NEGATIVE_READINGS
 
 
 @dataclass(frozen=True)

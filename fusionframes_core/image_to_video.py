@@ -28,14 +28,14 @@ STILL_SCALE = 2  # 1.1 draws its first frame at twice the video's size
 def make_first_frame(
     residency: OffloadedModels, texts: ContextPair, chosen: ResolvedImageSettings, image: Tensor | None
 ) -> FirstFrame:
-    """The latent, with noise on it, of the given image (B or 1, 3, H, W), or of one that is drawn.
+    """The latent, with noise on it, of the given image (B or 1, 3 or 4, H, W), or of one that is drawn.
 
     `texts` are on the models' device.
     """
     config, device = residency.config, residency.device
     if image is None:
         image = draw_first_frame(residency, texts, chosen)
-    pixels = fit_image(image.float(), chosen.size).to(device)
+    pixels = fit_image(image.float(), chosen.size, chosen.image_fit).to(device)
     with image_movq(residency) as movq:
         latent = encode_frames(movq, pixels.expand(texts.batch, -1, -1, -1)[:, :, None], device)
     noise = stage_noise(chosen.seed, AUGMENTATION_STAGE, texts.batch, device)
@@ -63,13 +63,16 @@ def image_movq(residency: OffloadedModels) -> AbstractContextManager[Any]:
 
 
 def check_image(image: Tensor | None, batch: int, config: ModelConfig) -> Tensor | None:
-    """A first image as (B or 1, 3, H, W). Raises ValueError for another shape or a model that takes none."""
+    """A first image as (B or 1, 3 or 4, H, W), a fourth channel being alpha. Raises ValueError for another shape, and
+    for a model that takes none."""
     if image is None:
         return None
     if not config.keyframe.image_input:
         raise ValueError(f"image must be left out: {config.name} does not start from an image")
     pixels = image[None] if image.ndim == 3 else image
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[0] not in (1, batch):
+    if pixels.ndim != 4 or pixels.shape[1] not in (3, 4) or pixels.shape[0] not in (1, batch):
         shape = tuple(image.shape)
-        raise ValueError(f"image must be (3, H, W), or (B, 3, H, W) with one for each prompt; got {shape}")
+        raise ValueError(
+            f"image must be (3, H, W), or (B, 3, H, W) with one for each prompt (4 with alpha); got {shape}"
+        )
     return pixels

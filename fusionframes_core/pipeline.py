@@ -73,7 +73,7 @@ class FusionFramesPipeline(Models):
     interpolator = staticmethod(interpolate)  # how the interpolation is sampled; another architecture brings its own
 
     def __init__(self, models: ModelParts | OffloadedModels, decode_chunk: int | None = None) -> None:
-        """`decode_chunk`: frames that are decoded at once; None: as many as the free memory allows, up to 16."""
+        """`decode_chunk`: frames decoded at once; None: as many as the decoder was trained with and memory allows."""
         super().__init__(models if isinstance(models, OffloadedModels) else OffloadedModels.of_parts(models))
         self.decode_chunk = decode_chunk
         self._nulls: dict[str, Tensor] = {}  # so that the text encoder need not come back for them
@@ -129,13 +129,13 @@ class FusionFramesPipeline(Models):
         `callback(stage, step, total, latents)` follows every step of the stages "keyframes", "interpolation 1", ...
         and "decode"; what it raises (Stopped is meant for that) ends the generation. A seed's keyframes
         are the same for every number of passes. `image` (3, H, W) or (B, 3, H, W) in [−1, 1], of any size, is the
-        first frame (1.1 models; without one they draw it themselves). A stage that makes NaN or infinity raises
-        NotFinite (a ValueError), which names it.
+        first frame (1.1 models; without one they draw it themselves); a fourth channel is alpha. A stage that makes NaN
+        or infinity raises NotFinite (a ValueError), which names it.
         """
         prompts = _check_prompts(prompt)
         chosen = replace(settings or GenerationSettings(), **overrides).resolve(self.config)
         pixels = check_image(image, len(prompts), self.config)
-        texts = self._encode_all(prompts, chosen.negative_prompt)
+        texts = self._encode_all(prompts, chosen)
         keyframes = self._keyframes(texts.keyframes, chosen, _of_stage(callback, "keyframes"), pixels)
         latents = keyframes
         for index in range(chosen.passes):
@@ -210,9 +210,10 @@ class FusionFramesPipeline(Models):
     ) -> Tensor:
         """Latents (B, 4, T, h, w) to pixels (B, 3, T, H, W), about [−1, 1], on the latents' device.
 
-        In overlapping chunks of `chunk` frames (None: the pipeline's `decode_chunk`), so that memory is that of one, or
-        in the official code's groups (`windows` "official"); `temporal=False` decodes frame by frame. The callback's
-        steps are the chunks. Raises ValueError when the free memory does not allow one frame.
+        In overlapping chunks of `chunk` frames (None: the pipeline's `decode_chunk`, else as many as the decoder was
+        trained with and the free memory allows), so that memory is that of one, or in the official code's groups
+        (`windows` "official"); `temporal=False` decodes frame by frame. The callback's steps are the chunks. Raises
+        ValueError when the free memory does not allow one frame.
         """
 
         def report(done: int, total: int) -> None:
@@ -272,12 +273,12 @@ class FusionFramesPipeline(Models):
             made = self.interpolator(unet, frames, texts, options, sampler, config.drop_temporal)
             return require_finite("interpolation", made, compute_dtype(unet))
 
-    def _encode_all(self, prompts: list[str], negative: str) -> _Texts:
+    def _encode_all(self, prompts: list[str], chosen: ResolvedSettings) -> _Texts:
         """Every context that a generation needs, so that the text encoder can go before the U-Nets come."""
         heads = HEADS if self.config.interpolation_text else HEADS[:1]
         with self._text_encoder() as encoder:
             keyframes, *interpolation = encoder.encode_for(prompts, heads)
-            avoided = encoder.encode([negative] * len(prompts)) if negative else None
+            avoided = encoder.encode_negative(chosen.negative_prompt, prompts, chosen.negative == "official")
         return _Texts(self._pair(keyframes, avoided), *interpolation)
 
     def _pair(self, text: TextContext, negative: TextContext | None) -> ContextPair:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .config import ModelConfig, MoVQConfig
+from .media.frames import COVER, IMAGE_FITS
 from .models.movq.chunked_decode import DECODE_WINDOWS
 from .sampling.options import InterpolationOptions, SamplingOptions
 from .sampling.sampler import SAMPLERS
@@ -19,6 +20,10 @@ MAX_SKIP_FRAMES = 12  # section 4.2: s ∈ {1, ..., 12}
 MAX_MOTION = 1000
 MAX_STILL_NOISE = 999  # a time of the 1000-step schedule
 MOTION_SCORES = {"low": 1, "medium": 10, "high": 50, "extreme": 100}  # of 1.1's code
+MOTION_ALIASES = {"normal": "medium"}  # what 1.1's code calls its own default
+PASSES_OF_FPS = {"low": 0, "medium": 1, "high": 2}
+"""The official code's frame rates (2, 8 and 32 frames per second) → interpolation passes."""
+NEGATIVES = ("own", "official")
 DEFAULT_MOTION, IMAGE_GUIDANCE, NOISE_AUGMENTATION = "medium", 2.0, 20  # defaults of 1.1's code
 
 
@@ -35,9 +40,17 @@ class GenerationSettings:
     """
 
     negative_prompt: str = _option("", "what the video must not show")
+    negative: str = _option(
+        "own",
+        "how a negative prompt is read: by its own words alone (own), or as the official code does (official): 1.0 "
+        "gives it the prompt's length and mask, 1.1 ignores it",
+    )
     seed: int = _option(0, "the same seed gives the same video; the second prompt of a batch gets seed + 1")
     num_frames: int | None = _option(None, "number of keyframes; 2 or more when there are interpolation passes")
     passes: int = _option(1, f"interpolation passes, 0 to {MAX_PASSES}; each turns T frames into 4T - 3")
+    fps: str | None = _option(
+        None, "low, medium or high, as the official code's: 0, 1 or 2 passes, 2, 8 or 32 frames per second"
+    )
     skip_frames: tuple[int, ...] = _option((3, 1), f"skip-frame value of each pass, 1 to {MAX_SKIP_FRAMES}")
     perturbation: int = _option(0, "noise steps on the frames that interpolation is given")
     guidance: float | None = _option(None, "keyframe guidance weight w of (1 + w)c - wu")
@@ -52,6 +65,11 @@ class GenerationSettings:
         None, f"amount of motion (1.1 models): {', '.join(MOTION_SCORES)}, or a number from 0 to {MAX_MOTION}"
     )
     noise_augmentation: int | None = _option(None, "noise steps on the first image (1.1 models)")
+    image_fit: str | None = _option(
+        None,
+        "how the first image is fitted (1.1 models): cover, or official, which leaves a black border around an image "
+        "smaller than the video",
+    )
     decode_windows: str = _option(
         "blended", "how the decoder cuts a long video: blended chunks, or the official code's groups (official)"
     )
@@ -64,6 +82,8 @@ class GenerationSettings:
         self.validate(config)
         given = {field.name: getattr(self, field.name) for field in fields(GenerationSettings)}
         chosen = {name: value for name, value in given.items() if value is not None}
+        if self.fps is not None:
+            chosen["passes"] = PASSES_OF_FPS[self.fps]
         if config.keyframe.image_input:
             return ResolvedImageSettings(**{**model_defaults(config), **image_defaults(config), **chosen})
         return ResolvedSettings(**{**model_defaults(config), **chosen})
@@ -73,7 +93,7 @@ class GenerationSettings:
         if not isinstance(self.negative_prompt, str):
             raise ValueError(f"negative_prompt must be a string; got {self.negative_prompt!r}")
         check_range("seed", self.seed, 0, MAX_SEED)
-        check_range("passes", self.passes, 0, MAX_PASSES)
+        check_choice("negative", self.negative, NEGATIVES)
         self._validate_frames(config)
         check_range("perturbation", self.perturbation, 0, config.max_perturbation)
         if self.perturbation and config.interpolation.fixed_perturbation is not None:
@@ -90,25 +110,36 @@ class GenerationSettings:
         check_choice("decode_windows", self.decode_windows, DECODE_WINDOWS)
         self._validate_image(config)
 
+    def _validate_passes(self) -> int:
+        """The number of passes that `passes` or `fps` asks for."""
+        check_range("passes", self.passes, 0, MAX_PASSES)
+        check_choice("fps", self.fps, PASSES_OF_FPS)
+        if self.fps is None:
+            return self.passes
+        wanted, default = PASSES_OF_FPS[self.fps], GenerationSettings.passes
+        if self.passes not in (default, wanted):
+            raise ValueError(f"passes must be left out, or {wanted}, with fps {self.fps!r}; got {self.passes}")
+        return wanted
+
     def _validate_frames(self, config: ModelConfig) -> None:
+        passes = self._validate_passes()
         frames = config.num_frames if self.num_frames is None else self.num_frames
         check_range("num_frames", frames, 1, MAX_KEYFRAMES)
-        if self.passes and frames < 2:
-            raise ValueError(f"num_frames must be at least 2 for interpolation (passes {self.passes}); got {frames}")
-        if not isinstance(self.skip_frames, tuple | list) or len(self.skip_frames) < self.passes:
-            raise ValueError(
-                f"skip_frames must have one value for each of {self.passes} passes; got {self.skip_frames}"
-            )
+        if passes and frames < 2:
+            raise ValueError(f"num_frames must be at least 2 for interpolation (passes {passes}); got {frames}")
+        if not isinstance(self.skip_frames, tuple | list) or len(self.skip_frames) < passes:
+            raise ValueError(f"skip_frames must have one value for each of {passes} passes; got {self.skip_frames}")
         for value in self.skip_frames:
             check_range("skip_frames", value, 1, MAX_SKIP_FRAMES)
 
     def _validate_image(self, config: ModelConfig) -> None:
-        names = ("image_guidance", "still_guidance", "motion", "noise_augmentation")
+        names = ("image_guidance", "still_guidance", "motion", "noise_augmentation", "image_fit")
         given = [name for name in names if getattr(self, name) is not None]
         if given and not config.keyframe.image_input:
             raise ValueError(f"{given[0]} must be left out: {config.name} does not start from an image")
         if self.motion is not None:
             motion_score(self.motion)
+        check_choice("image_fit", self.image_fit, IMAGE_FITS)
         if self.noise_augmentation is not None:
             check_range("noise_augmentation", self.noise_augmentation, 0, MAX_STILL_NOISE)
 
@@ -147,6 +178,7 @@ class ResolvedImageSettings(ResolvedSettings):
     still_guidance: float = field()
     motion: str = field()
     noise_augmentation: int = field()
+    image_fit: str = field()
 
     @property
     def still_sampling(self) -> SamplingOptions:
@@ -173,13 +205,15 @@ def image_defaults(config: ModelConfig) -> dict[str, Any]:
         "still_guidance": config.guidance,
         "motion": DEFAULT_MOTION,
         "noise_augmentation": NOISE_AUGMENTATION,
+        "image_fit": COVER,
     }
 
 
 def motion_score(motion: str | float) -> float:
     """The score of 1.1's motion by its name, or a number as it is. Raises ValueError for anything else."""
-    if isinstance(motion, str) and motion in MOTION_SCORES:
-        return MOTION_SCORES[motion]
+    name = MOTION_ALIASES.get(motion, motion) if isinstance(motion, str) else motion
+    if name in MOTION_SCORES:
+        return MOTION_SCORES[name]
     try:
         score = math.nan if isinstance(motion, bool) else float(motion)
     except (TypeError, ValueError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.presets import KANDINSKY_VIDEO_1_1
+from ..fusionframes_core.media.frames import COVER
 from ..fusionframes_core.sampling.first_frame import FirstFrame
 from ..fusionframes_core.settings import IMAGE_GUIDANCE, NOISE_AUGMENTATION
 from . import host, inputs
@@ -15,13 +15,14 @@ from .sockets import CATEGORY, latent
 if TYPE_CHECKING:
     from typing import Unpack
 
-_HEIGHT, _WIDTH = KANDINSKY_VIDEO_1_1.size
 _MODEL = "A keyframe model that continues an image: that of KandinskyVideo 1.1, from Load Model or Load U-Net."
 _IMAGE = (
     "The image that the video begins with. It is scaled and cropped to width and height; of a batch the first is used."
 )
 _VAE = "The VAE of the first frame: image_vae of Load Model, or movq.pt in Load VAE."
-_STILL_SIDE = "The video's {0} in pixels, as in Image to Video. The picture's {0} is twice as much."
+_STILL_SIDE = (
+    "The video's {0} in pixels, as in Image to Video. The picture's {0} is twice as much. 0 is the model's own: 512."
+)
 _PROMPT = "What happens in the video: a prompt from Encode Text or CLIP Text Encode."
 
 
@@ -36,10 +37,8 @@ class FirstFrameInputs(TypedDict):
     seed: int
 
 
-class ImageToVideoInputs(FirstFrameInputs, host.SamplingInputs):
-    """The same, and how keyframes are sampled; both cfg are 1.1's weights as they are."""
-
-    cfg_image: float
+class ImageToVideoInputs(FirstFrameInputs, host.ImageSamplingInputs):
+    """The same, and how keyframes are sampled; both cfg are 1.1's weights as they are, −1 the model's own."""
 
 
 class DrawFirstFrame(inputs.Sized):
@@ -58,15 +57,14 @@ class DrawFirstFrame(inputs.Sized):
                 io.Model.Input("model", tooltip=_MODEL),
                 inputs.positive("What the picture shows: a prompt from Encode Text or CLIP Text Encode."),
                 io.Vae.Input("vae", tooltip=_VAE),
-                inputs.side("width", _WIDTH, tooltip=_STILL_SIDE.format("width")),
-                inputs.side("height", _HEIGHT, tooltip=_STILL_SIDE.format("height")),
+                inputs.side("width", _STILL_SIDE.format("width")),
+                inputs.side("height", _STILL_SIDE.format("height")),
                 inputs.seed("The same seed draws the same picture again; another seed draws another."),
-                inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
+                inputs.steps(),
                 inputs.cfg(
-                    default=1.0 + KANDINSKY_VIDEO_1_1.guidance,
-                    maximum=30.0,
-                    tooltip="How closely the picture follows the prompt: 1 is no guidance, 6 is usual. (The paper's w "
-                    "is cfg − 1.)",
+                    30.0,
+                    "How closely the picture follows the prompt: 1 is no guidance. 0 is the model's own: 6. (The "
+                    "paper's w is cfg − 1.)",
                 ),
                 inputs.sampler(),
                 inputs.scheduler(),
@@ -92,8 +90,10 @@ class DrawFirstFrame(inputs.Sized):
         inputs.check_cfg(sampling["cfg"])
         host.require_image_model(model)
         host.require_our_vae(vae)
-        conditionings, options = host.text_conditionings(text, negative), host.sampling_options(**sampling)
-        return io.NodeOutput(host.draw_first_frame(model, vae, conditionings, (height, width), options))
+        shape, options = host.video_shape(model, height, width, 1), host.sampling_options(model, **sampling)
+        host.show_sampling(model, options, shape)
+        conditionings = host.text_conditionings(text, negative)
+        return io.NodeOutput(host.draw_first_frame(model, vae, conditionings, shape.size, options))
 
 
 class PrepareFirstFrame(inputs.Sized):
@@ -116,6 +116,7 @@ class PrepareFirstFrame(inputs.Sized):
                 *_video_inputs(),
                 inputs.seed("The seed of the noise on the first frame: take the one of the sampler."),
                 inputs.negative("video"),
+                inputs.image_fit(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -142,12 +143,16 @@ class PrepareFirstFrame(inputs.Sized):
         height: int,
         num_frames: int,
         negative: Any = None,
+        image_fit: str = COVER,
         **first: Unpack[FirstFrameInputs],
     ) -> io.NodeOutput:
         """Encode the image and say how to continue it."""
-        frame = _first_frame(model, (height, width), first)
+        host.require_image_model(model)
+        shape = host.video_shape(model, height, width, num_frames)
+        host.show_values(model, str(shape), shape)
+        frame = _first_frame(model, shape.size, image_fit, first)
         prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
-        samples = latent(host.empty_latents(1, num_frames, height, width), host.keyframe_rate(model))
+        samples = latent(host.empty_latents(1, shape), host.keyframe_rate(model))
         return io.NodeOutput(prepared.positive, prepared.image_only, prepared.negative, samples)
 
 
@@ -170,13 +175,14 @@ class ImageToVideo(inputs.Sized):
                 io.Image.Input("image", tooltip=_IMAGE),
                 *_video_inputs(),
                 inputs.seed(),
-                inputs.steps(default=KANDINSKY_VIDEO_1_1.keyframe_schedule.steps),
-                _weight("cfg", KANDINSKY_VIDEO_1_1.guidance, "follows the prompt"),
-                _weight("cfg_image", IMAGE_GUIDANCE, "keeps to the first frame"),
+                inputs.steps(),
+                _weight("cfg", "5", "follows the prompt"),
+                _weight("cfg_image", f"{IMAGE_GUIDANCE:g} (the README of 1.1 shows 3)", "keeps to the first frame"),
                 inputs.sampler(),
                 inputs.scheduler(),
                 inputs.negative("video"),
                 inputs.temporal_blocks("the model"),
+                inputs.image_fit(),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="The keyframes, for Interpolate or Decode.")],
         )
@@ -191,45 +197,47 @@ class ImageToVideo(inputs.Sized):
         num_frames: int,
         negative: Any = None,
         temporal_blocks: str = host.AUTO,
+        image_fit: str = COVER,
         **given: Unpack[ImageToVideoInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
-        cfg, image_guidance = inputs.check_cfg(given["cfg"], 0.0), inputs.check_cfg(given["cfg_image"], 0.0)
+        inputs.check_weight("cfg", given["cfg"])
+        inputs.check_weight("cfg_image", given["cfg_image"])
         host.require_image_model(model)
         model = host.with_blocks(model, temporal_blocks)
-        options = host.image_sampling_options(given["seed"], given["steps"], cfg, given["sampler"], given["scheduler"])
-        frame = _first_frame(model, (height, width), given)
+        shape, options = host.video_shape(model, height, width, num_frames), host.image_sampling_options(model, given)
+        host.show_sampling(model, options, shape)
+        frame = _first_frame(model, shape.size, image_fit, given)
         prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
-        samples = host.empty_latents(1, num_frames, height, width)
-        keyframes = host.sample_from_image(model, prepared, samples, options, image_guidance)
+        keyframes = host.sample_from_image(model, prepared, host.empty_latents(1, shape), options)
         return io.NodeOutput(latent(keyframes, host.keyframe_rate(model)))
 
 
 def _video_inputs() -> list[io.Input]:
     """Size, length and motion."""
     return [
-        inputs.side("width", _WIDTH),
-        inputs.side("height", _HEIGHT),
-        inputs.num_keyframes(KANDINSKY_VIDEO_1_1.num_frames),
+        inputs.side("width"),
+        inputs.side("height"),
+        inputs.num_keyframes(),
         *inputs.motion(),
         inputs.noise_on_first_frame(NOISE_AUGMENTATION),
     ]
 
 
-def _weight(name: str, default: float, effect: str) -> io.Input:
-    """A weight of the three-way guidance u + w_I (i − u) + w_T (c − i), as it stands there."""
+def _weight(name: str, own: str, effect: str) -> io.Input:
+    """A weight of the three-way guidance u + w_I (i − u) + w_T (c − i), as it stands there; −1 is the model's own."""
     tooltip = (
-        f"How closely the video {effect}: 1 is no guidance, {default:g} is usual. (The official code's own weight, "
-        "without ComfyUI's + 1.)"
+        f"How closely the video {effect}: 1 is no guidance. -1 is the model's own: {own}. (The official code's own "
+        "weight, without ComfyUI's + 1.)"
     )
-    return io.Float.Input(name, default=default, min=0.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)
+    return io.Float.Input(name, default=-1.0, min=-1.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)
 
 
-def _first_frame(model: Any, size: tuple[int, int], given: FirstFrameInputs) -> FirstFrame:
+def _first_frame(model: Any, size: tuple[int, int], image_fit: str, given: FirstFrameInputs) -> FirstFrame:
     """The image's latent at (height, width), with noise and motion. Raises ValueError for a model or VAE of another
     kind."""
     host.require_image_model(model)
     host.require_our_vae(given["vae"])
     score = inputs.score_of(given["motion"], given["motion_score"])
-    first = host.encode_first_frame(given["vae"], given["image"], size)
+    first = host.encode_first_frame(given["vae"], given["image"], size, image_fit)
     return host.augment_first_frame(model, first, score, given["noise_augmentation"], given["seed"])

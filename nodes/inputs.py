@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from comfy_api.latest import io
 
 from ..fusionframes_core.checkpoints.temporal_blocks import TEMPORAL_CHOICES
+from ..fusionframes_core.media.frames import IMAGE_FITS
 from ..fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1, TINY
 from ..fusionframes_core.settings import (
     DEFAULT_MOTION,
@@ -16,6 +16,7 @@ from ..fusionframes_core.settings import (
     MAX_SEED,
     MAX_SKIP_FRAMES,
     MAX_STILL_NOISE,
+    MOTION_ALIASES,
     MOTION_SCORES,
     motion_score,
     size_multiple,
@@ -25,36 +26,43 @@ from . import host
 SIDE_STEP, SIDE_MAX = 16, 2048  # pixels; what every model can make: the decoder's factor 8, one halving in the U-Net
 MAX_FPS = 240.0
 NUMBER = "number"  # of `motion`
+MODELS = (TINY, KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1)
 
 # What the models were made with, for tooltips.
 LARGER_STEP = f"KandinskyVideo: of {size_multiple(KANDINSKY_VIDEO_1_0)}"
-TRAINED_FRAMES = (
-    f"tiny: {TINY.num_frames}, KandinskyVideo 1.0: {KANDINSKY_VIDEO_1_0.num_frames}, "
-    f"1.1: {KANDINSKY_VIDEO_1_1.num_frames}"
-)
+OWN = "0 is the model's own"
 KEYFRAME_MODEL = "The keyframe model, from Load Model or Load U-Net."
 
 
-def side(name: str, default: int = 64, least: int = SIDE_STEP, tooltip: str | None = None) -> io.Input:
-    """Width or height in pixels."""
-    trained = f"{TINY.size[0]} for tiny, {KANDINSKY_VIDEO_1_0.size[0]} for KandinskyVideo"
+def _of_each(tiny: object, first: object, second: object) -> str:
+    """A value of each model, in words."""
+    kandinsky = f"{first}" if first == second else f"{first} for 1.0, {second} for 1.1"
+    return f"{tiny} for tiny, {kandinsky}" if first != second else f"{tiny} for tiny, {kandinsky} for KandinskyVideo"
+
+
+TRAINED_FRAMES = _of_each(*(model.num_frames for model in MODELS))
+
+
+def side(name: str, tooltip: str | None = None) -> io.Input:
+    """Width or height in pixels; 0 is the model's own, or what `tooltip` says."""
+    trained = _of_each(*(model.size[0] for model in MODELS))
     return io.Int.Input(
         name,
-        default=default,
-        min=least,
+        default=0,
+        min=0,
         max=SIDE_MAX,
         step=SIDE_STEP,
         tooltip=tooltip
-        or f"The video's {name} in pixels, a multiple of {SIDE_STEP} ({LARGER_STEP}). The size that the model was "
-        f"trained with looks best: {trained}.",
+        or f"The video's {name} in pixels, a multiple of {SIDE_STEP} ({LARGER_STEP}). {OWN}, which looks best: "
+        f"{trained}.",
     )
 
 
-def check_size(width: int, height: int, least: int = SIDE_STEP) -> None:
+def check_size(width: int, height: int) -> None:
     """Raise ValueError unless both sides are what `side` offers; ComfyUI itself checks no steps."""
-    if not all(least <= value <= SIDE_MAX and value % SIDE_STEP == 0 for value in (width, height)):
+    if not all(0 <= value <= SIDE_MAX and value % SIDE_STEP == 0 for value in (width, height)):
         raise ValueError(
-            f"width and height must be multiples of {SIDE_STEP} from {SIDE_STEP} to {SIDE_MAX} pixels; "
+            f"width and height must be 0 or multiples of {SIDE_STEP} from {SIDE_STEP} to {SIDE_MAX} pixels; "
             f"got {width}×{height}"
         )
 
@@ -62,25 +70,37 @@ def check_size(width: int, height: int, least: int = SIDE_STEP) -> None:
 class Sized(io.ComfyNode):
     """A node with a width and a height, of which ComfyUI itself checks no steps."""
 
-    least: ClassVar[int] = SIDE_STEP
-
     @classmethod
-    def validate_inputs(cls, width: int = SIDE_STEP, height: int = SIDE_STEP) -> bool | str:
+    def validate_inputs(cls, width: int = 0, height: int = 0) -> bool | str:
         """True, or one sentence for a size that no model can make."""
-        return host.sentence(check_size, width, height, cls.least)
+        return host.sentence(check_size, width, height)
 
 
-def num_keyframes(default: int, tooltip: str | None = None) -> io.Input:
-    """Number of keyframes."""
+def num_keyframes(tooltip: str | None = None) -> io.Input:
+    """Number of keyframes; 0 is the model's own."""
     return io.Int.Input(
         "num_frames",
         display_name="num_keyframes",
-        default=default,
-        min=1,
+        default=0,
+        min=0,
         max=MAX_KEYFRAMES,
         tooltip=tooltip
-        or f"How many keyframes the video has; Interpolate needs at least 2. The number that the model was trained "
-        f"with looks best ({TRAINED_FRAMES}).",
+        or f"How many keyframes the video has; Interpolate needs at least 2. {OWN}, which looks best: "
+        f"{TRAINED_FRAMES}.",
+    )
+
+
+def frame_rate(tooltip: str) -> io.Input:
+    """Frames per second; what 0 means is in `tooltip`."""
+    return io.Float.Input("fps", default=0.0, min=0.0, max=MAX_FPS, step=0.01, tooltip=tooltip)
+
+
+def model_for_own() -> io.Input:
+    """The model whose values stand for 0, where nothing else needs a model."""
+    return io.Model.Input(
+        "model",
+        optional=True,
+        tooltip="The keyframe model whose own values stand for 0. Needed only where something is 0.",
     )
 
 
@@ -91,40 +111,45 @@ def seed(
     return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
 
 
-def steps(default: int, tooltip: str | None = None) -> io.Input:
-    """Number of denoising steps."""
+def steps(tooltip: str | None = None) -> io.Input:
+    """Number of denoising steps; 0 is the model's own."""
+    made_for = _of_each(*(model.keyframe_schedule.steps for model in MODELS))
     return io.Int.Input(
         "steps",
-        default=default,
-        min=1,
+        default=0,
+        min=0,
         max=1000,
         tooltip=tooltip
-        or f"How many denoising steps to take. More are slower, and above 50 hardly better: try "
-        f"{TINY.keyframe_schedule.steps} for tiny, {KANDINSKY_VIDEO_1_0.keyframe_schedule.steps} for KandinskyVideo.",
+        or f"How many denoising steps to take. {OWN}: {made_for}. More are slower, and above 50 hardly better.",
     )
 
 
 def interpolation_steps() -> io.Input:
     """Number of denoising steps of each interpolation pass."""
-    default = TINY.interpolation_schedule.steps
-    return steps(
-        default,
-        f"How many denoising steps each pass takes: {default} for tiny, "
-        f"{KANDINSKY_VIDEO_1_1.interpolation_schedule.steps} for KandinskyVideo 1.1, "
-        f"{KANDINSKY_VIDEO_1_0.interpolation_schedule.steps} for 1.0.",
-    )
+    made_for = _of_each(*(model.interpolation_schedule.steps for model in MODELS))
+    return steps(f"How many denoising steps each pass takes. {OWN}: {made_for}.")
 
 
-def cfg(default: float, maximum: float, tooltip: str) -> io.Input:
-    """Guidance in ComfyUI's convention, 1 + w for the paper's w."""
-    return io.Float.Input("cfg", default=default, min=1.0, max=maximum, step=0.05, round=0.001, tooltip=tooltip)
+def cfg(maximum: float, tooltip: str) -> io.Input:
+    """Guidance in ComfyUI's convention, 1 + w for the paper's w; 0 is the model's own."""
+    return io.Float.Input("cfg", default=0.0, min=0.0, max=maximum, step=0.05, round=0.001, tooltip=tooltip)
 
 
-def check_cfg(value: float, least: float = 1.0) -> float:
-    """The value. Raises ValueError for NaN, which passes ComfyUI's own check of the range."""
-    if not math.isfinite(value):
-        raise ValueError(f"cfg must be a finite number of at least {least:g}; got {value}")
-    return value
+def cfg_values(stage: str = "guidance") -> str:
+    """The models' own cfg, for a tooltip: of keyframes, or of "interpolation_guidance"."""
+    return _of_each(*(f"{1 + getattr(model, stage):g}" for model in MODELS))
+
+
+def check_cfg(value: float) -> None:
+    """Raise ValueError for NaN, which passes ComfyUI's own check of the range, and for what is neither 0 nor a cfg."""
+    if not math.isfinite(value) or (value < 1 and value != 0):
+        raise ValueError(f"cfg must be 0 (the model's own) or a finite number of at least 1; got {value}")
+
+
+def check_weight(name: str, value: float) -> None:
+    """The same for a weight, where −1 is the model's own."""
+    if not math.isfinite(value) or (value < 0 and value != -1):
+        raise ValueError(f"{name} must be -1 (the model's own) or a finite number of at least 0; got {value}")
 
 
 def sampler() -> io.Input:
@@ -223,9 +248,10 @@ def motion() -> list[io.Input]:
     return [
         io.Combo.Input(
             "motion",
-            options=[*MOTION_SCORES, NUMBER],
+            options=[*MOTION_SCORES, NUMBER, *MOTION_ALIASES],
             default=DEFAULT_MOTION,
-            tooltip=f"How much moves in the video: try '{DEFAULT_MOTION}'. '{NUMBER}' uses motion_score instead.",
+            tooltip=f"How much moves in the video: try '{DEFAULT_MOTION}', which the official code calls 'normal'. "
+            f"'{NUMBER}' uses motion_score instead.",
         ),
         io.Float.Input(
             "motion_score",
@@ -237,6 +263,18 @@ def motion() -> list[io.Input]:
             f"{', '.join(f'{name} is {score}' for name, score in MOTION_SCORES.items())}.",
         ),
     ]
+
+
+def image_fit() -> io.Input:
+    """How the image is fitted into the video."""
+    return io.Combo.Input(
+        "image_fit",
+        options=list(IMAGE_FITS),
+        default=IMAGE_FITS[0],
+        optional=True,
+        tooltip="How the image gets the video's size: 'cover' scales and crops it, small images too; 'official' is the "
+        "official code, which leaves black around an image smaller than the video.",
+    )
 
 
 def score_of(motion: str, number: float) -> float:

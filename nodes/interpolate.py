@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.presets import TINY
 from ..fusionframes_core.sampling.options import InterpolationOptions
+from ..fusionframes_core.settings import MAX_PASSES, PASSES_OF_FPS
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 _CFG = (
-    "How closely the new frames follow the frames around them: 1 is no guidance, which suits tiny; try 1.25 to 1.5 "
-    "with KandinskyVideo. More makes copies of the keyframes. (The paper's w is cfg − 1.)"
+    "How closely the new frames follow the frames around them: 1 is no guidance. 1.25 to 1.5 is useful, more makes "
+    f"copies of the keyframes. {inputs.OWN}: {inputs.cfg_values('interpolation_guidance')}. (The paper's w is cfg − 1.)"
 )
 _LATENTS = "The frames to fill up, at least 2: from Sample Keyframes, KSampler or Encode Video."
-MAX_PASSES = 2
+_BY_PASSES = "passes"  # of `fps`
 RATE_FACTOR = 4  # of one pass
 
 
@@ -49,7 +49,7 @@ class Interpolate(io.ComfyNode):
                 ),
                 inputs.seed(),
                 inputs.interpolation_steps(),
-                inputs.cfg(default=1.0 + TINY.interpolation_guidance, maximum=5.0, tooltip=_CFG),
+                inputs.cfg(5.0, _CFG),
                 inputs.sampler(),
                 inputs.scheduler(),
                 inputs.skip_frames(),
@@ -61,6 +61,14 @@ class Interpolate(io.ComfyNode):
                     "it on when the keyframes come through the Loop node.",
                 ),
                 inputs.interpolation_prompt(),
+                io.Combo.Input(
+                    "fps",
+                    options=[_BY_PASSES, *PASSES_OF_FPS],
+                    default=_BY_PASSES,
+                    optional=True,
+                    tooltip="The official code's choice of speed in the place of passes: 'low' keeps the keyframes (2 "
+                    "frames per second), 'medium' is one pass (8), 'high' is two (32). 'passes' does as passes says.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latents", tooltip="All frames, the given and the new, for Decode.")
@@ -83,13 +91,16 @@ class Interpolate(io.ComfyNode):
         perturbation: int,
         loop: bool,
         text: Any = None,
+        fps: str = _BY_PASSES,
         **sampling: Unpack[host.SamplingInputs],
     ) -> io.NodeOutput:
         """Interpolate once or twice; a second pass is over neighbouring frames of full-speed video."""
         inputs.check_cfg(sampling["cfg"])
         host.require_interpolation_model(model)
+        passes = PASSES_OF_FPS.get(fps, passes)
         run_pass = host.interpolate_loop if loop else host.interpolate
-        options, frames = host.sampling_options(**sampling), latents["samples"]
+        options, frames = host.sampling_options(model, **sampling), latents["samples"]
+        host.show_sampling(model, options)
         for number in range(passes):
             told = InterpolationOptions(skip_frames if number == 0 else 1, perturbation)
             frames = run_pass(model, frames, text, told, options)

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.presets import TINY
 from . import host, inputs
-from .sockets import CATEGORY, KEYFRAME_RATE, latent
+from .sockets import CATEGORY, latent
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 _CFG = (
-    "How closely the video follows the prompt and avoids the negative prompt: 1 is no guidance and the fastest, 5 or 6 "
-    "is usual. (The paper's w is cfg − 1.)"
+    "How closely the video follows the prompt and avoids the negative prompt: 1 is no guidance and the fastest. "
+    f"{inputs.OWN}: {inputs.cfg_values()}. (The paper's w is cfg − 1.)"
 )
 
 
@@ -34,25 +33,31 @@ class EmptyVideoLatent(inputs.Sized):
             inputs=[
                 inputs.side("width"),
                 inputs.side("height"),
-                inputs.num_keyframes(TINY.num_frames),
-                io.Float.Input(
-                    "fps",
-                    default=KEYFRAME_RATE,
-                    min=0.1,
-                    max=inputs.MAX_FPS,
-                    step=0.01,
-                    tooltip="How many keyframes make one second of video. Interpolate multiplies it by 4, Decode uses "
-                    "it.",
+                inputs.num_keyframes(),
+                inputs.frame_rate(
+                    "How many keyframes make one second of video. Interpolate multiplies it by 4, Decode uses it. "
+                    f"{inputs.OWN}: 2.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many videos to make at once."),
+                inputs.model_for_own(),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="For latent_image of a sampler.")],
         )
 
     @classmethod
-    def execute(cls, width: int, height: int, num_frames: int, fps: float, batch_size: int) -> io.NodeOutput:
+    def execute(
+        cls, width: int, height: int, num_frames: int, fps: float, batch_size: int, model: Any = None
+    ) -> io.NodeOutput:
         """Zeros."""
-        return io.NodeOutput(latent(host.empty_latents(batch_size, num_frames, height, width), fps))
+        host.require_model_for_own(model, width=width, height=height, num_keyframes=num_frames, fps=fps)
+        if model is None:
+            return io.NodeOutput(
+                latent(host.empty_latents(batch_size, host.VideoShape(height, width, num_frames)), fps)
+            )
+        host.require_keyframe_model(model)
+        shape, rate = host.video_shape(model, height, width, num_frames), fps or host.keyframe_rate(model)
+        host.show_values(model, f"{shape}, {rate:g} fps", shape)
+        return io.NodeOutput(latent(host.empty_latents(batch_size, shape), rate))
 
 
 class SampleKeyframes(inputs.Sized):
@@ -74,10 +79,10 @@ class SampleKeyframes(inputs.Sized):
                 ),
                 inputs.side("width"),
                 inputs.side("height"),
-                inputs.num_keyframes(TINY.num_frames),
+                inputs.num_keyframes(),
                 inputs.seed(),
-                inputs.steps(default=TINY.keyframe_schedule.steps),
-                inputs.cfg(default=1.0 + TINY.guidance, maximum=30.0, tooltip=_CFG),
+                inputs.steps(),
+                inputs.cfg(30.0, _CFG),
                 inputs.sampler(),
                 inputs.scheduler(),
                 inputs.negative("video"),
@@ -113,7 +118,8 @@ class SampleKeyframes(inputs.Sized):
         inputs.check_cfg(sampling["cfg"])
         host.require_text_model(model)
         model = host.with_blocks(model, temporal_blocks)
-        samples = host.empty_latents(1, num_frames, height, width)
+        shape, options = host.video_shape(model, height, width, num_frames), host.sampling_options(model, **sampling)
+        host.show_sampling(model, options, shape)
         conditionings = host.text_conditionings(text, negative)
-        keyframes = host.sample_keyframes(model, conditionings, samples, host.sampling_options(**sampling))
+        keyframes = host.sample_keyframes(model, conditionings, host.empty_latents(1, shape), options)
         return io.NodeOutput(latent(keyframes, fps or host.keyframe_rate(model)))

@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.presets import TINY
 from ..fusionframes_core.settings import MAX_KEYFRAMES
 from . import host, inputs
 from .sockets import CATEGORY
@@ -29,20 +28,20 @@ class ExtendVideo(io.ComfyNode):
                 io.Int.Input(
                     "window",
                     display_name="context_length",
-                    default=TINY.num_frames,
-                    min=2,
+                    default=0,
+                    min=0,
                     max=MAX_KEYFRAMES,
-                    tooltip="How many keyframes the model sees at once: as many as it was trained with "
-                    f"({inputs.TRAINED_FRAMES}).",
+                    tooltip="How many keyframes the model sees at once, at least 2. 0 is as many as it was trained "
+                    f"with: {inputs.TRAINED_FRAMES}.",
                 ),
                 io.Int.Input(
                     "overlap",
                     display_name="context_overlap",
-                    default=8,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=MAX_KEYFRAMES,
                     tooltip="How many keyframes neighbouring windows share, less than context_length. More joins them "
-                    "better and takes longer; try half of context_length.",
+                    "better and takes longer; 0 is half of context_length.",
                 ),
             ],
             outputs=[
@@ -56,7 +55,10 @@ class ExtendVideo(io.ComfyNode):
     def execute(cls, model: Any, window: int, overlap: int) -> io.NodeOutput:
         """Patch a clone."""
         host.require_keyframe_model(model)
-        return io.NodeOutput(host.with_windows(model, window, overlap))
+        length = window or host.own_settings(model).num_frames
+        shared = overlap or length // 2
+        host.show_values(model, f"context_length {length}, context_overlap {shared}")
+        return io.NodeOutput(host.with_windows(model, length, shared))
 
 
 class CloseLoop(io.ComfyNode):
@@ -101,12 +103,14 @@ class PlanSampling(io.ComfyNode):
                     "positive", tooltip="The prompt. To interpolate: positive of Prepare Interpolation."
                 ),
                 inputs.seed(),
-                inputs.steps(default=TINY.keyframe_schedule.steps),
+                inputs.steps(
+                    f"How many denoising steps to take. {inputs.OWN}, of keyframes or of interpolation: what Sample "
+                    "Keyframes and Interpolate take."
+                ),
                 inputs.cfg(
-                    default=1.0 + TINY.guidance,
-                    maximum=30.0,
-                    tooltip="How closely the prompt is followed: 1 is no guidance, 5 or 6 is usual for keyframes, 1 to "
-                    "1.5 for interpolation. (The paper's w is cfg − 1.)",
+                    30.0,
+                    f"How closely the prompt is followed: 1 is no guidance. {inputs.OWN}; 5 or 6 is usual for "
+                    "keyframes, 1 to 1.5 for interpolation. (The paper's w is cfg − 1.)",
                 ),
                 io.Conditioning.Input(
                     "negative",
@@ -133,5 +137,7 @@ class PlanSampling(io.ComfyNode):
         inputs.check_cfg(cfg)
         host.require_our_model(model)
         conditionings = host.text_conditionings(positive, negative)
-        plan = host.plan(model, conditionings, host.sampling_options(seed, steps, cfg))
+        options = host.sampling_options(model, seed, steps, cfg)
+        host.show_sampling(model, options)
+        plan = host.plan(model, conditionings, options)
         return io.NodeOutput(plan.noise, plan.guider, plan.sampler, plan.sigmas)

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..fusionframes_core.models.movq.chunked_decode import DECODE_WINDOWS
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
@@ -49,19 +50,28 @@ class Decode(io.ComfyNode):
                 io.Int.Input(
                     "chunk",
                     display_name="temporal_size",
-                    default=host.CHUNK,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=1024,
-                    tooltip="How many frames are decoded at once. Lower it when memory runs out.",
+                    tooltip="How many frames are decoded at once. 0 is as many as the decoder was trained with: 8 for "
+                    "KandinskyVideo 1.1, 16 for others. Lower it when memory runs out.",
                 ),
                 io.Int.Input(
                     "overlap",
                     display_name="temporal_overlap",
-                    default=host.OVERLAP,
-                    min=0,
+                    default=-1,
+                    min=-1,
                     max=64,
                     tooltip="How many frames neighbouring pieces share and fade over, so that no seam shows. Must be "
-                    "less than temporal_size.",
+                    "less than temporal_size; -1 is a quarter of it.",
+                ),
+                io.Combo.Input(
+                    "windows",
+                    options=list(DECODE_WINDOWS),
+                    default=DECODE_WINDOWS[0],
+                    optional=True,
+                    tooltip="Into what a long video is cut: 'blended' pieces that fade into each other, or the groups "
+                    "of 4 to 7 frames of the 'official' code, side by side, for which the two inputs above do nothing.",
                 ),
                 io.Audio.Input(
                     "audio",
@@ -77,7 +87,7 @@ class Decode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, chunk: int = host.CHUNK, overlap: int = host.OVERLAP) -> bool | str:
+    def validate_inputs(cls, chunk: int = 0, overlap: int = -1) -> bool | str:
         """True, or one sentence for chunks that cannot overlap so much."""
         return host.sentence(check_chunks, chunk, overlap)
 
@@ -96,29 +106,30 @@ class Decode(io.ComfyNode):
         fps: float,
         chunk: int,
         overlap: int,
+        windows: str = DECODE_WINDOWS[0],
         audio: Any = None,
     ) -> io.NodeOutput:
         """Decode every frame."""
         host.require_our_vae(vae)
         host.require_latents(latents["samples"])
-        images = host.decode(vae, latents["samples"], temporal=temporal, chunk=chunk, overlap=overlap)
+        cut = host.decode_windows(vae, chunk, overlap, windows)
+        images = host.decode(vae, latents["samples"], temporal, cut)
         return io.NodeOutput(host.to_video(images, fps or rate_of(latents), audio), images)
 
 
 def check_chunks(chunk: int, overlap: int) -> None:
     """Raise ValueError unless chunks of this size can share so many frames."""
-    if not 1 <= chunk <= 1024 or not 0 <= overlap <= 64:
+    if not 0 <= chunk <= 1024 or not -1 <= overlap <= 64:
         raise ValueError(
-            f"temporal_size must be from 1 to 1024 frames and temporal_overlap from 0 to 64; got {chunk} and {overlap}"
+            "temporal_size must be from 0 (the model's own) to 1024 frames and temporal_overlap from -1 (a quarter of "
+            f"it) to 64; got {chunk} and {overlap}"
         )
-    if overlap >= chunk:
+    if chunk and overlap >= chunk:
         raise ValueError(f"temporal_overlap must be less than temporal_size ({chunk}); got {overlap}")
 
 
 class EncodeVideo(inputs.Sized):
     """Frames from anywhere to latents, above all for Interpolate."""
-
-    least = 0
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -131,8 +142,8 @@ class EncodeVideo(inputs.Sized):
             search_aliases=["fusionframes encode", "video to latents", "vae encode", "images to latents"],
             inputs=[
                 io.Vae.Input("vae", tooltip=_VAE),
-                inputs.side("width", 0, 0, _SCALED.format("width")),
-                inputs.side("height", 0, 0, _SCALED.format("height")),
+                inputs.side("width", _SCALED.format("width")),
+                inputs.side("height", _SCALED.format("height")),
                 io.Int.Input(
                     "every",
                     display_name="select_every_nth",

@@ -18,7 +18,7 @@ RENAMED: dict[str, type[io.ComfyNode]] = {
 }
 """Old id, or the id that a title suggests whose words are not the id's → the node.
 
-All inputs of these nodes are required: ComfyUI looks up each.
+Their required inputs are named: ComfyUI looks up each. Optional ones came later, and old nodes have none.
 """
 
 
@@ -29,7 +29,7 @@ async def register_renames() -> None:
     api = ComfyAPI()
     for old, node in RENAMED.items():
         schema = node.define_schema()
-        names = [given.id for given in schema.inputs]
+        names = [given.id for given in schema.inputs if not given.optional]
         replacement = io.NodeReplace(
             new_node_id=schema.node_id,
             old_node_id=old,

@@ -7,13 +7,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..fusionframes_core.presets import TINY
+from ..fusionframes_core.settings import NEGATIVES
 from . import host, inputs
 from .sockets import CATEGORY
 
 _CLIP = "The text encoder, from Load Model or Load Text Encoder."
 _PROMPT = "a large red circle moving right"
-_SCHEDULE = "0: a large red circle moving right\n15: a large blue star moving right"
+_SCHEDULE = "0: a large red circle moving right\n11: a large blue star moving right"
 
 
 class EncodeText(io.ComfyNode):
@@ -38,6 +38,20 @@ class EncodeText(io.ComfyNode):
                     tooltip="What the video shows. Tiny knows coloured shapes that move, for example 'a small blue "
                     "star, spinning'. A prompt that is too long for the model is cut, and the log says where.",
                 ),
+                io.Combo.Input(
+                    "negative",
+                    options=list(NEGATIVES),
+                    default=NEGATIVES[0],
+                    optional=True,
+                    tooltip="How a negative prompt is read: 'own' by its own words; 'official' as the official code "
+                    "does, which needs negative_of: KandinskyVideo 1.0 gives it the prompt's length and mask, 1.1 "
+                    "ignores it.",
+                ),
+                io.Conditioning.Input(
+                    "negative_of",
+                    optional=True,
+                    tooltip="The prompt that this is the negative prompt of, when negative is 'official'.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -47,9 +61,13 @@ class EncodeText(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: Any, prompt: str) -> io.NodeOutput:
+    def execute(cls, clip: Any, prompt: str, negative: str = NEGATIVES[0], negative_of: Any = None) -> io.NodeOutput:
         """Encode one prompt."""
-        return io.NodeOutput(host.encode(clip, prompt))
+        if negative == NEGATIVES[0]:
+            return io.NodeOutput(host.encode(clip, prompt))
+        if negative_of is None:
+            raise ValueError("negative_of must be connected when negative is 'official': the prompt that it belongs to")
+        return io.NodeOutput(host.encode_as_official_negative(clip, prompt, negative_of))
 
 
 class SchedulePrompts(io.ComfyNode):
@@ -73,13 +91,16 @@ class SchedulePrompts(io.ComfyNode):
                     tooltip="One prompt per line, with the number of its keyframe and a colon in front. The first "
                     "keyframe is 0.",
                 ),
-                inputs.num_keyframes(TINY.num_frames, "The number of keyframes: the same as in Sample Keyframes."),
+                inputs.num_keyframes(
+                    "The number of keyframes: the same as in Sample Keyframes. 0 is the model's own, and needs model."
+                ),
                 io.Boolean.Input(
                     "blend",
                     default=True,
                     tooltip="On: the video fades from one prompt to the next. Off: it switches at the keyframe of the "
                     "next prompt.",
                 ),
+                inputs.model_for_own(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -89,26 +110,37 @@ class SchedulePrompts(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prompts: str = _SCHEDULE, num_frames: int = TINY.num_frames) -> bool | str:
+    def validate_inputs(cls, prompts: str = _SCHEDULE, num_frames: int = 0) -> bool | str:
         """True, or one sentence about the line that is wrong."""
         return host.sentence(read_schedule, prompts, num_frames)
 
     @classmethod
-    def execute(cls, clip: Any, prompts: str, num_frames: int, blend: bool) -> io.NodeOutput:
+    def execute(cls, clip: Any, prompts: str, num_frames: int, blend: bool, model: Any = None) -> io.NodeOutput:
         """Encode every prompt and lay it out over time."""
-        encoded = [(place, host.encode(clip, prompt)) for place, prompt in read_schedule(prompts, num_frames)]
-        return io.NodeOutput(host.schedule_conditionings(encoded, num_frames, blend))
+        host.require_model_for_own(model, num_keyframes=num_frames)
+        count = num_frames or _own_frames(model)
+        encoded = [(place, host.encode(clip, prompt)) for place, prompt in read_schedule(prompts, count)]
+        return io.NodeOutput(host.schedule_conditionings(encoded, count, blend))
+
+
+def _own_frames(model: Any) -> int:
+    """A keyframe model's number of keyframes, which the node then shows."""
+    host.require_keyframe_model(model)
+    count = host.own_settings(model).num_frames
+    host.show_values(model, f"{count} keyframes")
+    return count
 
 
 def read_schedule(prompts: str, num_frames: int) -> list[tuple[int, str]]:
-    """(keyframe, prompt) of each line, by keyframe. Raises ValueError that names the line."""
+    """(keyframe, prompt) of each line, by keyframe; with 0 frames none is too late. Raises ValueError that names the
+    line."""
     found: dict[int, str] = {}
     for line in filter(str.strip, prompts.splitlines()):
         parts = re.fullmatch(r"\s*(\d+)\s*:(.*)", line)
         if parts is None:
             raise ValueError(f"prompts must be lines like '0: a red circle'; got {line.strip()!r}")
         place = int(parts[1])
-        if place >= num_frames:
+        if num_frames and place >= num_frames:
             raise ValueError(f"prompts names keyframe {place}, but there are {num_frames}: 0 to {num_frames - 1}")
         if place in found:
             raise ValueError(f"prompts names keyframe {place} twice")

@@ -17,6 +17,7 @@ from ..models.movq.movq_blocks import TemporalParts
 from ..models.movq.movq_temporal import DECODERS
 
 Shapes = Mapping[str, tuple[int, ...]]
+IMAGE_CHUNK, VIDEO_CHUNK = 16, 8  # frames decoded at once: an image decoder does not mind, 1.1's was trained on 8
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def movq_config(shapes: Shapes, version: str | None = None, hints: Hints | None 
         decoder=decoder,
         attention_norm="per_frame" if decoder == "image" and version != "1.1" else "first_frame",
         temporal_merge="convex",
+        decode_chunk=IMAGE_CHUNK if decoder == "image" else VIDEO_CHUNK,
     )
 
 
@@ -116,6 +118,7 @@ def text_config(
         fixed_length=False,
         interpolation_head=like.interpolation_head if like else "shared",
         interpolation_projection=like.interpolation_projection if like else "own",
+        official_negative=like.official_negative if like else "own",
     )
 
 

@@ -147,6 +147,7 @@ def make_parser() -> Parser:
     interpolate.add_argument("--max-frames", type=int, help="read only the first frames of the input")
     interpolate.add_argument(
         "--fps",
+        dest="input_fps",
         type=parse_rate,
         help="bring the input to this rate first (default: its own, the average of a variable one, 24 for pictures)",
     )

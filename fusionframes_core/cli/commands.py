@@ -68,7 +68,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
     check_range("passes", passes, 1, 2)
     if arguments.max_frames is not None:
         check_range("max-frames", arguments.max_frames, 2, 10**6)
-    rate = arguments.fps or DEFAULT_RATE
+    rate = arguments.input_fps or DEFAULT_RATE
     video = open_video(arguments.input, arguments.allow_damaged, folder_rate=rate)
     size = given.get("size") or _nearest_size(video, config)
     settings = GenerationSettings(**{**given, "size": size})

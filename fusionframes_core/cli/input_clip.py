@@ -36,7 +36,7 @@ class InputClip:
 
 def read_clip(video: VideoSource, arguments: argparse.Namespace) -> InputClip:
     """Read the video, or what of it is needed. Raises ValueError when it is damaged or has fewer than 2 frames."""
-    told, wanted, most = video.facts.timeline, arguments.fps, arguments.max_frames
+    told, wanted, most = video.facts.timeline, arguments.input_fps, arguments.max_frames
     as_it_is = not told.variable and wanted in (None, told.rate)
     timeline = video.check(most if as_it_is else None)
     rate = wanted or timeline.rate

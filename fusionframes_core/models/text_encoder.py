@@ -25,7 +25,11 @@ if typing.TYPE_CHECKING:
 
 HEADS = ("keyframes", "interpolation")
 INTERPOLATION_HEADS, INTERPOLATION_PROJECTIONS = ("shared", "null", "full"), ("own", "keyframes")
+OWN, AS_PROMPT, IGNORED = NEGATIVE_READINGS = ("own", "as_prompt", "ignored")
+"""How a negative prompt is read: by its own tokens; cut or padded to the prompt's tokens, with the prompt's mask (1.0's
+code); or not at all (1.1's code)."""
 NULL_EMBEDDING_STD = 0.02
+PADDING, END_TOKEN = 0, 1  # T5's token ids
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class TextEncoder(nn.Module):
             raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the text encoder only {config.vocab_size}")
         named(dict.fromkeys(INTERPOLATION_HEADS), "interpolation_head", config.interpolation_head)
         named(dict.fromkeys(INTERPOLATION_PROJECTIONS), "interpolation_projection", config.interpolation_projection)
+        named(dict.fromkeys(NEGATIVE_READINGS), "official_negative", config.official_negative)
         layers = LayerFactory(operations, device, dtype)
         self.config = config
         self.tokenizer = tokenizer
@@ -124,8 +129,8 @@ class TextEncoder(nn.Module):
         # One padding token stays behind the longest prompt: the official code's, and the U-Net's mean counts it.
         num_tokens = min(int(mask.sum(dim=1).max()) + 1, mask.shape[1])
         projection, norm = self._projection(head)
-        states, mask = states[:, :num_tokens].to(norm.weight.dtype), mask[:, :num_tokens]
-        context = norm(projection(states)).masked_fill(~mask[..., None], 0.0)
+        states, mask = states[:, :num_tokens].float(), mask[:, :num_tokens]
+        context = project_in_float32(states, projection, norm).masked_fill(~mask[..., None], 0.0)
         if bool(finite.all()):
             return TextContext(context, mask)
         warnings.warn("the text encoder overflowed and ignores the prompt; use bf16 or fp32 for it", stacklevel=2)
@@ -143,14 +148,31 @@ class TextEncoder(nn.Module):
 
     def encode_for(self, prompts: Sequence[str], heads: Sequence[str]) -> list[TextContext]:
         """`encode` for each of `heads` (of HEADS); T5 runs once."""
-        ids = self.tokenize(prompts)
+        return self._encode_ids(self.tokenize(prompts), [not prompt.strip() for prompt in prompts], heads)
+
+    def encode_negative(self, negative: str, prompts: Sequence[str], official: bool = False) -> TextContext | None:
+        """A negative prompt's keyframe context beside those of `prompts`; None is the null context.
+
+        `official`: as the official code of this model reads it (the config's `official_negative`).
+        """
+        reading = self.config.official_negative if official else OWN
+        if not negative or reading == IGNORED:
+            return None
+        if reading == OWN:
+            return self.encode([negative] * len(prompts))
+        (tokens,) = self.tokenize([negative])
+        ids = [tokens_as_prompt(tokens, len(row)) for row in self.tokenize(prompts)]
+        return self._encode_ids(ids, [False] * len(ids), HEADS[:1])[0]
+
+    def _encode_ids(self, ids: list[list[int]], is_empty: list[bool], heads: Sequence[str]) -> list[TextContext]:
+        """A context of each head for rows of token ids, of which empty ones become the null context."""
         width = min(max(map(len, ids)) + 1, self.config.max_tokens)
         device = self.null_embedding.device
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=device)
         lengths = torch.tensor([len(row) for row in ids], device=device)
         mask = torch.arange(width, device=device) < lengths[:, None]
         states = self.states(tokens, mask)
-        empty = torch.tensor([not prompt.strip() for prompt in prompts], device=device)
+        empty = torch.tensor(is_empty, device=device)
         contexts = []
         for head in heads:
             encoded = self.project(states, mask, head)
@@ -196,6 +218,18 @@ class TextEncoder(nn.Module):
         return TextContext(context, torch.where(rows[:, None], first, encoded.mask))
 
 
+def project_in_float32(states: Tensor, projection: nn.Linear, norm: nn.LayerNorm) -> Tensor:
+    """The norm of the projected states, computed in float32 whatever type the weights are kept in."""
+    projected = functional.linear(states, projection.weight.float())
+    return functional.layer_norm(projected, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+
+
+def tokens_as_prompt(ids: list[int], count: int) -> list[int]:
+    """A negative prompt's token ids beside a prompt of `count` tokens, as in 1.0's code: as many, all attended to."""
+    cut = ids[:count]
+    return [*cut[:-1], END_TOKEN] + [PADDING] * (count - len(cut))
+
+
 def null_context(embedding: Tensor, batch: int, num_tokens: int) -> TextContext:
     """The unconditional context (batch, num_tokens, D) of a null embedding (D,): it alone is attended to."""
     context = embedding.new_zeros(batch, num_tokens, embedding.shape[-1])
@@ -216,8 +250,8 @@ def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtyp
         num_heads=config.num_heads,
         feed_forward_proj=config.feed_forward,
         dropout_rate=0.0,
-        pad_token_id=0,
-        eos_token_id=1,
+        pad_token_id=PADDING,
+        eos_token_id=END_TOKEN,
     )
     with torch.device("cpu" if device is None else device):
         # The stack alone: T5EncoderModel's second name for the embedding would be stored twice.

@@ -36,7 +36,6 @@ from .comfy.model_files import (
 )
 from .model.loaders import PRECISIONS, load_movq_file, load_parts, load_text_files, load_unet_file
 from .model.temporal_choice import with_blocks
-from .model.vae import CHUNK, OVERLAP
 from .sampling.checks import (
     require_image_model,
     require_interpolation_model,
@@ -50,18 +49,28 @@ from .sampling.comfy_samplers import sampler_names, scheduler_names
 from .sampling.conditioning_files import load_conditioning, save_conditioning
 from .sampling.conditionings import (
     encode,
+    encode_as_official_negative,
     first_frame_conditionings,
     interpolation_conditionings,
     interpolation_latents,
     text_conditionings,
 )
 from .sampling.first_frame_stage import augment_first_frame, draw_first_frame, encode_first_frame, sample_from_image
+from .sampling.model_values import VideoShape, own_settings, require_model_for_own, video_shape
 from .sampling.patches import with_loop, with_windows
 from .sampling.prompt_schedule import schedule_conditionings
-from .sampling.sampling_options import DEFAULT, SamplingInputs, image_sampling_options, sampling_options
+from .sampling.sampling_options import (
+    DEFAULT,
+    ImageSamplingInputs,
+    SamplingInputs,
+    image_sampling_options,
+    sampling_options,
+)
 from .sampling.sampling_plan import plan
+from .sampling.shown_values import show_sampling, show_values
 from .sampling.stages import (
     decode,
+    decode_windows,
     empty_latents,
     encode_frames,
     frames_of,
@@ -75,19 +84,21 @@ from .sampling.stages import (
 __all__ = [
     "AUTO",
     "BUNDLED",
-    "CHUNK",
     "DEFAULT",
-    "OVERLAP",
     "PRECISIONS",
+    "ImageSamplingInputs",
     "SamplingInputs",
+    "VideoShape",
     "augment_first_frame",
     "check_text_files",
     "conditioning_file",
     "conditioning_names",
     "decode",
+    "decode_windows",
     "draw_first_frame",
     "empty_latents",
     "encode",
+    "encode_as_official_negative",
     "encode_first_frame",
     "encode_frames",
     "existing_conditioning",
@@ -109,6 +120,7 @@ __all__ = [
     "movq_file",
     "movq_names",
     "offer_bundled_loras",
+    "own_settings",
     "plan",
     "projection_file",
     "projection_names",
@@ -116,6 +128,7 @@ __all__ = [
     "require_interpolation_model",
     "require_keyframe_model",
     "require_latents",
+    "require_model_for_own",
     "require_our_model",
     "require_our_vae",
     "require_text_model",
@@ -127,12 +140,15 @@ __all__ = [
     "schedule_conditionings",
     "scheduler_names",
     "sentence",
+    "show_sampling",
+    "show_values",
     "text_conditionings",
     "text_location",
     "text_names",
     "to_video",
     "unet_file",
     "unet_names",
+    "video_shape",
     "warn_of_old_frontend",
     "with_blocks",
     "with_loop",

@@ -65,6 +65,69 @@ def test_fitting_an_image_agrees_with_the_official_resizing() -> None:
     assert fit_image(pixels[None], (128, 64)).shape == (1, 3, 128, 64)
 
 
+def official_image(picture: Any, width: int, height: int) -> torch.Tensor:
+    """What 1.1's code makes of a picture: as large as the video or larger, never enlarged, cut out by PIL's crop."""
+    factor = max(1, min(picture.size[0] / width, picture.size[1] / height))
+    picture = picture.resize((round(picture.size[0] / factor), round(picture.size[1] / factor)))
+    left, top = (picture.size[0] - width) / 2, (picture.size[1] - height) / 2
+    picture = picture.crop((left, top, left + width, top + height)).convert("RGB")
+    return torch.tensor(np.array(picture)).permute(2, 0, 1) / 127.5 - 1
+
+
+def random_picture(size: tuple[int, int], mode: str = "RGB") -> Any:
+    """Smooth noise, so that a shift by one pixel shows."""
+    pillow = pytest.importorskip("PIL.Image")
+    coarse = np.random.default_rng(3).random((size[1] // 16 + 2, size[0] // 16 + 2, len(mode))) * 255
+    return pillow.fromarray(coarse.astype(np.uint8)).resize(size, pillow.Resampling.BICUBIC)
+
+
+CROPS = [
+    *(((1024, 768), (512, 512)), ((800, 600), (512, 512)), ((4032, 3024), (512, 512)), ((1280, 720), (640, 384))),
+    *(((512, 512), (512, 512)), ((1920, 1080), (512, 512)), ((600, 800), (512, 512)), ((513, 700), (512, 512))),
+]
+SMALL = [((256, 256), (512, 512)), ((400, 300), (512, 512)), ((400, 151), (128, 64)), ((1000, 401), (512, 512))]
+
+
+@pytest.mark.parametrize(("given", "size"), CROPS)
+@pytest.mark.parametrize("fit", ["cover", "official"])
+def test_large_images_are_cropped_where_the_official_code_crops_them(
+    given: tuple[int, int], size: tuple[int, int], fit: str
+) -> None:
+    """Within the rounding of PIL's 8 bits; a crop one pixel off differs by more than ten levels."""
+    picture = random_picture(given)
+    pixels = torch.tensor(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
+    found, wanted = fit_image(pixels, size[::-1], fit)[0], official_image(picture, *size)
+    assert (found - wanted).abs().max() < 3 / 127.5
+    assert (found - torch.roll(wanted, 1, dims=2)).abs().max() > 10 / 127.5
+
+
+@pytest.mark.parametrize(("given", "size"), SMALL)
+def test_small_images_get_black_borders_by_the_official_name_only(
+    given: tuple[int, int], size: tuple[int, int]
+) -> None:
+    picture = random_picture(given)
+    pixels = torch.tensor(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
+    found = fit_image(pixels, size[::-1], "official")[0]
+    assert (found - official_image(picture, *size)).abs().max() < 3 / 127.5
+    smaller = given[0] < size[0] or given[1] < size[1]
+    assert bool((found == -1).all(dim=0).any()) == smaller
+    assert fit_image(pixels, size[::-1]).shape == (1, 3, *size[::-1])
+    with pytest.raises(ValueError, match="image_fit must be one of cover, official; got 'stretch'"):
+        fit_image(pixels, size[::-1], "stretch")
+
+
+def test_transparent_images_are_scaled_as_pil_scales_them() -> None:
+    """Colours count by their alpha, as far as 8 bits hold them; "cover" takes them as they are."""
+    picture = random_picture((800, 640)).resize((100, 80), 0)
+    picture.putalpha(picture.getchannel(0).point(lambda value: 255 if value > 128 else 60))
+    pixels = torch.tensor(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
+    found, wanted = fit_image(pixels, (32, 32), "official")[0], official_image(picture, 32, 32)
+    assert (found - wanted).abs().mean() < 2 / 127.5
+    plain = fit_image(pixels, (32, 32))[0]
+    assert torch.equal(plain, fit_image(pixels[:, :3], (32, 32))[0])
+    assert (plain - wanted).abs().mean() > (found - wanted).abs().mean() * 3
+
+
 def test_noise_on_the_image_is_uniform_in_1_1_and_gaussian_by_name() -> None:
     schedule, latent = PRESETS["1.1"].keyframe_schedule, torch.zeros(1, 4, 1, 64, 64)
 
@@ -82,7 +145,8 @@ def test_noise_on_the_image_is_uniform_in_1_1_and_gaussian_by_name() -> None:
 
 def test_motion_is_a_name_or_a_number() -> None:
     assert [motion_score(name) for name in ("low", "medium", "high", "extreme", "30", 7.5)] == [1, 10, 50, 100, 30, 7.5]
-    for bad in ("normal", "-1", 1e9, float("nan"), True):
+    assert motion_score("normal") == motion_score("medium")  # the official code's name of its own default
+    for bad in ("fast", "-1", 1e9, float("nan"), True):
         with pytest.raises(ValueError, match="motion must be one of low, medium, high, extreme; got"):
             motion_score(bad)
     assert GenerationSettings(motion="30").resolve(PRESETS["1.1"]).motion == "30"

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fusionframes_core import FusionFramesPipeline, GenerationSettings, Stopped
 from fusionframes_core.config import ModelConfig
-from fusionframes_core.presets import KANDINSKY_VIDEO_1_1, TINY
+from fusionframes_core.models.movq.chunked_decode import decode_windows
+from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1, TINY
 from fusionframes_core.sampling.interpolation_sampling import perturb
 from fusionframes_core.sampling.noise import stage_noise
 from fusionframes_core.sampling.options import SamplingOptions
@@ -232,8 +233,38 @@ def test_defaults_come_from_the_model(micro_config: ModelConfig) -> None:
     assert chosen.motion is None
     official = GenerationSettings().resolve(KANDINSKY_VIDEO_1_1)
     assert (official.motion, official.image_guidance, official.noise_augmentation) == ("medium", 2.0, 20)
-    with pytest.raises(ValueError, match="motion must be one of low, medium, high, extreme; got 'normal'"):
-        GenerationSettings(motion="normal").validate(KANDINSKY_VIDEO_1_1)
+    assert (official.image_fit, official.negative) == ("cover", "own")
+    with pytest.raises(ValueError, match="motion must be one of low, medium, high, extreme; got 'fast'"):
+        GenerationSettings(motion="fast").validate(KANDINSKY_VIDEO_1_1)
+
+
+@pytest.mark.parametrize(
+    ("config", "counts"), [(KANDINSKY_VIDEO_1_0, (15, 57, 225)), (KANDINSKY_VIDEO_1_1, (12, 45, 177))]
+)
+def test_speeds_have_the_official_frames_and_rates(config: ModelConfig, counts: tuple[int, ...]) -> None:
+    for name, count, rate in zip(("low", "medium", "high"), counts, (2, 8, 32), strict=True):
+        chosen = GenerationSettings(fps=name).resolve(config)
+        assert (chosen.num_frames - 1) * 4**chosen.passes + 1 == count
+        assert config.fps * 4**chosen.passes == rate
+        assert chosen.resolve(config) == chosen
+
+
+def test_a_speed_is_its_passes(pipe: FusionFramesPipeline) -> None:
+    assert torch.equal(pipe(PROMPT, fps="low").frames, pipe(PROMPT, passes=0).frames)
+    assert pipe(PROMPT, fps="high").num_frames == 49
+    with pytest.raises(ValueError, match="passes must be left out, or 2, with fps 'high'; got 0"):
+        pipe(PROMPT, fps="high", passes=0)
+    with pytest.raises(ValueError, match="fps must be one of low, medium, high; got '30'"):
+        pipe(PROMPT, fps="30")
+
+
+def test_videos_are_decoded_in_chunks_that_the_decoder_was_trained_with(pipe: FusionFramesPipeline) -> None:
+    assert (KANDINSKY_VIDEO_1_1.movq.decode_chunk, KANDINSKY_VIDEO_1_0.movq.decode_chunk, TINY.movq.decode_chunk) == (
+        *(8, 16, 16),
+    )
+    seen: list[int] = []
+    pipe.decode(torch.zeros(1, 4, 40, 4, 4), callback=lambda done, total, x0: seen.append(total))
+    assert set(seen) == {len(decode_windows("blended", 40, 16, 0 if pipe.movq.frames_are_independent else 4))}
 
 
 def test_resolved_settings_are_settings_and_resolve_to_themselves(micro_config: ModelConfig) -> None:

@@ -21,14 +21,15 @@ import comfy.model_management as management
 host, free = pack("nodes.host"), pack("nodes.host.comfy.memory")
 torch.set_grad_enabled(False)
 keyframes, _, clip, vae, _ = host.load_parts("tiny", "fp32", "auto")
-how = {"seed": 1, "steps": 1, "cfg": 1.0}
+how = {"seed": 1, "steps": 20, "cfg": 1.0}
+pair = host.text_conditionings(host.encode(clip, "a red circle"), None)
 for room in (1e12, 5e5):
     free.available = lambda device: room
     print("ROOM", room, file=sys.stderr)
     for model, frames in ((keyframes, 6), (host.with_windows(keyframes, 2, 1), 6)):
-        samples = host.empty_latents(1, frames, 64, 64)
-        made = host.sample(model, host.encode(clip, "a red circle"), None, samples, **how)
-    host.decode(vae, made, temporal=True, chunk=2, overlap=0)
+        samples = host.empty_latents(1, host.VideoShape(64, 64, frames))
+        made = host.sample_keyframes(model, pair, samples, host.sampling_options(model, **how))
+    host.decode(vae, made, True, host.decode_windows(vae, 2, 0))
 assert free.available(management.get_torch_device()) == room
 """
 

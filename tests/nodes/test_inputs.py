@@ -9,30 +9,38 @@ from types import ModuleType
 
 import pytest
 
-from fusionframes_core.presets import TINY
 from tests.helpers.stand_in_comfyui import Folders
 
 
-@pytest.mark.parametrize(("width", "height"), [(16, 16), (64, 48), (2048, 2048)])
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (64, 48), (2048, 2048), (0, 64), (0, 0)])
 def test_sizes_in_steps_are_accepted(nodes: ModuleType, width: int, height: int) -> None:
     assert nodes.keyframes.EmptyVideoLatent.validate_inputs(width, height) is True
 
 
-@pytest.mark.parametrize(("width", "height"), [(0, 64), (64, 50), (2064, 64), (-16, 16)])
+@pytest.mark.parametrize(("width", "height"), [(8, 64), (64, 50), (2064, 64), (-16, 16)])
 def test_other_sizes_are_named(nodes: ModuleType, width: int, height: int) -> None:
     sentence = nodes.keyframes.EmptyVideoLatent.validate_inputs(width, height)
-    assert sentence == f"width and height must be multiples of 16 from 16 to 2048 pixels; got {width}×{height}"
+    assert sentence == f"width and height must be 0 or multiples of 16 from 16 to 2048 pixels; got {width}×{height}"
 
 
 def test_encode_video_may_keep_the_size(nodes: ModuleType) -> None:
     assert nodes.pixels.EncodeVideo.validate_inputs(0, 64) is True
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.5])
 def test_cfg_must_be_a_number(nodes: ModuleType, value: float) -> None:
-    with pytest.raises(ValueError, match="cfg must be a finite number of at least 1; got"):
+    with pytest.raises(ValueError, match="cfg must be 0 \\(the model's own\\) or a finite number of at least 1; got"):
         nodes.inputs.check_cfg(value)
-    assert nodes.inputs.check_cfg(5.0) == 5.0
+    nodes.inputs.check_cfg(5.0)
+    nodes.inputs.check_cfg(0.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.5])
+def test_a_weight_must_be_a_number(nodes: ModuleType, value: float) -> None:
+    with pytest.raises(ValueError, match="cfg_image must be -1 \\(the model's own\\) or a finite number of at least 0"):
+        nodes.inputs.check_weight("cfg_image", value)
+    nodes.inputs.check_weight("cfg_image", 0.0)
+    nodes.inputs.check_weight("cfg_image", -1.0)
 
 
 @pytest.mark.parametrize(("name", "score"), [("low", 1), ("extreme", 100), ("number", 7.5)])
@@ -45,30 +53,50 @@ def test_a_motion_score_out_of_range_is_named(nodes: ModuleType) -> None:
         nodes.inputs.score_of("number", 1001.0)
 
 
+PIECES = (
+    "temporal_size must be from 0 (the model's own) to 1024 frames and temporal_overlap from -1 (a quarter of it) to 64"
+)
+
+
 @pytest.mark.parametrize(
     ("size", "overlap", "sentence"),
     [
         (16, 4, True),
         (1, 0, True),
         (4, 4, "temporal_overlap must be less than temporal_size (4); got 4"),
-        (0, 0, "temporal_size must be from 1 to 1024 frames and temporal_overlap from 0 to 64; got 0 and 0"),
-        (100, 65, "temporal_size must be from 1 to 1024 frames and temporal_overlap from 0 to 64; got 100 and 65"),
+        (0, -1, True),
+        (0, 8, True),
+        (-1, 0, f"{PIECES}; got -1 and 0"),
+        (100, 65, f"{PIECES}; got 100 and 65"),
     ],
 )
 def test_pieces_that_cannot_overlap_are_named(nodes: ModuleType, size: int, overlap: int, sentence: bool | str) -> None:
     assert nodes.pixels.Decode.validate_inputs(size, overlap) == sentence
 
 
-def test_defaults_are_the_bundled_models(nodes: ModuleType) -> None:
-    """A node that was just added makes what tiny is good at."""
-    given = {item.id: item for item in nodes.keyframes.SampleKeyframes.define_schema().inputs}
-    assert (given["width"].default, given["height"].default) == TINY.size
-    assert given["num_frames"].default == TINY.num_frames
-    assert given["steps"].default == TINY.keyframe_schedule.steps
-    assert given["cfg"].default == 1 + TINY.guidance
-    given = {item.id: item for item in nodes.interpolate.Interpolate.define_schema().inputs}
-    assert given["steps"].default == TINY.interpolation_schedule.steps
-    assert given["cfg"].default == 1 + TINY.interpolation_guidance
+LEFT_TO_THE_MODEL = {
+    "SampleKeyframes": {"width": 0, "height": 0, "num_frames": 0, "steps": 0, "cfg": 0, "fps": 0},
+    "DrawFirstFrame": {"width": 0, "height": 0, "steps": 0, "cfg": 0},
+    "ImageToVideo": {"width": 0, "height": 0, "num_frames": 0, "steps": 0, "cfg": -1, "cfg_image": -1},
+    "PrepareFirstFrame": {"width": 0, "height": 0, "num_frames": 0},
+    "EmptyVideoLatent": {"width": 0, "height": 0, "num_frames": 0, "fps": 0},
+    "PlanSampling": {"steps": 0, "cfg": 0},
+    "Interpolate": {"steps": 0, "cfg": 0},
+    "ExtendVideo": {"window": 0, "overlap": 0},
+    "SchedulePrompts": {"num_frames": 0},
+    "Decode": {"chunk": 0, "overlap": -1, "fps": 0, "windows": "blended"},
+}
+
+
+@pytest.mark.parametrize("name", LEFT_TO_THE_MODEL)
+def test_what_a_model_says_itself_is_left_to_it(nodes: ModuleType, name: str) -> None:
+    """A node that was just added makes what its model is good at, whichever that is."""
+    schemas = {node.define_schema().node_id: node.define_schema() for node in nodes.NODES}
+    given = {item.id: item for item in schemas[f"FusionFrames_{name}"].inputs}
+    wanted = LEFT_TO_THE_MODEL[name]
+    assert {key: given[key].default for key in wanted} == wanted
+    for choice in ("sampler", "scheduler"):
+        assert choice not in given or given[choice].default == "default"
 
 
 def test_old_ids_lead_to_nodes_with_the_same_inputs(
@@ -87,5 +115,5 @@ def test_old_ids_lead_to_nodes_with_the_same_inputs(
     for old in replacement.registered:
         schema = known[old.new_node_id]
         assert old.old_node_id not in known
-        assert not any(given.optional for given in schema.inputs)
-        assert [pair["old_id"] for pair in old.input_mapping] == [given.id for given in schema.inputs]
+        names = [given.id for given in schema.inputs if not given.optional]
+        assert [pair["old_id"] for pair in old.input_mapping] == names

@@ -31,3 +31,8 @@ def test_a_line_that_is_wrong_is_named(nodes: ModuleType, prompts: str, sentence
 
 def test_a_good_schedule_is_accepted(nodes: ModuleType) -> None:
     assert nodes.text.SchedulePrompts.validate_inputs("0: a circle\n15: a star", 16) is True
+
+
+def test_the_models_own_number_may_take_any_keyframe_until_it_is_known(nodes: ModuleType) -> None:
+    assert nodes.text.SchedulePrompts.validate_inputs("0: a circle\n99: a star", 0) is True
+    assert nodes.text.read_schedule("0: a circle\n99: a star", 0) == [(0, "a circle"), (99, "a star")]

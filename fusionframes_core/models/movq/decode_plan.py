@@ -17,7 +17,7 @@ from ..free_memory import available_bytes
 from .banded_decode import PORTION, BandedDecoder
 from .movq import DECODERS, MoVQ
 
-LONGEST, SHORTEST = 16, 4  # frames of a chunk that blended decoding is good at
+SHORTEST = 4  # frames of a chunk that blended decoding is still good at
 OVERLAP = 4  # frames that neighbouring chunks share, at most
 WHOLE = 6.5 * 1.25  # sizes that the whole decoder holds for each frame (one H100 at 512×512: 8.0 to 8.2)
 IN_BANDS = 3.0 * 1.25  # likewise in bands, and beside them
@@ -56,10 +56,12 @@ def temporal_reach(config: MoVQConfig) -> float:
 def plan_decode(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, free: float) -> DecodePlan:
     """The longest chunk of `frames` latents (h, w) that `free` bytes allow, in bands where a short one does not fit.
 
+    No longer than those that the decoder was trained with.
+
     Raises ValueError, in one sentence with what to change, when not even one frame in bands fits.
     """
     independent = temporal_reach(config) == 0
-    most = min(frames, LONGEST)
+    most = min(frames, config.decode_chunk)
     least = 1 if independent else min(SHORTEST, most)
     for banded, lengths in ((False, range(most, least - 1, -1)), (True, range(most, 0, -1))):
         for chunk in lengths:

@@ -74,8 +74,13 @@ def _gigabytes(size: float) -> str:
 def tell(sentence: str) -> None:
     """Warn in the log and on the node that is running."""
     logging.warning("FusionFrames: %s", sentence)
+    show(sentence)
+
+
+def show(words: str) -> None:
+    """Write words on the node that is running, in the place of those that it showed before."""
     context = get_executing_context()
     running = sys.modules.get("server")  # PromptServer.send_progress_text: checked on 0.18.1 and 0.27.0
     server = getattr(getattr(running, "PromptServer", None), "instance", None)
     if context is not None and server is not None:
-        server.send_progress_text(sentence, context.node_id)
+        server.send_progress_text(words, context.node_id)

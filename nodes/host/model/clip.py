@@ -69,8 +69,9 @@ class TextModel(torch.nn.Module):
         for module in self.t5.modules():
             if hasattr(module, "act"):  # ComfyUI's T5 knows two of the functions that T5s have
                 module.act = ACTIVATIONS[config.feed_forward]
-        self.projection = operations.Linear(config.d_model, config.context_dim, bias=False, device="meta", dtype=dtype)
-        self.norm = operations.LayerNorm(config.context_dim, device="meta", dtype=dtype)
+        head: dict[str, Any] = {"device": "meta", "dtype": torch.float32}  # whatever T5's type: as in core
+        self.projection = operations.Linear(config.d_model, config.context_dim, bias=False, **head)
+        self.norm = operations.LayerNorm(config.context_dim, **head)
 
     def set_clip_options(self, options: Mapping[str, Any]) -> None:
         """ComfyUI says on which device the inputs belong; its other options mean nothing here."""
@@ -86,7 +87,9 @@ class TextModel(torch.nn.Module):
         """
         kind = next(iter(self.dtypes))
         own = {key: value for key, value in weights.items() if key.startswith(("t5.", "projection.", "norm."))}
-        renamed = {rename(key): value.to(kind) for key, value in own.items()}
+        renamed = {
+            rename(key): value.to(kind if key.startswith("t5.") else torch.float32) for key, value in own.items()
+        }
         check_weights(self, renamed, "text_encoder.safetensors")
         return self.load_state_dict(renamed, assign=True)
 

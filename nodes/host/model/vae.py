@@ -16,14 +16,13 @@ from torch import Tensor
 
 from ....fusionframes_core.config import MoVQConfig
 from ....fusionframes_core.models.movq.banded_decode import BandedDecoder
-from ....fusionframes_core.models.movq.chunked_decode import decode_chunked
+from ....fusionframes_core.models.movq.chunked_decode import BLENDED, decode_chunked
 from ....fusionframes_core.models.movq.decode_plan import DecodePlan, decode_bytes, plan_decode, plan_for
 from ....fusionframes_core.models.movq.movq import Level, Middle, MoVQ
 from .attention_patches import check_cancel
 from .operations import hosted
 from .patchers import patcher_class
 
-CHUNK, OVERLAP = 16, 4  # frames
 ENCODE_CHUNK = 8
 ENCODING = 5.5  # tensors held at once, in sizes of the first level's: 4.4 (tests/host/test_memory.py), a quarter more
 
@@ -57,21 +56,24 @@ class VideoAutoencoder(MoVQ):
         latents: Tensor,
         temporal: bool = True,
         chunk: int | None = None,
-        overlap: int = OVERLAP,
+        overlap: int | None = None,
+        windows: str = BLENDED,
         report: Any = None,
         output_buffer: Tensor | None = None,
     ) -> Tensor:
         """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind, in `output_buffer` if given.
 
-        `report(done, total)` follows every chunk; `chunk` None is as many frames as the free memory allows.
+        `report(done, total)` follows every chunk; `chunk` None is as many frames as the decoder was trained with and
+        the free memory allows, `overlap` None a quarter of that.
         """
         if latents.ndim == 4:
             stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
             return stills if output_buffer is None else output_buffer.copy_(stills)
         plan = self.plan(latents, chunk)
         decoder = BandedDecoder(self, temporal) if plan.banded else _Chunks(self, temporal)
-        shared = min(overlap, plan.overlap if chunk is None else chunk - 1)
-        return decode_chunked(decoder, latents, plan.chunk, shared, report or _check_cancel, output=output_buffer)
+        shared = plan.overlap if overlap is None else min(overlap, plan.chunk - 1)
+        told = report or _check_cancel
+        return decode_chunked(decoder, latents, plan.chunk, shared, told, output=output_buffer, windows=windows)
 
     def plan(self, latents: Tensor, chunk: int | None) -> DecodePlan:
         """How latents (B, 4, T, h, w) are decoded, in `chunk` frames or by what ComfyUI says is free."""
@@ -109,7 +111,7 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
     with _without_warning():
         vae = comfy.sd.VAE(sd={})  # every default; it then stops for want of weights
     vae.device = management.vae_device()
-    vae.working_dtypes = [torch.float16, torch.bfloat16, torch.float32]
+    vae.working_dtypes = [torch.bfloat16, torch.float32]  # the official code's is float32; fp16 only when asked for
     vae.vae_dtype = dtype or management.vae_dtype(vae.device, vae.working_dtypes)
     vae.output_device = management.intermediate_device()
     movq = VideoAutoencoder(config, hosted(comfy.ops.disable_weight_init), device="meta", dtype=vae.vae_dtype).eval()
@@ -123,7 +125,11 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
         "encode", min(shape[2], ENCODE_CHUNK), shape[-2], shape[-1], kind
     )
     vae.memory_used_decode = lambda shape, kind: movq.bytes_for(
-        "decode", min(shape[2] if len(shape) == 5 else 1, CHUNK), shape[-2] * factor, shape[-1] * factor, kind
+        "decode",
+        min(shape[2] if len(shape) == 5 else 1, config.decode_chunk),
+        shape[-2] * factor,
+        shape[-1] * factor,
+        kind,
     )
     kind = patcher_class(dynamic)
     vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())

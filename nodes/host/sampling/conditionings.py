@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....fusionframes_core.config import TextEncoderConfig
+from ....fusionframes_core.models.text_encoder import IGNORED, OWN, tokens_as_prompt
 from ....fusionframes_core.models.unet.interpolation_unet import linear_blend
 from ....fusionframes_core.sampling.first_frame import FirstFrame
 from ....fusionframes_core.sampling.options import InterpolationOptions
+from ..model.clip import ROW
 from ..model.hosted_models import SETTINGS
 
 
@@ -39,6 +42,28 @@ def text_conditionings(text: Any, negative: Any | None) -> ConditioningPair:
 def encode(clip: Any, prompt: str) -> Any:
     """A prompt through any CLIP."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+
+
+def encode_as_official_negative(clip: Any, prompt: str, of: Any) -> Any:
+    """A negative prompt through a CLIP of ours, as the model's official code reads it beside the conditioning `of`.
+
+    1.0 gives it the prompt's length and mask; 1.1 ignores it. Raises ValueError for another CLIP.
+    """
+    config = getattr(clip.patcher.model, "config", None)
+    if not isinstance(config, TextEncoderConfig):
+        raise ValueError(
+            "clip must come from FusionFrames Load Model or Load Text Encoder to read a negative prompt so"
+        )
+    if config.official_negative == OWN:
+        return encode(clip, prompt)
+    if config.official_negative == IGNORED or not prompt:
+        return unconditional(of)
+    tokens = clip.tokenize(prompt)
+    count = int(of[0][1]["attention_mask"].sum()) if of[0][0].any() else 1
+    rows = [[token for token, _ in row] for row in tokens[ROW]]
+    return clip.encode_from_tokens_scheduled(
+        {ROW: [[(token, 1.0) for token in tokens_as_prompt(row, count)] for row in rows]}
+    )
 
 
 def unconditional(like: Any) -> Any:

@@ -12,9 +12,10 @@ from ....fusionframes_core.sampling.first_frame import FirstFrame, augment_with_
 from ....fusionframes_core.sampling.noise import AUGMENTATION_STAGE, stage_noise
 from . import checks
 from .conditionings import ConditioningPair, FirstFrameConditionings, still_conditionings
-from .sampling_options import HostSamplingOptions
+from .model_values import VideoShape
+from .sampling_options import HostSamplingOptions, ImageSamplingOptions
 from .sampling_plan import plan, plan_from_image
-from .stages import decode, empty_latents
+from .stages import STILLS, decode, empty_latents
 
 
 def draw_first_frame(
@@ -22,15 +23,15 @@ def draw_first_frame(
 ) -> Tensor:
     """IMAGE (1, H, W, 3) of a prompt, at twice the video's size (height, width), as 1.1 draws it."""
     height, width = (STILL_SCALE * side for side in size)
-    samples = empty_latents(1, 1, height, width)
+    samples = empty_latents(1, VideoShape(height, width, 1))
     checks.require_size(model, samples)
     still = plan(model, still_conditionings(conditionings), options).sample(samples)
-    return decode(vae, still, temporal=False, chunk=1, overlap=0)
+    return decode(vae, still, False, STILLS)
 
 
-def encode_first_frame(vae: Any, image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The latent (1, 4, 1, h, w) of the first of an IMAGE's pictures, scaled and cropped to (height, width)."""
-    pixels = fit_image(image[:1, ..., :3].movedim(-1, 1).float() * 2 - 1, size)
+def encode_first_frame(vae: Any, image: Tensor, size: tuple[int, int], fit: str) -> Tensor:
+    """The latent (1, 4, 1, h, w) of the first of an IMAGE's pictures, brought to (height, width) by a fit's name."""
+    pixels = fit_image(image[:1, ..., :4].movedim(-1, 1).float() * 2 - 1, size, fit)
     return vae.encode((pixels.movedim(1, -1) + 1) / 2).float()
 
 
@@ -48,8 +49,7 @@ def sample_from_image(
     model: Any,
     conditionings: FirstFrameConditionings,
     samples: Tensor,
-    options: HostSamplingOptions,
-    image_guidance: float,
+    options: ImageSamplingOptions,
 ) -> Tensor:
     """Keyframes (1, 4, T, h, w) in the place of empty latents, continuing a first frame.
 
@@ -57,4 +57,4 @@ def sample_from_image(
     """
     checks.require_size(model, samples)
     checks.require_schedule(conditionings.positive, samples)
-    return plan_from_image(model, conditionings, options, image_guidance).sample(samples)
+    return plan_from_image(model, conditionings, options).sample(samples)

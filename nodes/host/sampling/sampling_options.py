@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from ....fusionframes_core.sampling.options import SamplingOptions
+from ....fusionframes_core.settings import ResolvedImageSettings
+from .model_values import OWN, OWN_WEIGHT, own_sampling, own_settings
 
 # In a list of samplers or schedulers: what the model's makers used, by its name and by the one that old workflows hold.
 DEFAULT, OLD_DEFAULT = "default", "record"
@@ -21,6 +23,12 @@ class SamplingInputs(TypedDict):
     scheduler: str
 
 
+class ImageSamplingInputs(SamplingInputs):
+    """The same and the weight of the first frame."""
+
+    cfg_image: float
+
+
 @dataclass(frozen=True)
 class HostSamplingOptions(SamplingOptions):
     """Core's options with ComfyUI's: `sampler` may be any of its samplers, `scheduler` any of its schedulers.
@@ -31,17 +39,45 @@ class HostSamplingOptions(SamplingOptions):
     seed: int = 0
     scheduler: str | None = None
 
+    @property
+    def guidance_words(self) -> str:
+        """The weights as the node's inputs have them."""
+        return f"cfg {1 + self.guidance:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSamplingOptions(HostSamplingOptions):
+    """The same with the weight of the first frame in 1.1's TextImageGuidance; `guidance` is that of the text."""
+
+    image_guidance: float
+
+    @property
+    def guidance_words(self) -> str:
+        """The weights as the node's inputs have them."""
+        return f"cfg {self.guidance:g}, cfg_image {self.image_guidance:g}"
+
 
 def sampling_options(
-    seed: int, steps: int, cfg: float, sampler: str = DEFAULT, scheduler: str = DEFAULT
+    model: Any, seed: int, steps: int, cfg: float, sampler: str = DEFAULT, scheduler: str = DEFAULT
 ) -> HostSamplingOptions:
-    """The options of inputs whose cfg is ComfyUI's 1 + w."""
-    return HostSamplingOptions(steps, cfg - 1, _name(sampler), seed, _name(scheduler))
+    """The options of a MODEL's inputs, whose cfg is ComfyUI's 1 + w; steps and cfg 0 are the model's own."""
+    own = own_sampling(model)
+    guidance = own.guidance if cfg == OWN else cfg - 1
+    return HostSamplingOptions(steps or own.steps, guidance, _name(sampler), seed, _name(scheduler))
 
 
-def image_sampling_options(seed: int, steps: int, cfg: float, sampler: str, scheduler: str) -> HostSamplingOptions:
-    """The options of 1.1's image to video, whose cfg is the weight of the text as it is (TextImageGuidance)."""
-    return HostSamplingOptions(steps, cfg, _name(sampler), seed, _name(scheduler))
+def image_sampling_options(model: Any, inputs: ImageSamplingInputs) -> ImageSamplingOptions:
+    """The options of 1.1's image to video, whose both cfg are weights as they are; −1 is the model's own weight."""
+    own = own_settings(model)
+    assert isinstance(own, ResolvedImageSettings)
+    return ImageSamplingOptions(
+        steps=inputs["steps"] or own.steps,
+        guidance=own.guidance if inputs["cfg"] == OWN_WEIGHT else inputs["cfg"],
+        image_guidance=own.image_guidance if inputs["cfg_image"] == OWN_WEIGHT else inputs["cfg_image"],
+        sampler=_name(inputs["sampler"]),
+        seed=inputs["seed"],
+        scheduler=_name(inputs["scheduler"]),
+    )
 
 
 def _name(choice: str) -> str | None:

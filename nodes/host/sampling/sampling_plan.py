@@ -18,7 +18,7 @@ from . import checks
 from .comfy_samplers import make_sampler
 from .conditionings import ConditioningPair, FirstFrameConditionings
 from .guiders import first_frame_guider, text_guider
-from .sampling_options import HostSamplingOptions
+from .sampling_options import HostSamplingOptions, ImageSamplingOptions
 from .seeded_noise import SeededNoise, noise_of
 from .sigmas import model_sampling, official_sigmas
 
@@ -66,11 +66,9 @@ def plan(model: Any, conditionings: ConditioningPair, options: HostSamplingOptio
     return _plan(model, guide, noise, options)
 
 
-def plan_from_image(
-    model: Any, conditionings: FirstFrameConditionings, options: HostSamplingOptions, image_guidance: float
-) -> Plan:
+def plan_from_image(model: Any, conditionings: FirstFrameConditionings, options: ImageSamplingOptions) -> Plan:
     """Keyframes that continue a first frame, by 1.1's three-way guidance."""
-    guidance = TextImageGuidance(options.guidance, image_guidance)
+    guidance = TextImageGuidance(options.guidance, options.image_guidance)
     guide = partial(first_frame_guider, conditionings=conditionings, guidance=guidance)
     return _plan(model, guide, SeededNoise(options.seed), options)
 

@@ -13,12 +13,13 @@ from comfy_api.latest import InputImpl, Types
 from torch import Tensor
 
 from ....fusionframes_core.errors import require_finite
-from ....fusionframes_core.models.movq.chunked_decode import chunk_windows
+from ....fusionframes_core.models.movq.chunked_decode import BLENDED, overlap_of
 from ....fusionframes_core.sampling.options import InterpolationOptions
-from ..comfy.memory import warn_of_decoding
+from ..comfy.memory import show, warn_of_decoding
 from ..model.hosted_models import LATENT_CHANNELS
 from . import checks
 from .conditionings import ConditioningPair, interpolation_conditionings, interpolation_latents
+from .model_values import OWN_WEIGHT, VideoShape
 from .sampling_options import HostSamplingOptions
 from .sampling_plan import plan
 
@@ -26,9 +27,9 @@ FACTOR = 8  # pixels to a latent; every model's
 IMAGE_RATE = 8.0  # frames per second of images that do not say
 
 
-def empty_latents(batch: int, num_frames: int, height: int, width: int) -> Tensor:
-    """Zeros (B, 4, T, h, w) for a size in pixels."""
-    size = (batch, LATENT_CHANNELS, num_frames, height // FACTOR, width // FACTOR)
+def empty_latents(batch: int, shape: VideoShape) -> Tensor:
+    """Zeros (B, 4, T, h, w)."""
+    size = (batch, LATENT_CHANNELS, shape.num_frames, shape.height // FACTOR, shape.width // FACTOR)
     return torch.zeros(size, device=management.intermediate_device())
 
 
@@ -67,17 +68,45 @@ def interpolate_loop(
     return interpolate(model, ring, text, options, sampling)[:, :, :-1]
 
 
-def decode(vae: Any, latents: Tensor, temporal: bool, chunk: int, overlap: int) -> Tensor:
-    """Latents (B, 4, T, h, w) to IMAGE (B·T, H, W, 3), with progress, and Cancel after every chunk."""
-    warn_of_decoding(vae, latents, chunk)
-    bar = comfy.utils.ProgressBar(len(chunk_windows(latents.shape[2], chunk, min(overlap, chunk - 1))))
+@dataclass(frozen=True)
+class DecodeWindows:
+    """Into what a video is cut to be decoded: by a name of DECODE_WINDOWS, of at most `chunk` frames.
+
+    `chunk` None is what the decoder was trained with, or less where the free memory asks for it; `overlap` None is a
+    quarter of a chunk.
+    """
+
+    name: str
+    chunk: int | None
+    overlap: int | None
+
+
+STILLS = DecodeWindows(BLENDED, 1, 0)
+
+
+def decode_windows(vae: Any, chunk: int, overlap: int, name: str = BLENDED) -> DecodeWindows:
+    """What a node's inputs ask for: chunk 0 and overlap −1 are the model's own, which is shown on the node."""
+    size = chunk or vae.first_stage_model.config.decode_chunk
+    if not chunk or overlap == OWN_WEIGHT:
+        show(f"temporal_size {size}, temporal_overlap {overlap_of(size) if overlap == OWN_WEIGHT else overlap}")
+    return DecodeWindows(name, chunk or None, None if overlap == OWN_WEIGHT else overlap)
+
+
+def decode(vae: Any, latents: Tensor, temporal: bool, windows: DecodeWindows) -> Tensor:
+    """Latents (B, 4, T, h, w) to IMAGE (B·T, H, W, 3), with progress, and Cancel after every chunk.
+
+    Raises ValueError when not even one frame fits into the free memory.
+    """
+    if windows.chunk is not None:
+        warn_of_decoding(vae, latents, windows.chunk)
+    bar = comfy.utils.ProgressBar(latents.shape[2])
 
     def report(done: int, total: int) -> None:
         management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total)
 
-    options = {"temporal": temporal, "chunk": chunk, "overlap": overlap, "report": report}
-    frames = vae.decode(latents, vae_options=options).flatten(0, 1)
+    how = {"chunk": windows.chunk, "overlap": windows.overlap, "windows": windows.name}
+    frames = vae.decode(latents, vae_options={"temporal": temporal, "report": report, **how}).flatten(0, 1)
     return require_finite("decode", frames, vae.vae_dtype)
 
 

@@ -161,8 +161,39 @@ def test_bfloat16_stays_near_float32(encoder, tokenizer_file):
     half = TextEncoder(CONFIG, load_tokenizer(tokenizer_file.parent), dtype=torch.bfloat16)
     half.load_state_dict(encoder.state_dict())
     encoded = half.encode(PROMPTS)
-    assert encoded.context.dtype == torch.bfloat16
+    assert encoded.context.dtype == torch.float32  # of the projection and the norm
     assert (encoded.context.float() - encoder.encode(PROMPTS).context).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("negative", ["a red circle", "a large blue star moving left slowly"])
+def test_the_official_negative_prompt_of_1_0_has_the_prompts_tokens(encoder, negative):
+    """Cut to the prompt's length, its last token the end; or padded, and the padding attended to."""
+    official = TextEncoder(dataclasses.replace(CONFIG, official_negative="as_prompt"), encoder.tokenizer).eval()
+    official.load_state_dict(encoder.state_dict())
+    prompts = PROMPTS[:2]
+    counts, (tokens,) = [len(row) for row in official.tokenize(prompts)], official.tokenize([negative])
+    assert len({len(tokens), *counts}) > 1
+    for index, count in enumerate(counts):
+        ids = ([*tokens[:count][:-1], 1] + [0] * count)[:count]
+        assert len(ids) == count
+        mask = torch.arange(count + 1) < count
+        alone = official(torch.tensor([[*ids, 0]]), mask[None])
+        made = official.encode_negative(negative, prompts[index : index + 1], official=True)
+        assert torch.equal(made.mask, mask[None])
+        torch.testing.assert_close(made.context, alone.context, atol=1e-5, rtol=1e-5)
+    together = official.encode_negative(negative, prompts, official=True)
+    assert torch.equal(together.mask, official.encode(prompts).mask)
+    own = official.encode_negative(negative, prompts)
+    torch.testing.assert_close(own.context, official.encode([negative] * 2).context)
+
+
+def test_the_official_negative_prompt_of_1_1_is_the_null_context(encoder):
+    official = TextEncoder(dataclasses.replace(CONFIG, official_negative="ignored"), encoder.tokenizer).eval()
+    assert official.encode_negative("a red circle", PROMPTS, official=True) is None
+    assert official.encode_negative("a red circle", PROMPTS) is not None
+    assert official.encode_negative("", PROMPTS) is None
+    with pytest.raises(ValueError, match="official_negative must be one of own, as_prompt, ignored; got 'never'"):
+        TextEncoder(dataclasses.replace(CONFIG, official_negative="never"), None)
 
 
 def test_tokenizer_must_fit(encoder):
