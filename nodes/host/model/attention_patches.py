@@ -43,7 +43,7 @@ class Place:
 
 def attention_places(trunk: Trunk) -> dict[Attention, Place]:
     """The attentions of a U-Net that patches can name."""
-    places = {}
+    places: dict[Attention, Place] = {}
     lowest = len(trunk.down_samples) - 1
     levels = [(_down_name(index, lowest), level) for index, level in enumerate(trunk.down_samples)]
     levels += [(("output", index), level) for index, level in enumerate(trunk.up_samples)]
