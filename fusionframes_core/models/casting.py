@@ -43,12 +43,18 @@ class CastLinear(nn.Linear):
 class CastConv2d(Conv2d):
     """Conv2d whose parameters take the input's type."""
 
+    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return _cast(self, x)
+
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, *_cast(self, input))
 
 
 class CastConv3d(Conv3d):
     """Conv3d whose parameters take the input's type."""
+
+    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return _cast(self, x)
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, *_cast(self, input))

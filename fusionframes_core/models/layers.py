@@ -42,8 +42,13 @@ else:
 class FastConv2d(_Conv2dMixin):
     """Mixin for Conv2d: where the fused kernels run, 1×1 kernels are products of channels-last tokens with their bias.
 
-    Works under any Conv2d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer.
+    Works under any Conv2d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer; that
+    layer says in `weights_for` how its weights come to `x`.
     """
+
+    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Kernel and bias on the device and in the type of `x`."""
+        return self.weight, self.bias
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if takes_fused(input, weight, bias) and input.ndim == 4 and is_pointwise(self):
@@ -53,6 +58,10 @@ class FastConv2d(_Conv2dMixin):
 
 class FastConv3d(_Conv3dMixin):
     """Mixin for Conv3d, likewise; on a CPU (k, 1, 1) kernels run as 2-D convolutions over (T, H·W), 3-4× faster."""
+
+    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Kernel and bias on the device and in the type of `x`."""
+        return self.weight, self.bias
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
         if input.ndim == 5 and is_pointwise(self) and (input.is_cpu or takes_fused(input, weight, bias)):
@@ -74,6 +83,20 @@ def is_pointwise(layer: nn.Conv2d | nn.Conv3d) -> bool:
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of kernel 1 as a product: x (N, C, ...) to (N, C', ...), which lies channels-last."""
     return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+
+
+def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """layer(x) but for its bias, and the bias (C,), which the pass behind takes along; None where the layer added it.
+
+    On a GPU a convolution's bias is a pass of its own, but for 1×1 kernels, whose products take it along themselves.
+    """
+    hooked = layer._forward_hooks or layer._forward_pre_hooks  # a LoRA that trains adds itself to what the call returns
+    if not isinstance(layer, FastConv2d | FastConv3d) or hooked or is_pointwise(layer):
+        return layer(x), None
+    if not takes_fused(x, layer.weight, layer.bias):
+        return layer(x), None
+    weight, bias = layer.weights_for(x)
+    return layer._conv_forward(x, weight, None), bias
 
 
 class FusedGroupNorm(_GroupNormMixin):

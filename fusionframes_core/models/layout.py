@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .layers import without_bias
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -42,6 +44,12 @@ def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
 def over_time(convolution: nn.Module, x: Tensor, num_frames: int) -> Tensor:
     """Run a 3-D convolution over the frames of each video: (B·T, C, H, W), same T."""
     return fold_frames(convolution(unfold_frames(x, num_frames)))
+
+
+def over_time_without_bias(convolution: nn.Module, x: Tensor, num_frames: int) -> tuple[Tensor, Tensor | None]:
+    """`over_time` and the bias that it left out, as `layers.without_bias`."""
+    out, bias = without_bias(convolution, unfold_frames(x, num_frames))
+    return fold_frames(out), bias
 
 
 def to_tokens(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...kernels.elementwise import MERGES, add_residual
 from ...kernels.wide_attention import wide_attention
-from ..layout import fold_frames, over_time, unfold_frames
+from ..layout import fold_frames, over_time, over_time_without_bias, unfold_frames
 from ..temporal import Skip, TemporalLayer, TemporalPart
 from .movq_blocks import FirstFrameNorm, FrameContext, MoVQSpec, TemporalParts, by_frames
 
@@ -39,7 +39,8 @@ class TemporalConv(TemporalLayer[FrameContext]):
         self.merge_rule = MERGES[spec.temporal_merge]
 
     def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.merge_rule(x, over_time(self.projection, x, condition.num_frames), self.merge(x))
+        out, bias = over_time_without_bias(self.projection, x, condition.num_frames)
+        return self.merge_rule(x, out, self.merge(x), bias)
 
     def zero_layers(self) -> list[nn.Module]:
         """α; the convolution stays random, else α's gradient would be zero with the "residual" merge."""
@@ -87,7 +88,8 @@ class TemporalResnetBlock(TemporalLayer[FrameContext]):
 
     def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
         h = over_time(self.conv1, self.norm1(x, condition, silu=True), condition.num_frames)
-        return add_residual(x, over_time(self.conv2, self.norm2(h, condition, silu=True), condition.num_frames))
+        h, bias = over_time_without_bias(self.conv2, self.norm2(h, condition, silu=True), condition.num_frames)
+        return add_residual(x, h, bias)
 
     def drawn_layers(self) -> list[nn.Module]:
         """All but the norms', which start neutral."""

@@ -17,7 +17,7 @@ from ...config import InterpolationConfig, UNetConfig
 from ...errors import named
 from ...kernels.elementwise import MERGES
 from ..layers import LayerFactory, TorchOperations
-from ..layout import over_time
+from ..layout import over_time_without_bias
 from ..temporal import TemporalLayer, TemporalPart, initialise_temporal
 from .keyframe_unet import copy_weights
 from .temporal_layers import TemporalAttentionBlock
@@ -49,13 +49,13 @@ class Merge(nn.Module):
         self.alpha = spec.layers.alpha()
         self.merge_rule = MERGES[temporal_merge]
 
-    def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition) -> Tensor:
-        """x and out (B·T, C, H, W); `out` may be written over."""
+    def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
+        """x and out (B·T, C, H, W); `out` may be written over. `bias` (C,) is still to be added to it."""
         shape = (-1, condition.num_frames)
         alpha = self.alpha(x)
         if condition.merge_mask is not None:
             alpha = alpha * condition.merge_mask.to(x.dtype)  # m of eq. 5: with α = 0 the spatial output is all
-        return self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha).flatten(0, 1)
+        return self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha, bias).flatten(0, 1)
 
 
 class MergedConvolution(TemporalLayer[TrunkCondition]):
@@ -67,7 +67,8 @@ class MergedConvolution(TemporalLayer[TrunkCondition]):
         self.merge = Merge(temporal_merge, spec)
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return self.merge(x, over_time(self.projection, x, condition.num_frames), condition)
+        out, bias = over_time_without_bias(self.projection, x, condition.num_frames)
+        return self.merge(x, out, condition, bias)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.merge.alpha]

@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ...kernels.elementwise import add_residual
-from ..layout import from_tokens, from_windows, over_time, to_tokens, to_windows
+from ..layout import from_tokens, from_windows, over_time, over_time_without_bias, to_tokens, to_windows
 from ..temporal import TemporalLayer
 from .unet_layers import Attention, TemporalPlacement, TrunkCondition, UNetSpec, feed_forward, temporal_norm
 
@@ -28,10 +28,11 @@ class TemporalConv1dBlock(TemporalLayer[TrunkCondition]):
         )
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        out = x
+        out, bias = x, None
         for norm, projection in zip(self.norms, self.projections, strict=True):
-            out = over_time(projection, norm(out, condition.temporal_norms, silu=True), condition.num_frames)
-        return add_residual(x, out)
+            normed = norm(out, condition.temporal_norms, silu=True, input_bias=bias)
+            out, bias = over_time_without_bias(projection, normed, condition.num_frames)
+        return add_residual(x, out, bias)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.projections[-1]]
@@ -73,7 +74,7 @@ class TemporalConvLayer(TemporalLayer[TrunkCondition]):
         self.projection = spec.layers.conv3d(channels, channels, (3, 1, 1))
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return add_residual(x, over_time(self.projection, x, condition.num_frames))
+        return add_residual(x, *over_time_without_bias(self.projection, x, condition.num_frames))
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.projection]

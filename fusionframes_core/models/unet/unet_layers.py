@@ -116,13 +116,13 @@ class ConditionalGroupNorm(NeutralNorm):
             raise ValueError(f"groups must divide every width of the U-Net; got {self.groups} and {channels}")
         self.modulation = spec.layers.linear(spec.config.time_embed_dim, 2 * channels)
 
-    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False, input_bias: Tensor | None = None) -> Tensor:
         """x (B·T, C, H, W); embedding (R, E), already through SiLU, a row per video (R = B) or frame (R = B·T).
 
-        The result goes through SiLU if `silu`.
+        The result goes through SiLU if `silu`; `input_bias` (C,) is still to be added to x.
         """
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
-        return conditional_norm(x, GroupNormSpec(self.groups), scale, shift, silu)
+        return conditional_norm(x, GroupNormSpec(self.groups), scale, shift, silu, input_bias)
 
     def make_neutral(self) -> None:
         """Zero modulation: `forward` adds one to the scale."""
@@ -156,9 +156,9 @@ class GridGroupNorm(ConditionalGroupNorm):
         super().__init__(channels, spec)
         self.place = spec.layers.linear(GRID_FEATURES, channels)
 
-    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False, input_bias: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
-        modulated = super().forward(x, embedding)
+        modulated = super().forward(x, embedding, input_bias=input_bias)
         placed = modulated + from_tokens(self.place(grid_features(height, width, x))[None], height, width)
         return elementwise.silu(placed) if silu else placed
 

@@ -31,6 +31,12 @@ class Alpha(torch.nn.Module, comfy.ops.CastWeightBiasOp):
         return weight
 
 
+def cast_weights(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A layer's weight and bias, cast, streamed and patched for `x`."""
+    weight, bias = comfy.ops.cast_bias_weight(layer, x)
+    return weight, bias
+
+
 @lru_cache(maxsize=8)
 def hosted(operations: Any) -> Any:
     """One of ComfyUI's namespaces (`disable_weight_init`, `manual_cast`, ...) with what our networks have besides."""
@@ -39,15 +45,20 @@ def hosted(operations: Any) -> Any:
         class Conv2d(FastConv2d, operations.Conv2d):
             """ComfyUI's layer, a product where its kernel is 1×1 and the fused kernels run."""
 
+            def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+                return cast_weights(self, x)
+
         class Conv3d(FastConv3d, operations.Conv3d):
             """ComfyUI's layer with the fast path for kernels of (k, 1, 1) on a CPU."""
+
+            def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+                return cast_weights(self, x)
 
         class GroupNorm(FusedGroupNorm, operations.GroupNorm):
             """ComfyUI's layer, which casts and patches its weights, in front of our norms."""
 
-            def weights_for(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-                weight, bias = comfy.ops.cast_bias_weight(self, x)
-                return weight, bias
+            def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+                return cast_weights(self, x)
 
     Operations.Alpha = Alpha
     return Operations

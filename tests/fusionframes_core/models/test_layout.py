@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from fusionframes_core.models.layout import from_tokens, from_windows, to_tokens, to_windows
+from fusionframes_core.models.layout import channels_last, from_tokens, from_windows, to_tokens, to_windows
 
 
 def test_tokens_and_frames_are_inverse_and_free() -> None:
@@ -14,6 +15,15 @@ def test_tokens_and_frames_are_inverse_and_free() -> None:
     assert torch.equal(from_tokens(tokens, 4, 2), x)
     assert tokens.data_ptr() == x.data_ptr()
     assert from_tokens(tokens, 4, 2).data_ptr() == x.data_ptr()
+
+
+def test_kernels_lie_channels_last_and_keep_their_values() -> None:
+    network = nn.Sequential(nn.Conv3d(3, 4, (3, 1, 1)), nn.Conv2d(3, 4, 3), nn.Linear(2, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert channels_last(network) is network
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert network[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 6), (4, 3), (5, 7), (1, 1)])

@@ -10,8 +10,16 @@ import torch
 import torch.nn.functional as F
 
 from fusionframes_core.config import MoVQConfig
+from fusionframes_core.models.movq import decode_plan
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
-from fusionframes_core.models.movq.decode_plan import DecodePlan, decode_bytes, decoder_for, plan_decode, temporal_reach
+from fusionframes_core.models.movq.decode_plan import (
+    DecodePlan,
+    decode_bytes,
+    decoder_for,
+    plan_decode,
+    plan_for,
+    temporal_reach,
+)
 from fusionframes_core.models.movq.movq import DECODERS, MoVQ
 from fusionframes_core.presets import TINY
 from tests.helpers.inside import counter
@@ -103,9 +111,25 @@ def test_attention_over_time_reaches_everywhere() -> None:
     assert temporal_reach(dataclasses.replace(VIDEO, decoder="image", attention_norm="per_frame")) == 0
 
 
+def test_a_plan_for_latents_goes_by_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    movq = random_movq(decoder="conv1_attn")
+    latents = torch.randn(2, 4, 20, 4, 6)
+    found = plan_for(movq, latents)
+    assert (found.chunk, found.overlap, found.banded) == (16, 4, False), "a machine with memory decodes as ever"
+    assert (plan_for(movq, latents, chunk=6).chunk, plan_for(movq, latents, chunk=6).overlap) == (6, 1)
+    monkeypatch.setattr(decode_plan, "available_bytes", lambda device: None)
+    assert plan_for(movq, latents) == found
+    for_five = 2 * decode_bytes(movq.config, 5, (4, 6), torch.float32)
+    monkeypatch.setattr(decode_plan, "available_bytes", lambda device: for_five)
+    assert plan_for(movq, latents).chunk == 5
+    monkeypatch.setattr(decode_plan, "available_bytes", lambda device: 1000)
+    with pytest.raises(ValueError, match="free memory must be at least"):
+        plan_for(movq, latents)
+
+
 def test_a_banded_plan_decodes() -> None:
     movq = random_movq(decoder="conv1_attn")
     latents = torch.randn(1, 4, 9, 4, 6)
     found = DecodePlan(4, 1, True, 0)
-    banded = decode_chunked(decoder_for(movq, found), latents, found.chunk, found.overlap)  # type: ignore[arg-type]
+    banded = decode_chunked(decoder_for(movq, found), latents, found.chunk, found.overlap)
     torch.testing.assert_close(banded, decode_chunked(movq, latents, found.chunk, found.overlap), rtol=0, atol=1e-5)
