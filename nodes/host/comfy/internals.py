@@ -35,7 +35,7 @@ INTERNALS = (
     ),
     Touch("comfy.model_base.BaseModel.state_dict_for_saving", BOTH),
     Touch("comfy.model_base.BaseModel.model_config", BOTH),
-    Touch("comfy.ldm.modules.attention.optimized_attention", BOTH, "q k v heads mask kwargs"),
+    Touch("comfy.ldm.modules.attention.optimized_attention", BOTH, "heads mask kwargs"),
     Touch("comfy.model_base.BaseModel.diffusion_model", BOTH),
     Touch("comfy.model_base.BaseModel.latent_format", BOTH),
     Touch("comfy.model_base.BaseModel.model_sampling", BOTH),

@@ -1,7 +1,7 @@
 """ComfyUI's attention and its patches on attention and blocks, as hooks of our U-Nets.
 
-Blocks are called as in ComfyUI's own U-Nets: ("input", n) is the n-th down level, ("middle", 0) the lowest of them,
-("output", n) the n-th up level. Within a block attentions are counted. `attn1` is attention within a frame, `attn2`
+Blocks are called as in ComfyUI's own U-Nets: ("input", 0) is the first convolution, which has no attention, ("input",
+n) the n-th down level, ("middle", 0) the lowest of them, ("output", n) the up levels from the lowest, 0. Within a block attentions are counted. `attn1` is attention within a frame, `attn2`
 attention to the text; attention over time has no place there and only takes ComfyUI's way of computing.
 """
 
@@ -55,7 +55,7 @@ def attention_places(trunk: Trunk) -> dict[Attention, Place]:
 
 
 def _down_name(level: int, lowest: int) -> BlockName:
-    return ("middle", 0) if level == lowest else ("input", level)
+    return ("middle", 0) if level == lowest else ("input", level + 1)
 
 
 class Patches(TrunkHooks):
