@@ -220,7 +220,7 @@ class FusionFramesPipeline(Models):
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) in [−1, 1] to latents (B, 4, T, h, w), float32, a few frames at a time."""
         with self.residency.stage("movq") as movq:
-            return require_finite("encode", encode_frames(movq, pixels, self.device), compute_dtype(movq))
+            return require_finite("encoding the video", encode_frames(movq, pixels, self.device), compute_dtype(movq))
 
     def _keyframes(
         self, texts: ContextPair, chosen: ResolvedSettings, callback: Callback | None, image: Tensor | None
@@ -264,6 +264,7 @@ class FusionFramesPipeline(Models):
         heads = HEADS if self.config.interpolation_text else HEADS[:1]
         with self._text_encoder() as encoder:
             keyframes, *interpolation = encoder.encode_for(prompts, heads)
+            require_finite("the text encoder", keyframes.context, compute_dtype(encoder))
             avoided = encoder.encode([negative] * len(prompts)) if negative else None
         return _Texts(self._pair(keyframes, avoided), *interpolation)
 

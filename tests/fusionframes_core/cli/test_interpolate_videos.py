@@ -201,7 +201,8 @@ def test_running_out_of_memory_is_one_sentence(
         ("interpolation", "interpolation", "generate"),
         ("movq", "decode", "generate"),
         ("movq", "encoding the video", "interpolate"),
-        ("interpolation", "interpolation 1", "interpolate"),
+        ("interpolation", "interpolation", "interpolate"),
+        ("text_encoder", "the text encoder", "generate"),
     ],
 )
 def test_what_is_not_finite_is_said_and_not_written(
