@@ -115,7 +115,8 @@ def test_a_folder_without_a_video_says_what_was_passed_over(tmp_path: Path) -> N
 
 def test_folders_of_numbered_pictures_are_videos(tmp_path: Path) -> None:
     """Such as `generate --out folder` writes, with a .txt beside the folder."""
-    write_video(moving(12), tmp_path / "clips" / "a.v1", 24)
+    write_video(moving(12), tmp_path / "clips" / "a", 24)
+    (tmp_path / "clips" / "a").rename(tmp_path / "clips" / "a.v1")
     (tmp_path / "clips" / "a.v1.txt").write_text("a square")
     write_video(moving(2), tmp_path / "b", 24)
     (tmp_path / "b" / "other.png").write_bytes((tmp_path / "b" / "frame_0000.png").read_bytes())
@@ -135,8 +136,8 @@ def test_folders_of_numbered_pictures_are_videos(tmp_path: Path) -> None:
     assert (report["clips"], report["frames"], report["rates"], report["skipped"]) == (1, 12, {"24": 1}, [])
     asked = prepare(Folder(tmp_path / "clips"), tmp_path / "out30", replace(recipe, fps=30))
     assert asked["stored_rates"] == {"30": 1}, "pictures have no rate of their own"
-    write_video(moving(14), tmp_path / "clips" / "a.v1", 24)
-    assert prepare(Folder(tmp_path / "clips"), tmp_path / "out", recipe)["frames"] == 14, "a changed folder is new"
+    (tmp_path / "clips" / "a.v1" / "frame_0011.png").unlink()
+    assert prepare(Folder(tmp_path / "clips"), tmp_path / "out", recipe)["frames"] == 11, "a changed folder is new"
 
 
 def test_animated_pictures_are_videos_and_still_ones_are_not(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_animated_pictures_are_videos_and_still_ones_are_not(tmp_path: Path) -> 
             write_animation(tmp_path / f"still_{name}", bars([5]), [100])
     walk = walk_videos(tmp_path)
     assert set(walk.files) == {"a.png", "b.webp", "c.gif", "d.apng", "still_d.apng"}
-    assert walk.skipped == []
+    assert walk.skipped == [(".", NO_FRAMES)]
 
 
 def test_a_caption_that_is_a_pointer_is_called_so(tmp_path: Path) -> None:
