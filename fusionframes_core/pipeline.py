@@ -264,7 +264,6 @@ class FusionFramesPipeline(Models):
         heads = HEADS if self.config.interpolation_text else HEADS[:1]
         with self._text_encoder() as encoder:
             keyframes, *interpolation = encoder.encode_for(prompts, heads)
-            require_finite("the text encoder", keyframes.context, compute_dtype(encoder))
             avoided = encoder.encode([negative] * len(prompts)) if negative else None
         return _Texts(self._pair(keyframes, avoided), *interpolation)
 

@@ -101,9 +101,8 @@ def _add_pictures(walk: Walk, folder: Path, key: str, names: list[str]) -> None:
     Pictures that move are videos of their own, and were added.
     """
     paths = [Path(folder, name) for name in names]
-    pictures = [
-        path.name for path in paths if is_picture(path) and str(PurePosixPath(key, path.name)) not in walk.files
-    ]
+    still = (path.name for path in paths if is_picture(path))
+    pictures = [name for name in still if str(PurePosixPath(key, name)) not in walk.files]
     if len(pictures) < 2 or any(is_video(path) and path.suffix.lower() not in ANIMATED_SUFFIXES for path in paths):
         return
     captioned = {Path(name).stem for name in pictures} & {path.stem for path in paths if path.suffix.lower() == ".txt"}
