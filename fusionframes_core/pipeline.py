@@ -234,7 +234,7 @@ class FusionFramesPipeline(Models):
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, T, H, W) in [−1, 1] to latents (B, 4, T, h, w), float32, a few frames at a time."""
         with self.residency.stage("movq") as movq:
-            return require_finite("encode", encode_frames(movq, pixels, self.device), compute_dtype(movq))
+            return require_finite("encoding the video", encode_frames(movq, pixels, self.device), compute_dtype(movq))
 
     def _keyframes(
         self, texts: ContextPair, chosen: ResolvedSettings, callback: Callback | None, image: Tensor | None

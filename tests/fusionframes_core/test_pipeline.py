@@ -190,6 +190,8 @@ BAD = [
     ({"steps": 0}, "steps must be a whole number from 1 to 1000; got 0"),
     ({"interpolation_steps": 1001}, "interpolation_steps must be a whole number from 1 to 1000; got 1001"),
     ({"sampler": "euler"}, "sampler must be one of ddpm, ddim, dpmpp_2m; got 'euler'"),
+    ({"sampler": ["ddim"]}, "sampler must be one of ddpm, ddim, dpmpp_2m; got .'ddim'."),
+    ({"decode_windows": {"official": 1}}, "decode_windows must be one of blended, official; got .'official': 1."),
     ({"size": (12, 16)}, "size must be height and width in pixels, both multiples of 8; got 12x16"),
     ({"size": (0, 16)}, "both multiples of 8; got 0x16"),
     ({"size": 16}, "size must be height and width"),

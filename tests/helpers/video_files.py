@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -130,3 +131,18 @@ def write_animation(path: Path, pictures: Pictures, delays: Sequence[int]) -> Pa
         path, format=kind, save_all=True, append_images=images[1:], duration=list(delays), loop=0, **lossless
     )
     return path
+
+
+ONE = 1 << 16  # of a display matrix, which counts in 65536ths
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Write (x' = a·x + c·y, y' = b·x + d·y) into the header of an MP4 file of one track."""
+    content, plain = bytearray(path.read_bytes()), struct.pack(">9i", ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
+    place = content.index(plain, content.index(b"tkhd"))
+    content[place : place + len(plain)] = struct.pack(">9i", a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0\nsize 12345\n"

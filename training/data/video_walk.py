@@ -96,22 +96,24 @@ def _walk_tree(walk: Walk, folder: Path, name: str, seen: set[tuple[int, int]]) 
 
 
 def _add_pictures(walk: Walk, folder: Path, key: str, names: list[str]) -> None:
-    """Add a folder as a video where it holds numbered pictures and no video, such as `generate --out folder` writes."""
+    """Add a folder as a video where it holds numbered pictures and no video, such as `generate --out folder` writes.
+
+    Pictures that move are videos of their own, and were added.
+    """
     paths = [Path(folder, name) for name in names]
-    pictures = [path.name for path in paths if is_picture(path)]
+    still = (path.name for path in paths if is_picture(path))
+    pictures = [name for name in still if str(PurePosixPath(key, name)) not in walk.files]
     if len(pictures) < 2 or any(is_video(path) and path.suffix.lower() not in ANIMATED_SUFFIXES for path in paths):
         return
     captioned = {Path(name).stem for name in pictures} & {path.stem for path in paths if path.suffix.lower() == ".txt"}
-    if not are_numbered(pictures) or captioned:
-        why = "" if all(str(PurePosixPath(key, name)) in walk.files for name in pictures) else NO_FRAMES
-    elif is_animated(folder / pictures[0]):
-        why = ""  # each is a video of its own
+    if captioned or not are_numbered(pictures):
+        why = NO_FRAMES
     else:
         why = IN_THE_ROOT if key == "." else _why_hidden(key)
-        if not why:
-            walk.files[key] = folder
     if why:
         walk.skipped.append((_printable(key), why))
+    else:
+        walk.files[key] = folder
 
 
 def _add(walk: Walk, path: Path, key: str) -> None:

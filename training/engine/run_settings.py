@@ -43,7 +43,7 @@ class TrainSettings:
     clip_norm: float = 1.0
     accumulation: int = 1
     activation_checkpointing: bool = False
-    mixed_precision: str = "no"  # "bf16", "fp16"
+    mixed_precision: str | bool = "no"  # "bf16", "fp16"; False is what YAML makes of a bare no
     shard: str = "none"  # "optimizer": ZeRO stage 1; "full": parameters too (FSDP)
     seed: int = 0
     log_every: int = 50
@@ -56,6 +56,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
+        if self.mixed_precision is False:
+            object.__setattr__(self, "mixed_precision", "no")
         for names, requirement, holds in RANGES:
             for name in names:
                 value = getattr(self, name)

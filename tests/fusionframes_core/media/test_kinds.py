@@ -9,11 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusionframes_core.media.media_files import VIDEO_SUFFIXES, is_video
+from fusionframes_core.media.media_files import VIDEO_SUFFIXES, are_numbered, is_video
+from fusionframes_core.media.picture_sources import is_animated
 from fusionframes_core.media.read_video import open_video, read_video
 from fusionframes_core.media.video_source import DamagedVideo, VideoFileError
 from fusionframes_core.media.write_video import write_gif, write_mp4, write_png
-from tests.helpers.video_files import add_video, bars, half_of, place_of, write_animation, write_timed
+from tests.helpers.video_files import (
+    LFS_POINTER,
+    add_video,
+    bars,
+    half_of,
+    place_of,
+    set_display_matrix,
+    write_animation,
+    write_timed,
+)
 
 TIMES = [i / 24 for i in range(48)]
 PLACES = list(range(48))
@@ -230,3 +240,65 @@ def test_a_gif_without_an_end_is_cut(tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "a.gif")[0]) == 48
     with pytest.raises(DamagedVideo):
         read_video(tmp_path / "b.gif")
+
+
+MIRRORS = {
+    "as it is": ((1, 0, 0, 1), lambda picture: picture),
+    "turned clockwise": ((0, 1, -1, 0), lambda picture: np.rot90(picture, -1)),
+    "turned anticlockwise": ((0, -1, 1, 0), np.rot90),
+    "upside down": ((-1, 0, 0, -1), lambda picture: np.rot90(picture, 2)),
+    "mirrored": ((-1, 0, 0, 1), lambda picture: picture[:, ::-1]),
+    "mirrored down": ((1, 0, 0, -1), lambda picture: picture[::-1]),
+    "mirrored and turned": ((0, 1, 1, 0), lambda picture: picture.swapaxes(0, 1)),
+    "mirrored and turned back": ((0, -1, -1, 0), lambda picture: np.rot90(picture, 2).swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("how", MIRRORS)
+def test_pictures_are_shown_as_the_display_matrix_says(tmp_path: Path, how: str) -> None:
+    matrix, shown = MIRRORS[how]
+    pictures = np.zeros((4, 48, 64, 3), np.uint8)
+    pictures[:, :12, :16], pictures[:, 36:, :8] = 255, 128  # two corners tell every orientation from the others
+    path = write_timed(tmp_path / "a.mp4", pictures, [i / 24 for i in range(4)])
+    plain = read_video(path)[0]
+    source = open_video(set_display_matrix(path, *matrix))
+    (first, *_), wanted = source.pictures(), shown(plain[0])
+    assert source.facts.size == wanted.shape[:2]
+    assert np.array_equal(first, wanted)
+    small = next(source.pictures(size=(24, 16)))
+    assert small.shape == (24, 16, 3)
+
+
+def test_a_download_that_went_wrong_is_called_what_it_is(tmp_path: Path) -> None:
+    for content, what in ((LFS_POINTER, "a Git LFS pointer"), (b"<!DOCTYPE html><html>", "a web page, not videos")):
+        path = tmp_path / "a.mp4"
+        path.write_bytes(content)
+        for source in (path, BytesIO(content)):
+            with pytest.raises(VideoFileError, match=f"cannot be read: it is {what}"):
+                open_video(source)
+    with pytest.raises(VideoFileError, match="a Git LFS pointer"):
+        write_png(np.zeros((8, 8, 3), np.uint8), tmp_path / "frames" / "frame_0001.png")
+        (tmp_path / "frames" / "frame_0000.png").write_bytes(LFS_POINTER)
+        open_video(tmp_path / "frames")
+
+
+@pytest.mark.parametrize(
+    ("names", "numbered"),
+    [
+        (["frame_0.png", "frame_10.png"], True),
+        (["1.PNG", "2.png"], True),
+        (["frame_0.png"], False),
+        (["frame_0.png", "cover_1.png"], False),
+        (["frame_0.png", "frame_1.jpg"], False),
+        (["a.png", "b.png"], False),
+    ],
+)
+def test_frames_differ_in_a_number_alone(names: list[str], numbered: bool) -> None:
+    assert are_numbered(names) == numbered
+
+
+def test_what_moves_in_a_picture_file_is_known_by_its_header(tmp_path: Path) -> None:
+    for name in ("a.png", "a.webp"):
+        assert is_animated(write_animation(tmp_path / name, bars([5, 25]), [100, 100]))
+        assert not is_animated(write_animation(tmp_path / f"still_{name}", bars([5]), [100]))
+    assert not is_animated(write_timed(tmp_path / "a.mp4", bars([5, 25]), [0, 0.1]))

@@ -11,8 +11,9 @@ import pytest
 
 from fusionframes_core.media.read_video import open_video, read_video
 from fusionframes_core.media.timeline import TimedPicture, make_timeline, resample
+from fusionframes_core.media.video_source import DamagedVideo
 from fusionframes_core.media.write_video import write_gif, write_video, written_otherwise
-from tests.helpers.video_files import bars, place_of, write_animation, write_timed
+from tests.helpers.video_files import bars, half_of, place_of, write_animation, write_timed
 
 SPEED = 15  # columns a second
 FAST_THEN_SLOW = [*(i / 30 for i in range(15)), *(0.5 + i / 5 for i in range(15))]
@@ -112,3 +113,20 @@ def test_a_folder_of_frames_is_a_video(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="must hold pictures"):
         open_video(tmp_path / "empty")
+
+
+def test_damage_after_the_last_picture_that_is_taken_is_said(tmp_path: Path) -> None:
+    """A lower rate takes fewer pictures, but a file that breaks off is broken all the same."""
+    path = write_timed(tmp_path / "a.mkv", bars(list(range(48))), [i / 24 for i in range(48)])
+    source = open_video(half_of(path, "half.mkv"))
+    with pytest.raises(DamagedVideo, match=r"of 48 frames could be read"):
+        list(source.pictures(Fraction(12)))
+
+
+def test_times_that_come_twice_are_no_variable_rate() -> None:
+    """As FFmpeg gives them of MPEG program streams: 22, 24, 25, 26, 26, 27 ..."""
+    numbers = [*range(23), *range(24, 27), *range(26, 48)]
+    timeline = make_timeline([number / 24 for number in numbers], None, (Fraction(24),))
+    assert (timeline.variable, timeline.rate, timeline.duration) == (False, 24, 2)
+    dropped = [number for number in range(48) if not 20 <= number < 28]
+    assert make_timeline([number / 24 for number in dropped], None, (Fraction(24),)).variable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 
 from tests.helpers.video_clips import RECIPE, moving, write
+from tests.helpers.video_files import write_timed
 from training.data.clip_spacing import Spacing
 from training.data.layouts import Folder
 from training.data.prepared_clips import PreparedClips
 from training.data.preparing import prepare
+from training.data.video_frames import decode
 from training.prepare import main
 
 PIXELS = replace(RECIPE, keep=("pixels", "latents"))
@@ -106,3 +109,27 @@ def test_one_rate_is_drawn_by_number_as_ever(folder: Path, tmp_path: Path) -> No
     steps = clips.windows(np.random.default_rng(1), 40, num_frames=9).skip_frames
     assert clips.lengths.tolist() == [40], "a shot of at most 40 frames; the rest is too short"
     assert set(steps.tolist()) == {1, 2, 3, 4}
+
+
+def test_the_rate_of_a_variable_video_is_said_as_an_average(tmp_path: Path) -> None:
+    times = [*(i / 30 for i in range(15)), *(0.5 + i / 10 for i in range(15))]
+    write_timed(tmp_path / "videos" / "a.mp4", moving(30, (48, 64)), times).with_suffix(".txt").write_text("a square")
+    recipe = replace(PIXELS, keep=("pixels",))
+    report = prepare(Folder(tmp_path / "videos"), tmp_path / "own", recipe)
+    (rate,) = report["rates"]
+    assert rate.endswith(" on average")
+    assert float(rate.split()[0]) == pytest.approx(15, rel=0.03)
+    slow = prepare(Folder(tmp_path / "videos"), tmp_path / "24", replace(recipe, fps=24))
+    assert slow["skipped"] == [
+        {"video": "a.mp4", "why": f"too slow: its own rate is {rate.split()[0]} FPS on average, of 24"}
+    ]
+    allowed = prepare(Folder(tmp_path / "videos"), tmp_path / "24", replace(recipe, fps=24, allow_slow=True))
+    assert (allowed["rates"], allowed["skipped"]) == (report["rates"], [])
+
+
+def test_a_rate_that_stands_for_the_wanted_one_is_kept(tmp_path: Path) -> None:
+    """Of 24000/1001 FPS no frame is taken twice to make 24."""
+    path = write(tmp_path / "a.mp4", moving(30), Fraction(24000, 1001))
+    footage = decode(path, (32, 40), 24)
+    assert footage.fps == pytest.approx(24000 / 1001)
+    assert len(list(footage.pictures)) == 30

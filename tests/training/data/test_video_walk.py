@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fusionframes_core.media.media_files import VIDEO_SUFFIXES
+from fusionframes_core.media.write_video import write_video
 from tests.helpers.video_clips import moving, write
+from tests.helpers.video_files import LFS_POINTER, bars, write_animation
 from training.data.items import DataError
 from training.data.layouts import Folder
-from training.data.video_walk import walk_videos
+from training.data.preparing import prepare
+from training.data.recipe import Recipe
+from training.data.video_walk import IN_THE_ROOT, NO_FRAMES, walk_videos
 
 
 def touch(path: Path, content: bytes = b"") -> Path:
@@ -106,3 +111,49 @@ def test_a_folder_without_a_video_says_what_was_passed_over(tmp_path: Path) -> N
     touch(tmp_path / "a.rmvb")
     with pytest.raises(DataError, match=r"it has none; passed over: a.rmvb \(not a known video suffix\)"):
         Folder(tmp_path).find(2)
+
+
+def test_folders_of_numbered_pictures_are_videos(tmp_path: Path) -> None:
+    """Such as `generate --out folder` writes, with a .txt beside the folder."""
+    write_video(moving(12), tmp_path / "clips" / "a", 24)
+    (tmp_path / "clips" / "a").rename(tmp_path / "clips" / "a.v1")
+    (tmp_path / "clips" / "a.v1.txt").write_text("a square")
+    write_video(moving(2), tmp_path / "b", 24)
+    (tmp_path / "b" / "other.png").write_bytes((tmp_path / "b" / "frame_0000.png").read_bytes())
+    for name in ("frame_0.png", "frame_1.png", "frame_0.txt"):
+        touch(tmp_path / "captioned" / name)
+    for name in ("0.mp4", "0.jpg", "1.mp4", "1.jpg"):
+        touch(tmp_path / "thumbnails" / name)
+    write_video(moving(2), tmp_path, 24)
+    walk = walk_videos(tmp_path)
+    assert walk.files == {
+        "clips/a.v1": tmp_path / "clips" / "a.v1",
+        **{f"thumbnails/{i}.mp4": tmp_path / "thumbnails" / f"{i}.mp4" for i in range(2)},
+    }
+    assert dict(walk.skipped) == {".": IN_THE_ROOT, "b": NO_FRAMES, "captioned": NO_FRAMES}
+    recipe = Recipe((16, 16), ("pixels",), min_frames=9)
+    report = prepare(Folder(tmp_path / "clips"), tmp_path / "out", recipe)
+    assert (report["clips"], report["frames"], report["rates"], report["skipped"]) == (1, 12, {"24": 1}, [])
+    asked = prepare(Folder(tmp_path / "clips"), tmp_path / "out30", replace(recipe, fps=30))
+    assert asked["stored_rates"] == {"30": 1}, "pictures have no rate of their own"
+    (tmp_path / "clips" / "a.v1" / "frame_0011.png").unlink()
+    assert prepare(Folder(tmp_path / "clips"), tmp_path / "out", recipe)["frames"] == 11, "a changed folder is new"
+
+
+def test_animated_pictures_are_videos_and_still_ones_are_not(tmp_path: Path) -> None:
+    for name in ("a.png", "b.webp", "c.gif", "d.apng"):
+        write_animation(tmp_path / name, bars([5, 25]), [100, 100])
+        if not name.endswith("gif"):
+            write_animation(tmp_path / f"still_{name}", bars([5]), [100])
+    walk = walk_videos(tmp_path)
+    assert set(walk.files) == {"a.png", "b.webp", "c.gif", "d.apng", "still_d.apng"}
+    assert walk.skipped == [(".", NO_FRAMES)]
+
+
+def test_a_caption_that_is_a_pointer_is_called_so(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", moving(5)).with_suffix(".txt").write_bytes(LFS_POINTER)
+    (item,) = Folder(tmp_path).find(1).items
+    assert item.problem.startswith("caption is a Git LFS pointer, which only names the captions")
+    (tmp_path / "captions.csv").write_bytes(LFS_POINTER)
+    with pytest.raises(DataError, match=r"captions.csv must be a readable .csv file .*; it is a Git LFS pointer"):
+        Folder(tmp_path, tmp_path / "captions.csv").find(1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from training.engine.durable_files import append_line, sync, write_folder
+from training.engine.durable_files import append_line, sync, write_folder, write_json
 
 
 @pytest.fixture
@@ -51,3 +52,9 @@ def test_lines_are_appended_whole(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"thr")
     append_line(path, "four")
     assert path.read_text("utf-8").splitlines() == ["one", "zwö", "thr", "four"]
+
+
+def test_numbers_that_json_has_not_become_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"psnr": float("inf"), "all": [1.5, float("nan")], "of": {"x": -float("inf")}})
+    content = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert content == {"psnr": None, "all": [1.5, None], "of": {"x": None}}

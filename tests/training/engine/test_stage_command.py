@@ -11,6 +11,7 @@ import pytest
 
 from fusionframes_core.checkpoints.open_model import BUNDLED
 from tests.helpers.toy_trainer import train
+from tests.helpers.video_files import LFS_POINTER
 from training import assemble, latents, train_keyframes
 from training.engine.run_settings import TrainSettings
 from training.engine.stage_command import parse, run_command, run_stage
@@ -189,3 +190,33 @@ def test_what_a_command_writes_need_not_be_there(tmp_path: Path) -> None:
     parts = [f"--{name}={TINY / name}.safetensors" for name in ("text_encoder", "keyframe", "interpolation", "movq")]
     run_command(assemble.assemble, [*parts, "--output", str(folder)])
     assert (folder / "config.json").is_file()
+
+
+def test_the_home_folder_in_options_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "config.yaml").write_text(
+        "train:\n  output: ~/run\n  steps: 2\n  batch_size: 2\n  learning_rate: 0.1\n"
+    )
+    parsed = parse(
+        train_keyframes.KeyframeStage, ["--config=~/config.yaml", "--data", "~/a", "~/b", "--preset=~/model"]
+    )
+    assert parsed["train"].output == tmp_path / "run"
+    assert parsed["data"] == [tmp_path / "a", tmp_path / "b"]
+    assert parsed["preset"] == str(tmp_path / "model")
+
+
+def test_a_configuration_that_is_a_pointer_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(LFS_POINTER)
+    for given in (["--config", str(tmp_path / "config.yaml")], [f"--config={tmp_path / 'config.yaml'}"]):
+        with pytest.raises(ValueError, match=r"config must name a YAML file; .*config.yaml is a Git LFS pointer"):
+            parse(train_keyframes.KeyframeStage, given)
+
+
+def test_no_stays_a_word_in_yaml(tmp_path: Path) -> None:
+    """YAML takes `no` for false."""
+    (tmp_path / "config.yaml").write_text(
+        "train:\n  output: run\n  steps: 2\n  batch_size: 2\n  learning_rate: 0.1\n  mixed_precision: no\n"
+    )
+    parsed = parse(train_keyframes.KeyframeStage, ["--config", str(tmp_path / "config.yaml")])
+    assert parsed["train"].mixed_precision == "no"
