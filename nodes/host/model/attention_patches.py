@@ -1,8 +1,9 @@
 """ComfyUI's attention and its patches on attention and blocks, as hooks of our U-Nets.
 
 Blocks are called as in ComfyUI's own U-Nets: ("input", 0) is the first convolution, which has no attention, ("input",
-n) the n-th down level, ("middle", 0) the lowest of them, ("output", n) the up levels from the lowest, 0. Within a block attentions are counted. `attn1` is attention within a frame, `attn2`
-attention to the text; attention over time has no place there and only takes ComfyUI's way of computing.
+n) the n-th down level, ("middle", 0) the lowest of them, ("output", n) the up levels from the lowest, 0. Within a block
+attentions are counted. `attn1` is attention within a frame, `attn2` attention to the text; attention over time has no
+place there and only takes ComfyUI's way of computing.
 """
 
 from __future__ import annotations
