@@ -26,7 +26,7 @@ def wide_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     own = query.device.type in ("cpu", "mps") or query.shape[-1] <= WIDEST_FUSED
     if own or needed or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(query, key, value)
-    out = blocked_attention(*(part.flatten(0, 1) for part in (query, key, value)))
+    out = blocked_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
     return out.unflatten(0, query.shape[:2])
 
 
