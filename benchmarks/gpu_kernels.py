@@ -53,7 +53,7 @@ def residual_work(bench: Bench, frames: int, channels: int, side: int) -> Work:
 
 
 def attention_work(bench: Bench, frames: int, channels: int, side: int) -> Work:
-    shape = (1, 64, 512) if bench.extent.small else (frames, side * side, channels)
+    shape = (1, 1, 64, 512) if bench.extent.small else (frames, 1, side * side, channels)
     query, key, value = torch.randn(3, *shape, device=bench.place.device, dtype=bench.place.dtype)
     return lambda: wide_attention(query, key, value)
 

@@ -17,7 +17,7 @@ SCORES = 2**24  # numbers that may exist at once, 64 MiB in float32
 
 
 def wide_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q·Kᵀ / √C)·V for query (N, L, C), key and value (N, M, C): (N, L, C).
+    """softmax(Q·Kᵀ / √C)·V for query (N, heads, L, C), key and value (N, heads, M, C): (N, heads, L, C).
 
     By query blocks on a GPU whose fused kernels do not take the width; elsewhere, for gradients and while compiling,
     torch's scaled_dot_product_attention.
@@ -25,12 +25,13 @@ def wide_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     needed = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
     own = query.device.type in ("cpu", "mps") or query.shape[-1] <= WIDEST_FUSED
     if own or needed or torch.compiler.is_compiling():
-        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None]).squeeze(1)
-    return blocked_attention(query, key, value)
+        return F.scaled_dot_product_attention(query, key, value)
+    out = blocked_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+    return out.unflatten(0, query.shape[:2])
 
 
 def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scores: int = SCORES) -> Tensor:
-    """The same on any device, with at most `scores` scores in memory (but one query's of all N)."""
+    """The same for (N, L, C) on any device, with at most `scores` scores in memory (but one query's of all N)."""
     rows, length, channels = query.shape
     size = max(scores // (rows * key.shape[1]), 1)
     out = query.new_empty((rows, length, value.shape[-1]))

@@ -172,8 +172,8 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
         h = self.norm(x, condition)
-        query, key, value = (layer(h).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        h = wide_attention(query, key, value)
+        query, key, value = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
+        h = wide_attention(query, key, value).squeeze(1)
         return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))  # in x's memory layout
 
 

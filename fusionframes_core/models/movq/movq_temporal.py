@@ -61,12 +61,13 @@ class TemporalAttention(TemporalLayer[FrameContext]):
     def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
         height, width = x.shape[-2:]
         h = self.norm(x, condition)
+        # Positions stand where attention has its heads.
         query, key, value = (
-            rearrange(layer(h), "(b t) c h w -> (b h w) t c", t=condition.num_frames)
+            rearrange(layer(h), "(b t) c h w -> b (h w) t c", t=condition.num_frames)
             for layer in (self.q, self.k, self.v)
         )
         h = wide_attention(query, key, value)
-        return x + self.proj_out(rearrange(h, "(b h w) t c -> (b t) c h w", h=height, w=width))
+        return x + self.proj_out(rearrange(h, "b (h w) t c -> (b t) c h w", h=height, w=width))
 
     def drawn_layers(self) -> list[nn.Module]:
         """All but the norm's, which starts neutral."""

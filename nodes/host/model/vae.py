@@ -17,7 +17,7 @@ from torch import Tensor
 from ....fusionframes_core.config import MoVQConfig
 from ....fusionframes_core.models.movq.banded_decode import BandedDecoder
 from ....fusionframes_core.models.movq.chunked_decode import BLENDED, decode_chunked
-from ....fusionframes_core.models.movq.decode_plan import DecodePlan, decode_bytes, plan_decode, plan_for
+from ....fusionframes_core.models.movq.decode_plan import decode_bytes, plan_for
 from ....fusionframes_core.models.movq.movq import Level, Middle, MoVQ
 from .attention_patches import check_cancel
 from .operations import hosted
@@ -69,18 +69,11 @@ class VideoAutoencoder(MoVQ):
         if latents.ndim == 4:
             stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
             return stills if output_buffer is None else output_buffer.copy_(stills)
-        plan = self.plan(latents, chunk)
+        plan = plan_for(self, latents, chunk)
         decoder = BandedDecoder(self, temporal) if plan.banded else _Chunks(self, temporal)
         shared = plan.overlap if overlap is None else min(overlap, plan.chunk - 1)
         told = report or _check_cancel
         return decode_chunked(decoder, latents, plan.chunk, shared, told, output=output_buffer, windows=windows)
-
-    def plan(self, latents: Tensor, chunk: int | None) -> DecodePlan:
-        """How latents (B, 4, T, h, w) are decoded, in `chunk` frames or by what ComfyUI says is free."""
-        if chunk is not None:
-            return plan_for(self, latents, chunk)
-        free = management.get_free_memory(latents.device) / len(latents)
-        return plan_decode(self.config, latents.shape[2], (latents.shape[3], latents.shape[4]), latents.dtype, free)
 
     def bytes_for(self, work: str, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
         """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""

@@ -11,8 +11,8 @@ from fusionframes_core.kernels.wide_attention import blocked_attention, wide_att
 
 
 def test_on_a_cpu_it_is_torchs_own() -> None:
-    query, key, value = torch.randn(3, 2, 10, 288)
-    expected = F.scaled_dot_product_attention(*(part.unsqueeze(1) for part in (query, key, value))).squeeze(1)
+    query, key, value = torch.randn(3, 2, 3, 10, 288)
+    expected = F.scaled_dot_product_attention(query, key, value)
     assert torch.equal(wide_attention(query, key, value), expected)
 
 
@@ -46,14 +46,14 @@ def test_scores_are_bounded() -> None:
 
 
 def test_gradients_pass() -> None:
-    operands = [torch.randn(1, 5, 288, requires_grad=True) for _ in range(3)]
+    operands = [torch.randn(1, 2, 5, 288, requires_grad=True) for _ in range(3)]
     wide_attention(*operands).sum().backward()
     assert all(part.grad is not None for part in operands)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the width at which torch's kernels end is a GPU's")
 def test_on_a_gpu() -> None:
-    query, key, value = torch.randn(3, 2, 300, 1024, device="cuda", dtype=torch.bfloat16)
+    query, key, value = torch.randn(3, 2, 3, 300, 1024, device="cuda", dtype=torch.bfloat16)
     exact = F.scaled_dot_product_attention(*(part.double() for part in (query, key, value)))
     out = wide_attention(query, key, value)
     assert (out.double() - exact).abs().max() / exact.abs().max() < 2e-2
