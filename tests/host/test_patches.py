@@ -18,9 +18,11 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 NEUTRAL = {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0}
 STRONG = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
+NAG = {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}
 # Node, inputs with which it changes the video, and inputs with which it must not (None: it has none such).
 PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "PerturbedAttentionGuidance": ({"scale": 3.0}, {"scale": 0.0}),
+    "NAGuidance": (NAG, {**NAG, "nag_alpha": 0.0}),
     "FreeU": (STRONG, NEUTRAL),
     "FreeU_V2": (STRONG, NEUTRAL),
     "HyperTile": ({"tile_size": 32, "swap_size": 1, "max_depth": 0, "scale_depth": False}, None),
