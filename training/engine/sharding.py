@@ -74,7 +74,7 @@ def place_model(
 ) -> tuple[nn.Module, Any, list[nn.Parameter]]:
     """The model and its optimizer as this run's processes share them, and the trainable parameters."""
     if settings.shard == "full" and accelerator.num_processes > 1:
-        model = shard_fully(model, accelerator.device, settings.mixed_precision)
+        model = shard_fully(model, accelerator.device, str(settings.mixed_precision))
         trainable = trainable_of(model)
         return model, make_optimizer(trainable, settings), trainable
     optimizer = make_optimizer(trainable_of(model), settings)
