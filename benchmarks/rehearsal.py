@@ -92,12 +92,18 @@ def scaled(config: ModelConfig, scale: float) -> ModelConfig:
         return config
     text = config.text
     width, layers = near(text.d_model * scale, 64), max(1, round(text.num_layers * scale))
-    sizes = {"d_model": width, "d_ff": near(text.d_ff * scale, 64), "num_layers": layers, "context_dim": width}
-    heads = max(1, round(text.num_heads * scale))
+    small = replace(
+        text,
+        d_model=width,
+        d_ff=near(text.d_ff * scale, 64),
+        num_layers=layers,
+        num_heads=max(1, round(text.num_heads * scale)),
+        context_dim=width,
+    )
     pixels = near(config.size[0] * scale, size_multiple(config))
     return replace(
         config,
-        text=replace(text, **sizes, num_heads=heads),
+        text=small,
         keyframe=scaled_unet(config.keyframe, scale, width),
         interpolation=replace(config.interpolation, trunk=scaled_unet(config.interpolation.trunk, scale, width)),
         movq=scaled_movq(config.movq, scale),
@@ -109,8 +115,7 @@ def scaled(config: ModelConfig, scale: float) -> ModelConfig:
 def scaled_unet(config: UNetConfig, scale: float, context: int) -> UNetConfig:
     """A trunk of another width, whose context is as wide as the text's."""
     width = near(config.model_channels * scale, config.head_dim)
-    sizes = {"init_channels": width, "time_embed_dim": 4 * width, "context_dim": context}
-    return replace(config, model_channels=width, **sizes)
+    return replace(config, model_channels=width, init_channels=width, time_embed_dim=4 * width, context_dim=context)
 
 
 def scaled_movq(config: MoVQConfig, scale: float) -> MoVQConfig:
