@@ -67,7 +67,7 @@ def load_unet_file(name: str, precision: str, temporal: str) -> Any:
     """The U-Net in a file, as MODEL. Raises ValueError when it is none."""
     component = open_component(files.unet_file(name))
     if not component.kind.is_unet:
-        raise ValueError(f"unet_name must be a U-Net; {name} holds a MoVQ: FusionFrames Load MoVQ loads it from vae")
+        raise ValueError(f"unet_name must be a U-Net; {name} holds a MoVQ: FusionFrames Load VAE loads it from vae")
     return load_unet(component, precision, temporal)
 
 
@@ -75,7 +75,7 @@ def load_movq_file(name: str, precision: str) -> Any:
     """The MoVQ in a file, as VAE. Raises ValueError when it is none."""
     component = open_component(files.movq_file(name))
     if component.kind.is_unet:
-        raise ValueError(f"movq_name must be a MoVQ; {name} holds a U-Net: FusionFrames Load U-Net loads it")
+        raise ValueError(f"vae_name must be a MoVQ; {name} holds a U-Net: FusionFrames Load U-Net loads it")
     return load_vae(component, precision)
 
 
