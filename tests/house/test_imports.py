@@ -102,7 +102,8 @@ def broken_rules(found: Import) -> list[str]:
 
 FLOORS = (
     ("errors", "config", "files"),
-    ("kernels", "models", "presets"),
+    ("kernels", "presets"),
+    ("models",),
     ("sampling", "media", "checkpoints"),
     ("settings",),
     ("image_to_video",),

@@ -14,7 +14,6 @@ PACKAGES = ("fusionframes_core", "nodes", "training")
 MOST_MODULES = 12
 # Modules that no test imports by name → the tests that go through them.
 TESTED_THROUGH = {
-    "fusionframes_core.checkpoints.embedded_config": "tests/host/test_saved_models.py",
     "fusionframes_core.cli.commands": "tests/fusionframes_core/cli/test_commands.py",
     "fusionframes_core.cli.input_clip": "tests/fusionframes_core/cli/test_interpolate_videos.py",
     "fusionframes_core.image_to_video": "tests/fusionframes_core/test_image_to_video.py",
