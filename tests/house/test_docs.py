@@ -94,7 +94,7 @@ def help_of(module: str, *subcommand: str) -> str:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
         patch.setattr(sys, "argv", [module, *subcommand, "--help"])
         patch.setattr(signal, "signal", lambda *_: None)  # commands take SIGTERM and Ctrl-C for themselves
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert ended.value.code == 0, f"{module} {' '.join(subcommand)}: {printed.getvalue()}"
     return printed.getvalue()
 
