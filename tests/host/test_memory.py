@@ -98,7 +98,8 @@ for name in ("tiny", "kandinsky-video-1.0", "kandinsky-video-1.1"):
         ("encode", torch.empty(1, 3, frames, size, size, dtype=dtype)),
     ):
         found = most(getattr(movq, work), inputs)
-        report[f"{name} {work}"] = movq.bytes_for(work, frames, size, size, dtype) / found
+        together = min(frames, config.movq.decode_chunk) if work == "decode" else frames
+        report[f"{name} {work}"] = movq.bytes_for(work, together, size, size, dtype) / found
 print("\\n" + json.dumps(report))
 """
 

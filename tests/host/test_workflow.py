@@ -22,6 +22,10 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 Prompt = Callable[..., dict[str, Any]]
 
 
+# The binary message of words on a node (ComfyUI's protocol.BinaryEventTypes.TEXT); the others here are pictures.
+TEXT_EVENT = (3).to_bytes(4, "big")
+
+
 def test_workflow_makes_a_video(server: Server, listener: Listener, make_prompt: Prompt) -> None:
     """61 frames that change, at four times the keyframes' rate; progress counts every step and shows all keyframes."""
     prompt_id = server.queue(make_prompt())
@@ -40,7 +44,7 @@ def test_workflow_makes_a_video(server: Server, listener: Listener, make_prompt:
         assert values == sorted(set(values))
         assert values[-1] == total
         assert total == 5 or len(values) == total
-    previews = [message["data"][8:] for message in listener.find("binary")]
+    previews = [message["data"][8:] for message in listener.find("binary") if message["data"][:4] != TEXT_EVENT]
     assert len(previews) >= max(nodes.values())
     sheet = cv2.imdecode(np.frombuffer(previews[0], np.uint8), cv2.IMREAD_COLOR)
     assert sheet.shape == (512, 512, 3)  # 16 keyframes of 8×8 latents, 4 × 4, 16 pixels to a latent
@@ -97,15 +101,15 @@ def test_cancel_stops_within_one_step(server: Server, listener: Listener, make_p
 @pytest.mark.parametrize(
     ("node", "inputs", "sentence"),
     [
-        ("SampleKeyframes", {"steps": 0}, "Value 0 smaller than min of 1: steps"),
-        ("SampleKeyframes", {"num_frames": 0}, "Value 0 smaller than min of 1: num_frames"),
-        ("SampleKeyframes", {"width": 60}, "width and height must be multiples of 16 from 16 to 2048"),
+        ("SampleKeyframes", {"steps": -1}, "Value -1 smaller than min of 0: steps"),
+        ("SampleKeyframes", {"num_frames": -1}, "Value -1 smaller than min of 0: num_frames"),
+        ("SampleKeyframes", {"width": 60}, "width and height must be 0 or multiples of 16 from 16 to 2048"),
         (
             "SampleKeyframes",
             {"height": 4096},
             "from 16 to 2048 pixels; got 64×4096",
         ),
-        ("SampleKeyframes", {"cfg": -1.0}, "Value -1.0 smaller than min of 1.0: cfg"),
+        ("SampleKeyframes", {"cfg": -1.0}, "Value -1.0 smaller than min of 0.0: cfg"),
         ("SampleKeyframes", {"sampler": "euler_z"}, "sampler: 'euler_z' not in"),
         ("Interpolate", {"skip_frames": 13}, "Value 13 bigger than max of 12: skip_frames"),
         ("Interpolate", {"perturbation": 251}, "Value 251 bigger than max of 250: perturbation"),
@@ -127,8 +131,16 @@ def test_bad_value_is_refused(
 @pytest.mark.parametrize(
     ("node", "inputs", "sentence"),
     [
-        ("SampleKeyframes", {"cfg": float("nan")}, "cfg must be a finite number of at least 1; got nan"),
-        ("Interpolate", {"cfg": float("nan")}, "cfg must be a finite number of at least 1; got nan"),
+        (
+            "SampleKeyframes",
+            {"cfg": float("nan")},
+            "cfg must be 0 (the model's own) or a finite number of at least 1; got nan",
+        ),
+        (
+            "Interpolate",
+            {"cfg": float("nan")},
+            "cfg must be 0 (the model's own) or a finite number of at least 1; got nan",
+        ),
         ("SampleKeyframes", {"num_frames": 1, "steps": 2}, "latents must have at least 2 frames"),
     ],
 )
