@@ -76,7 +76,7 @@ def official_image(picture: Any, width: int, height: int) -> torch.Tensor:
 
 def random_picture(size: tuple[int, int], mode: str = "RGB") -> Any:
     """Smooth noise, so that a shift by one pixel shows."""
-    pillow = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     coarse = np.random.default_rng(3).random((size[1] // 16 + 2, size[0] // 16 + 2, len(mode))) * 255
     return pillow.fromarray(coarse.astype(np.uint8)).resize(size, pillow.Resampling.BICUBIC)
 
