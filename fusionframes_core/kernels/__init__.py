@@ -1,1 +1,1 @@
-"""Fused operations of the mission's own arithmetic: Triton kernels where they can run, torch's operations elsewhere."""
+"""Fused operations of the networks' arithmetic: Triton kernels where they can run, torch's operations elsewhere."""
