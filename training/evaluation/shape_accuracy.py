@@ -15,12 +15,27 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..engine.command_line import BadInput
-from ..moving_shapes.measure import measure
+from ..moving_shapes import steadiness
+from ..moving_shapes.measure import measure_track
 from ..moving_shapes.prompts_file import ATTRIBUTES, Prompt
+from ..moving_shapes.track import track
 from .video_metrics import print_table, wilson
 
 # What the model card has to reach (right share of the prompts that ask for the attribute).
 WANTED = {"colour": 0.95, "motion": 0.90, "shape": 0.85}
+
+# How the figures of `steadiness.summary` are printed: factor, unit, and what is wanted.
+STEADY = {
+    "background_step": (1.0, "levels", "≤ 1"),
+    "background_worst_step": (1.0, "levels", ""),
+    "background_wander": (1.0, "levels", "≤ 4"),
+    "background_worst_wander": (1.0, "levels", ""),
+    "frames_of_shape": (100.0, "%", ""),
+    "frames_of_shape_spinning": (100.0, "%", "≥ 95"),
+    "circle_size": (100.0, "%", "< 3"),
+    "circle_worst_size": (100.0, "%", ""),
+    "circle_outline": (100.0, "%", ""),
+}
 
 Generate = Callable[[list[str], int], NDArray[np.uint8]]
 """(prompts, seed of the first; the next has seed + 1 …) → videos uint8 (B, T, H, W, 3)."""
@@ -33,16 +48,19 @@ def score_shapes(prompts: Sequence[Prompt], videos: Iterable[NDArray[np.uint8]])
 
 def score_row(prompt: Prompt, video: NDArray[np.uint8]) -> dict[str, Any]:
     """What the prompt asks for, what the video shows, and which of it is right (None: not asked for)."""
-    measurement = measure(video)
+    seen = track(video)
+    measurement = measure_track(seen)
     asked = {name: getattr(prompt, name) for name in ATTRIBUTES}
     shown = {name: getattr(measurement, name) for name in ATTRIBUTES}
     right = {name: None if asked[name] is None else asked[name] == shown[name] for name in ATTRIBUTES}
     scores = {key: round(value, 4) for key, value in measurement.scores.items()}
-    return {"prompt": prompt.prompt, "asked": asked, "shown": shown, "right": right, "scores": scores}
+    steady = steadiness.steadiness(video, seen, prompt.shape, prompt.motion)
+    figures = {"scores": scores, "steadiness": {key: round(value, 4) for key, value in steady.items()}}
+    return {"prompt": prompt.prompt, "asked": asked, "shown": shown, "right": right, **figures}
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracies, accuracies by motion and by shape, confusions, and the rows themselves."""
+    """Accuracies, accuracies by motion and by shape, confusions, steadiness, and the rows themselves."""
     return {
         "count": len(rows),
         "accuracy": {name: _share(row["right"][name] for row in rows) for name in ATTRIBUTES},
@@ -50,6 +68,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "by_motion": _by(rows, "motion"),
         "by_shape": _by(rows, "shape"),
         "confusion": {name: _confusion(rows, name) for name in ATTRIBUTES},
+        "steadiness": steadiness.summary([(row["asked"]["motion"], row["steadiness"]) for row in rows]),
         "wanted": WANTED,
         "reached": all(_share(row["right"][name] for row in rows)["share"] >= least for name, least in WANTED.items()),
         "rows": list(rows),
@@ -147,7 +166,7 @@ def _append(partial: Path | None, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_shapes(report: dict[str, Any]) -> None:
-    """Print the report as two tables."""
+    """Print the report as three tables."""
     rows = []
     for name in ("colour", "motion", "shape", "size", "speed"):
         entry = report["accuracy"][name]
@@ -164,3 +183,8 @@ def print_shapes(report: dict[str, Any]) -> None:
         cells = [f"{shares[name]['right']}/{shares[name]['of']}" for name in ("motion", "shape", "colour")]
         motions.append((motion, *cells, shown))
     print_table("by motion", ("asked", "motion", "shape", "colour", "motions shown"), motions)
+    steady = []
+    for name, value in report["steadiness"].items():
+        factor, unit, wanted = STEADY[name]
+        steady.append((name.replace("_", " "), f"{factor * value:.1f} {unit}", wanted))
+    print_table("steadiness", ("figure", "value", "wanted"), steady)

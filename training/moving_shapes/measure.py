@@ -50,7 +50,11 @@ class Measurement:
 
 def measure(video: NDArray[np.uint8]) -> Measurement:
     """Measure an RGB video uint8 (T, H, W, 3) of any size and content. Raises ValueError for another layout."""
-    seen = track(video)
+    return measure_track(track(video))
+
+
+def measure_track(seen: Track) -> Measurement:
+    """`measure` of a video that was tracked already."""
     share = float(seen.detected.mean())
     if share < MIN_SEEN:
         return Measurement(UNKNOWN, UNKNOWN, UNKNOWN, None, UNKNOWN, {"seen": share})
@@ -92,6 +96,14 @@ def name_shape(seen: Track) -> tuple[str, dict[str, float]]:
     waves = np.median(np.abs(seen.profile[best]), axis=0)
     scores = {"shape_share": votes[winner] / sum(votes.values()), "solidity": float(np.median(seen.solidity[best]))}
     return winner, scores | {f"wave_{fold}": float(waves[fold]) for fold in (2, 3, 4, 5)}
+
+
+def frame_shapes(seen: Track) -> list[str]:
+    """The shape that each frame shows for itself; UNKNOWN where none fits or is seen."""
+    return [
+        _frame_shape(np.abs(profile), float(solidity)) if found else UNKNOWN
+        for profile, solidity, found in zip(seen.profile, seen.solidity, seen.detected, strict=True)
+    ]
 
 
 def _frame_shape(waves: Array, solidity: float) -> str:
