@@ -51,6 +51,8 @@ class KeyframeStage(PresetStage):
         preset: model whose keyframe configuration is trained.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
+        steady_weight: the loss also counts, so many times, how unlike each other the mean errors of a clip's frames
+            are: what makes a background's level jump from frame to frame. 0: not at all.
         movq: the preset's video autoencoder, for sample videos.
         sample_prompt: what they show.
         temporal: a temporal conditioning (section 4.1) instead of the preset's.
@@ -67,6 +69,7 @@ class KeyframeStage(PresetStage):
     preset: str = "tiny"
     high_share: float = 0.65
     least_weight: float = 0.1
+    steady_weight: float = 0.0
     movq: Path | None = None
     sample_prompt: str = "a large red circle moving right"
     temporal: str | None = None
@@ -81,8 +84,14 @@ class KeyframeStage(PresetStage):
         model = keyframe_model(config.keyframe, self.image, self.init, self.temporal)
         encoder = load_text_encoder(self.text_encoder, config.text) if self.text_encoder else None
         source = open_source(self.data, self.clips, encoder, "keyframes", config.num_frames)
-        levels = NoiseLevels(self.high_share)
-        objective = KeyframeObjective(config, source, self.train.batch_size, levels, self.least_weight)
+        objective = KeyframeObjective(
+            config,
+            source,
+            self.train.batch_size,
+            NoiseLevels(self.high_share),
+            self.least_weight,
+            self.steady_weight,
+        )
         spec = StageSpec(
             "keyframes",
             frames=config.num_frames,

@@ -49,20 +49,37 @@ def denoising_loss(
     schedule: NoiseSchedule,
     prediction: str,
     least_weight: float = 1.0,
+    steady_weight: float = 0.0,
 ) -> tuple[Tensor, Figures]:
     """Mean squared error of `predict(x_t, t)` against the target of `prediction` (paper section 3; v: section 4.2).
 
     Below a `least_weight` of 1, samples are weighted by σ² but not below it: for v-prediction that is the error of x0,
-    and attention goes to the noisy levels, where layout and motion are decided. The figures are the unweighted errors
-    of the samples in the lower and in the upper 20 % of the times.
+    and attention goes to the noisy levels, where layout and motion are decided. `steady_weight` times `unsteadiness`
+    of the error is added to its square before that. The figures are the unweighted squared errors of the samples in the
+    lower and in the upper 20 % of the times and, with a `steady_weight`, the unsteadiness.
     """
     noise = torch.randn_like(x0)
     alpha, sigma = schedule.alpha_sigma(t)
     output = predict(add_noise(x0, noise, alpha, sigma), t)
-    error = (output - prediction_target(prediction, x0, noise, alpha, sigma)).square().flatten(1).mean(dim=1)
+    difference = output - prediction_target(prediction, x0, noise, alpha, sigma)
+    error = difference.square().flatten(1).mean(dim=1)
     ranges = {"loss_low": t < 0.2 * schedule.num_steps, "loss_high": t >= 0.8 * schedule.num_steps}
     figures: Figures = {name: error.detach()[chosen] for name, chosen in ranges.items()}
+    if steady_weight:
+        wander = unsteadiness(difference)
+        figures["unsteadiness"] = wander.detach()
+        error = error + steady_weight * wander
     return (error * sigma.square().clamp(min=least_weight)).mean(), figures
+
+
+def unsteadiness(error: Tensor) -> Tensor:
+    """How far frames of errors (B, C, T, h, w) are off unlike each other, (B,): an error that a viewer sees flicker.
+
+    The variance over a clip's frames of the error's mean over their places. An error that all frames share, as while
+    nothing has decided the background yet, gives none; one of few levels in a whole frame's background, which is
+    hardly a part of the squared error, all of it.
+    """
+    return error.mean(dim=(-2, -1)).var(dim=2, correction=0).mean(dim=1)
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,11 @@ class CaptionedObjective(ABC):
     batch_size: int
     levels: NoiseLevels
     least_weight: float
+    steady_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.steady_weight >= 0:
+            raise ValueError(f"steady_weight must be at least 0; got {self.steady_weight}")
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -100,5 +122,11 @@ class CaptionedObjective(ABC):
         condition = KeyframeCondition(text.context, text.mask, self.positions(latents))
         prediction = self.config.keyframe_schedule.prediction
         return denoising_loss(
-            lambda x, t: model(x, t, condition), latents, batch["t"], self.schedule, prediction, self.least_weight
+            lambda x, t: model(x, t, condition),
+            latents,
+            batch["t"],
+            self.schedule,
+            prediction,
+            self.least_weight,
+            self.steady_weight,
         )
