@@ -39,7 +39,6 @@ TESTED_THROUGH = {
     "training.objectives.autoencoder_objective": "tests/training/test_stages.py",
     "training.objectives.image_objective": "tests/training/test_stages.py",
     "training.objectives.interpolation_architectures": "tests/training/test_stages.py",
-    "training.objectives.keyframe_objective": "tests/training/test_stages.py",
     "training.objectives.sample_videos": "tests/training/test_stages.py",
     "training.tables.table_models": "tests/training/tables/test_tables.py",
 }
