@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fused_operations
-from .kernel_choice import takes_fused
+from .kernel_choice import attempt, takes_fused
 
 
 def silu(x: Tensor) -> Tensor:
@@ -36,26 +36,36 @@ def modulate(normed: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def add_residual(x: Tensor, branch: Tensor, bias: Tensor | None = None) -> Tensor:
     """x + (branch + bias), over `branch`. x and branch (..., C, H, W); bias (C,), of the layer that made `branch`."""
-    if bias is not None and takes_fused(x, branch, bias):
-        return fused_operations.merge(x, branch, bias, None, False)
+    out = _fused(x, branch, bias, None, False)
+    if out is not None:
+        return out
     branch = add_bias(branch, bias)
     return torch.add(x, branch, out=_same_layout(x, branch))
 
 
 def merge_residual(spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None) -> Tensor:
     """spatial + α · (temporal + bias) (paper, eq. 3), over `temporal`; alpha (1,), or one for each row."""
-    if bias is not None and takes_fused(spatial, temporal, alpha, bias):
-        return fused_operations.merge(spatial, temporal, bias, alpha, False)
+    out = _fused(spatial, temporal, bias, alpha, False)
+    if out is not None:
+        return out
     temporal = add_bias(temporal, bias)
     return torch.addcmul(spatial, alpha, temporal, out=_same_layout(spatial, temporal, alpha))
 
 
 def merge_convex(spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None) -> Tensor:
     """(1 − α) · spatial + α · (temporal + bias) (the official code, against the paper's eq. 3), over `temporal`."""
-    if bias is not None and takes_fused(spatial, temporal, alpha, bias):
-        return fused_operations.merge(spatial, temporal, bias, alpha, True)
+    out = _fused(spatial, temporal, bias, alpha, True)
+    if out is not None:
+        return out
     temporal = add_bias(temporal, bias)
     return torch.lerp(spatial, temporal, alpha, out=_same_layout(spatial, temporal, alpha))
+
+
+def _fused(x: Tensor, fresh: Tensor, bias: Tensor | None, weight: Tensor | None, convex: bool) -> Tensor | None:
+    """One pass for all, None where there is no bias to take along or no kernel for it."""
+    if bias is None or not takes_fused(x, fresh, bias, weight):
+        return None
+    return attempt(x, lambda: fused_operations.merge(x, fresh, bias, weight, convex))
 
 
 MERGES: dict[str, Callable[..., Tensor]] = {"residual": merge_residual, "convex": merge_convex}

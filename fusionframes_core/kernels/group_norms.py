@@ -14,7 +14,7 @@ from torch import Tensor
 from . import fused_operations
 from .elementwise import modulate
 from .elementwise import silu as silu_in_place
-from .kernel_choice import takes_fused
+from .kernel_choice import attempt, takes_fused
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class GroupNormSpec:
 def plain_norm(x: Tensor, spec: GroupNormSpec, silu: bool = False, input_bias: Tensor | None = None) -> Tensor:
     """Group norm of x + input_bias, then SiLU if `silu`. x (N, C, H, W), input_bias (C,)."""
     if takes_fused(x, spec.weight, spec.bias, input_bias):
-        return _fused(x, spec, (None, None), 0.0, silu, input_bias)
+        out = _fused(x, spec, (None, None), 0.0, silu, input_bias)
+        if out is not None:
+            return out
     return _activated(_normed(x, spec, input_bias), silu)
 
 
@@ -43,7 +45,9 @@ def conditional_norm(
     """
     if takes_fused(x, scale, shift, spec.weight, spec.bias, input_bias):
         placed = (scale[:, :, None, None], shift[:, :, None, None])
-        return _fused(x, spec, placed, 1.0, silu, input_bias)
+        out = _fused(x, spec, placed, 1.0, silu, input_bias)
+        if out is not None:
+            return out
     normed = _normed(x, spec, input_bias).unflatten(0, (scale.shape[0], -1))
     scale, shift = (part[:, None, :, None, None] for part in (scale, shift))
     return _activated(modulate(normed, scale + 1, shift).flatten(0, 1), silu)
@@ -61,7 +65,9 @@ def spatial_norm(
     if x.shape[0] % rows or x.shape[2] % height or x.shape[3] % width:
         raise ValueError(f"scale {tuple(scale.shape)} must divide x {tuple(x.shape)} in rows, height and width")
     if takes_fused(x, scale, shift, spec.weight, spec.bias, input_bias):
-        return _fused(x, spec, (scale, shift), 0.0, silu, input_bias)
+        out = _fused(x, spec, (scale, shift), 0.0, silu, input_bias)
+        if out is not None:
+            return out
     down, across = x.shape[2] // height, x.shape[3] // width
     # Columns are repeated, rows broadcast: several times faster than resizing both on a CPU, and a smaller peak.
     scale, shift = (_per_frame(part, x.shape[0]).repeat_interleave(across, -1).unsqueeze(3) for part in (scale, shift))
@@ -86,6 +92,6 @@ def _activated(x: Tensor, silu: bool) -> Tensor:
 def _fused(
     x: Tensor, spec: GroupNormSpec, modulation: tuple[Tensor | None, Tensor | None], offset: float, silu: bool,
     input_bias: Tensor | None,
-) -> Tensor:  # fmt: skip
-    affine = (spec.weight, spec.bias)
-    return fused_operations.group_norm(x, spec.groups, spec.eps, affine, input_bias, modulation, offset, silu)
+) -> Tensor | None:  # fmt: skip
+    how = ((spec.weight, spec.bias), input_bias, modulation, offset, silu)
+    return attempt(x, lambda: fused_operations.group_norm(x, spec.groups, spec.eps, *how))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -22,6 +22,7 @@ FUSED_TYPES = (torch.float16, torch.bfloat16, torch.float32)
 BF16_CAPABILITY = 8  # Ampere
 
 _decided: ContextVar[bool | None] = ContextVar("fused_kernels", default=None)
+_failed: set[tuple[torch.device, torch.dtype]] = set()  # where a kernel that had not been tried out could not be built
 
 
 @contextmanager
@@ -39,12 +40,30 @@ def takes_fused(x: Tensor, *operands: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or x.dtype not in FUSED_TYPES:
         return False
     decided = _decided.get()
-    if not (kernels_run(x.device, x.dtype) if decided is None else decided):
+    runs = kernels_run(x.device, x.dtype) and (x.device, x.dtype) not in _failed if decided is None else decided
+    if not runs:
         return False
     if x.is_cuda and torch.is_autocast_enabled("cuda"):
         return False
     needed = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, *operands))
     return not needed
+
+
+def attempt(x: Tensor, work: Callable[[], Tensor]) -> Tensor | None:
+    """`work()`, which runs a kernel; None where it cannot be built: from then on torch's own run, which is logged once.
+
+    Kernels are built for what they are called with, so that one may fail though all have been tried out.
+    """
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as in `_problem`
+        if _decided.get() is not None:
+            raise
+        _failed.add((x.device, x.dtype))
+        _log(x.device, x.dtype, _sentence(error))
+        return None
 
 
 @cache
@@ -54,8 +73,16 @@ def kernels_run(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     problem = _problem(device, dtype)
     if problem is not None:
-        logger.warning("Fused kernels are off for %s on %s: %s; torch's own are used.", dtype, device, problem)
+        _log(device, dtype, problem)
     return problem is None
+
+
+def _log(device: torch.device, dtype: torch.dtype, problem: str) -> None:
+    logger.warning("Fused kernels are off for %s on %s: %s; torch's own are used.", dtype, device, problem)
+
+
+def _sentence(error: Exception) -> str:
+    return f"Triton cannot build them ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
 
 
 def _problem(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -71,5 +98,5 @@ def _problem(device: torch.device, dtype: torch.dtype) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # Triton, the driver and the C compiler that Triton calls all have their own
-        return f"Triton cannot build them ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
+        return _sentence(error)
     return None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 MOST_CHANNELS = 128  # of one program
 TILE = 4096  # numbers that one program holds at once
+FINISHED = 1024  # likewise where chunks are joined: few enough that one build serves every number of chunks
 PROGRAMS = 1024  # that keep a large GPU busy: into about as many parts the moments' pass cuts a tensor
 WARPS = 4
 # Numbers for which Triton need not build a kernel anew when they are 1 or a multiple of 16: they decide no layout.
@@ -31,17 +32,18 @@ def _moments(x, means, squares, positions, channels, chunk, chunks, ROWS: tl.con
     stop = tl.minimum(first + chunk, positions)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < channels
-    frame = x + (part // chunks).to(tl.int64) * positions * channels + columns
-    rows = first + tl.arange(0, ROWS)
-    here = (rows < stop)[:, None] & inside[None, :]
-    tile = tl.load(frame[None, :] + rows[:, None] * channels, mask=here, other=0.0).to(tl.float32)
+    # Offsets inside a chunk fit into 32 bits; those of a large frame, or of all frames, do not.
+    start = x + ((part // chunks).to(tl.int64) * positions + first) * channels + columns
+    rows = tl.arange(0, ROWS)
+    here = (first + rows < stop)[:, None] & inside[None, :]
+    tile = tl.load(start[None, :] + rows[:, None] * channels, mask=here, other=0.0).to(tl.float32)
     centre = tl.sum(tile, axis=0) / tl.minimum(stop - first, ROWS).to(tl.float32)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     squared = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(0, chunk, ROWS):
-        rows = first + start + tl.arange(0, ROWS)
-        here = (rows < stop)[:, None] & inside[None, :]
-        tile = tl.load(frame[None, :] + rows[:, None] * channels, mask=here, other=0.0).to(tl.float32)
+    for row in range(0, chunk, ROWS):
+        rows = row + tl.arange(0, ROWS)
+        here = (first + rows < stop)[:, None] & inside[None, :]
+        tile = tl.load(start[None, :] + rows[:, None] * channels, mask=here, other=0.0).to(tl.float32)
         deviation = tl.where(here, tile - centre[None, :], 0.0)
         total += deviation
         squared += deviation * deviation
@@ -98,11 +100,13 @@ def _apply(
     """One block of positions and channels: normalise, scale and shift, modulate, activate."""
     program = tl.program_id(0)  # frame · blocks + block
     frame = program // blocks
-    rows = (program % blocks) * ROWS + tl.arange(0, ROWS)
+    first = (program % blocks) * ROWS
+    rows = first + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < channels
     here = (rows < positions)[:, None] & inside[None, :]
-    place = frame.to(tl.int64) * positions * channels + rows[:, None] * channels + columns[None, :]
+    start = (frame.to(tl.int64) * positions + first) * channels
+    place = start + (tl.arange(0, ROWS)[:, None] * channels + columns[None, :])
     group = frame * groups + columns // (channels // groups)
     centre = tl.load(mean + group, mask=inside, other=0.0)
     if HAS_INPUT_BIAS:
@@ -136,11 +140,13 @@ def _merge(
     """x + weight · (fresh + bias − convex · x) over one block of positions and channels."""
     program = tl.program_id(0)  # frame · blocks + block
     frame = program // blocks
-    rows = (program % blocks) * ROWS + tl.arange(0, ROWS)
+    first = (program % blocks) * ROWS
+    rows = first + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < channels
     here = (rows < positions)[:, None] & inside[None, :]
-    place = frame.to(tl.int64) * positions * channels + rows[:, None] * channels + columns[None, :]
+    start = (frame.to(tl.int64) * positions + first) * channels
+    place = start + (tl.arange(0, ROWS)[:, None] * channels + columns[None, :])
     old = tl.load(x + place, mask=here, other=0.0).to(tl.float32)
     new = tl.load(fresh + place, mask=here, other=0.0).to(tl.float32)
     new += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
@@ -193,7 +199,7 @@ def _statistics(x: Tensor, groups: int, eps: float, input_bias: Tensor | None) -
         x, means, squares, positions, channels, chunk, chunks, rows, columns, num_warps=WARPS
     )
     across = triton.next_power_of_2(channels // groups)
-    down = max(min(triton.next_power_of_2(chunks), TILE // across), 1)
+    down = max(FINISHED // across, 1)
     _finish[(frames * groups,)](
         means, squares, input_bias, mean, rstd, positions, channels, chunk, chunks, groups, eps,
         input_bias is not None, down, across, num_warps=WARPS,
@@ -219,9 +225,10 @@ def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex:
 
 def try_out(device: torch.device, dtype: torch.dtype) -> None:
     """Build and run every kernel once on a few numbers; raises what Triton raises where it cannot."""
-    x = torch.ones(2, 4, 2, 2, device=device, dtype=dtype)
+    # As many channels as most layers' programs have, so that these builds are of use.
+    x = torch.ones(2, MOST_CHANNELS, 2, 2, device=device, dtype=dtype)
     channels, placed = x[0, :, 0, 0].contiguous(), x[:, :, :1, :].contiguous()
-    group_norm(x, 2, 1e-5, channels, channels, channels, placed, placed, 1.0, True)
+    group_norm(x, 32, 1e-5, channels, channels, channels, placed, placed, 1.0, True)
     merge(x, x, channels, channels[:1], True)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from fusionframes_core.kernels import kernel_choice
+from fusionframes_core.kernels import fused_operations, kernel_choice
+from fusionframes_core.kernels.elementwise import add_residual
+from fusionframes_core.kernels.group_norms import GroupNormSpec, plain_norm
 from fusionframes_core.kernels.kernel_choice import kernels_run
 
 GPU = torch.device("cuda", 0)
@@ -76,3 +78,20 @@ def test_the_kernels_try_themselves_out(device: str) -> None:
     from fusionframes_core.kernels import triton_kernels
 
     triton_kernels.try_out(torch.device(device), torch.float32)
+
+
+def test_a_kernel_that_fails_later_is_said_once(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = torch.randn(2, 8, 3, 3)
+    expected = plain_norm(x, GroupNormSpec(2), True)
+    monkeypatch.setattr(kernel_choice, "_failed", set())
+    monkeypatch.setattr(kernel_choice, "kernels_run", lambda device, dtype: True)
+    monkeypatch.setattr(fused_operations, "group_norm", fail)
+    monkeypatch.setattr(fused_operations, "merge", fail)
+    with caplog.at_level(logging.WARNING, kernel_choice.__name__):
+        assert torch.equal(plain_norm(x, GroupNormSpec(2), True), expected)
+        assert torch.equal(add_residual(x, x.clone(), torch.zeros(8)), 2 * x)
+        assert torch.equal(plain_norm(x, GroupNormSpec(2), True), expected)
+    assert len(caplog.records) == 1
+    assert "Failed to find C compiler" in caplog.text
