@@ -99,6 +99,16 @@ def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     return layer._conv_forward(x, weight, None), bias
 
 
+def bias_behind(layer: nn.Module, bias: Tensor | None) -> Tensor | None:
+    """What layer(x + bias) adds to layer(x), for a 1×1 convolution or nothing: (C,) to (C',); None for None."""
+    if bias is None or isinstance(layer, nn.Identity):
+        return bias
+    assert isinstance(layer, FastConv2d)
+    assert is_pointwise(layer)
+    weight, _ = layer.weights_for(bias)
+    return F.linear(bias.float(), weight.flatten(1).float()).to(bias.dtype)
+
+
 class FusedGroupNorm(_GroupNormMixin):
     """Mixin for GroupNorm that takes a SiLU along; a host's layer says in `weights_for` how its weights come to `x`."""
 
@@ -110,8 +120,8 @@ class FusedGroupNorm(_GroupNormMixin):
         """This norm as a value, for what modulates it or takes it apart."""
         return GroupNormSpec(self.num_groups, self.eps, *self.weights_for(x))
 
-    def forward(self, x: Tensor, silu: bool = False) -> Tensor:
-        return plain_norm(x, self.spec(x), silu)
+    def forward(self, x: Tensor, silu: bool = False, input_bias: Tensor | None = None) -> Tensor:
+        return plain_norm(x, self.spec(x), silu, input_bias)
 
 
 class Conv2d(FastConv2d, nn.Conv2d):

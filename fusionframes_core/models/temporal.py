@@ -81,6 +81,12 @@ class TemporalLayer(TemporalPart, Generic[Condition]):
         raise NotImplementedError
 
 
+def is_absent(layer: nn.Module, condition: BlockCondition) -> bool:
+    """Whether a layer gives back its input here."""
+    skipped = isinstance(layer, TemporalLayer) and not condition.temporal
+    return skipped or isinstance(layer, Skip | nn.Identity)
+
+
 def temporal_parts(model: nn.Module) -> Iterator[tuple[str, TemporalPart]]:
     """The temporal parts of a model and their names; none lies inside another."""
     for name, module in model.named_modules():

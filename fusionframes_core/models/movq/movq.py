@@ -70,9 +70,11 @@ class Level(nn.Module):
             make_temporal_attention(width, spec) if attention else Skip() for width in widths
         )
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        for layers in zip(self.block, self.temporal_block, self.attn, self.temporal_attn, strict=True):
-            for layer in layers:
+    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> Any:
+        """x (N, C, H, W), to which `bias` (C,) is still to be added, to (N, C', H, W)."""
+        for block, *others in zip(self.block, self.temporal_block, self.attn, self.temporal_attn, strict=True):
+            x, bias = block(x, condition, bias), None
+            for layer in others:
                 x = layer(x, condition)
         return x
 
@@ -84,8 +86,9 @@ class DownLevel(Level):
         super().__init__(channels, attention, spec)
         self.downsample = Downsample(channels[-1], spec) if resample else Skip()
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.downsample(super().forward(x, condition), condition)
+    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> Tensor:
+        """x (N, C, H, W) to (N, C', H', W')."""
+        return self.downsample(super().forward(x, condition, bias), condition)
 
 
 class UpLevel(Level):
@@ -95,8 +98,10 @@ class UpLevel(Level):
         super().__init__(channels, attention, spec)
         self.upsample = Upsample(channels[-1], spec) if resample else Skip()
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.upsample(super().forward(x, condition), condition)
+    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """x (N, C, H, W) to (N, C', H', W'); with each the bias (C,) that is still to be added to it."""
+        x = super().forward(x, condition, bias)
+        return self.upsample(x, condition) if isinstance(self.upsample, Upsample) else (x, None)
 
 
 class Encoder(nn.Module):
@@ -146,9 +151,10 @@ class Decoder(nn.Module):
         self.conv_out = spec.layers.conv2d(width, 3 * config.patch_size**2, 3)
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        x = self.mid(self.conv_in(x), condition)
+        x, bias = self.mid(self.conv_in(x), condition), None
         for level in reversed(self.up):
-            x = level(x, condition)
+            x, bias = level(x, condition, bias)
+        assert bias is None, "the last level does not resample"
         x = by_frames(lambda frames, portion: self.conv_out(self.norm_out(frames, portion, silu=True)), x, condition)
         return F.pixel_shuffle(x, self.patch_size)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...kernels.group_norms import spatial_norm
 from ...kernels.kernel_choice import takes_fused
 from ...kernels.wide_attention import wide_attention
-from ..layers import LayerFactory
+from ..layers import LayerFactory, without_bias
 from ..temporal import NeutralNorm, zero_weights
 
 PORTION_NUMEL = 2**20  # numbers of an activation that by_frames takes at once
@@ -83,9 +83,11 @@ class FrameNorm(NeutralNorm):
         super().__init__()
         self.norm_layer = spec.layers.group_norm(spec.groups, channels, eps=1e-6)
 
-    def forward(self, x: Tensor, condition: FrameContext, silu: bool = False) -> Tensor:
-        """x (N, C, H, W), normalised; through SiLU if `silu`."""
-        return self.norm_layer(x, silu)
+    def forward(
+        self, x: Tensor, condition: FrameContext, silu: bool = False, input_bias: Tensor | None = None
+    ) -> Tensor:
+        """x (N, C, H, W) + input_bias (C,), normalised; through SiLU if `silu`."""
+        return self.norm_layer(x, silu, input_bias)
 
     @torch.no_grad()
     def make_neutral(self) -> None:
@@ -104,9 +106,11 @@ class SpatialNorm(FrameNorm):
         self.conv_y = spec.layers.conv2d(spec.latent_channels, channels, 1)
         self.conv_b = spec.layers.conv2d(spec.latent_channels, channels, 1)
 
-    def forward(self, x: Tensor, condition: FrameContext, silu: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: FrameContext, silu: bool = False, input_bias: Tensor | None = None
+    ) -> Tensor:
         scale, shift = self.modulation(condition)
-        return spatial_norm(x, self.norm_layer.spec(x), scale, shift, silu)
+        return spatial_norm(x, self.norm_layer.spec(x), scale, shift, silu, input_bias)
 
     def modulation(self, condition: FrameContext) -> tuple[Tensor, Tensor]:
         """Scale and shift (R, C, h, w) at the latents' size, a row for every frame or for every video."""
@@ -139,8 +143,10 @@ class FirstFrameNorm(SpatialNorm):
 class UnmodulatedNorm(SpatialNorm):
     """Has the modulation's weights and does not use them, as the official 1.1 code does in temporal attention."""
 
-    def forward(self, x: Tensor, condition: FrameContext, silu: bool = False) -> Tensor:
-        return self.norm_layer(x, silu)
+    def forward(
+        self, x: Tensor, condition: FrameContext, silu: bool = False, input_bias: Tensor | None = None
+    ) -> Tensor:
+        return self.norm_layer(x, silu, input_bias)
 
 
 @dataclass(frozen=True)
@@ -195,8 +201,11 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = spec.layers.conv2d(channels, channels, 3)
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return by_frames(lambda frames, _: self.conv(repeat_pixels(frames)), x, condition)
+    def forward(self, x: Tensor, condition: FrameContext) -> tuple[Tensor, Tensor | None]:
+        """x (N, C, 2H, 2W), and the bias (C,) that is still to be added to it."""
+        if takes_fused(x):  # all frames at once
+            return without_bias(self.conv, repeat_pixels(x))
+        return by_frames(lambda frames, _: self.conv(repeat_pixels(frames)), x, condition), None
 
 
 def repeat_pixels(x: Tensor) -> Tensor:

@@ -12,11 +12,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...kernels.elementwise import MERGES, add_residual
+from ...kernels.elementwise import MERGES, add_bias, add_residual
+from ...kernels.kernel_choice import takes_fused
 from ...kernels.wide_attention import wide_attention
-from ..layout import fold_frames, over_time, over_time_without_bias, unfold_frames
-from ..temporal import Skip, TemporalLayer, TemporalPart
-from .movq_blocks import FirstFrameNorm, FrameContext, MoVQSpec, TemporalParts, by_frames
+from ..layers import bias_behind, without_bias
+from ..layout import over_time, over_time_without_bias
+from ..temporal import Skip, TemporalLayer, TemporalPart, is_absent
+from .movq_blocks import FirstFrameNorm, FrameContext, FrameNorm, MoVQSpec, TemporalParts, by_frames
 
 DECODERS: dict[str, TemporalParts] = {
     "image": TemporalParts(),
@@ -118,16 +120,26 @@ class ResnetBlock(nn.Module):
     def make_conv(in_channels: int, out_channels: int, spec: MoVQSpec) -> nn.Module:
         return spec.layers.conv2d(in_channels, out_channels, 3)
 
-    def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, condition: FrameContext) -> Tensor:
-        """conv(silu(norm(x))), a few frames at a time."""
-        return by_frames(lambda frames, portion: conv(norm(frames, portion, silu=True)), x, condition)
+    def convolve(
+        self, conv: nn.Module, norm: FrameNorm, x: Tensor, condition: FrameContext, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """conv(silu(norm(x + bias))), a few frames at a time, and the bias (C,) that is still to be added to it."""
+        if takes_fused(x):  # all frames at once
+            return without_bias(conv, norm(x, condition, silu=True, input_bias=bias))
+        x = add_bias(x, bias)
+        return by_frames(lambda frames, portion: conv(norm(frames, portion, silu=True)), x, condition), None
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        h = self.convolve(self.conv1, self.norm1, x, condition)
-        h = self.temporal1(h, condition)
-        h = self.convolve(self.conv2, self.norm2, h, condition)
-        h = self.temporal2(h, condition)
-        return add_residual(self.nin_shortcut(x), h)
+    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> Tensor:
+        """x (B·T, C, H, W), to which `bias` (C,) is still to be added, to (B·T, C', H, W)."""
+        h, own = self.convolve(self.conv1, self.norm1, x, condition, bias)
+        if not is_absent(self.temporal1, condition):
+            h, own = self.temporal1(add_bias(h, own), condition), None
+        h, own = self.convolve(self.conv2, self.norm2, h, condition, own)
+        if not is_absent(self.temporal2, condition):
+            h, own = self.temporal2(add_bias(h, own), condition), None
+        behind = bias_behind(self.nin_shortcut, bias)  # what the bias of x becomes on the shortcut
+        own = behind if own is None else own if behind is None else own + behind
+        return add_residual(self.nin_shortcut(x), h, own)
 
 
 class InflatedResnetBlock(ResnetBlock, TemporalPart):
@@ -140,9 +152,11 @@ class InflatedResnetBlock(ResnetBlock, TemporalPart):
     def make_conv(in_channels: int, out_channels: int, spec: MoVQSpec) -> nn.Module:
         return spec.layers.conv3d(in_channels, out_channels, (3, 3, 3))
 
-    def convolve(self, conv: nn.Module, norm: nn.Module, x: Tensor, condition: FrameContext) -> Tensor:
-        h = norm(x, condition, silu=True)
-        return fold_frames(conv(unfold_frames(h, condition.num_frames if condition.temporal else 1)))
+    def convolve(
+        self, conv: nn.Module, norm: FrameNorm, x: Tensor, condition: FrameContext, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        h = norm(x, condition, silu=True, input_bias=bias)
+        return over_time_without_bias(conv, h, condition.num_frames if condition.temporal else 1)
 
     def temporal_parameters(self, prefix: str) -> Iterator[tuple[str, nn.Parameter]]:
         """Those of the inflated convolutions; the norms and the shortcut are the image decoder's."""

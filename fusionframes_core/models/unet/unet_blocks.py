@@ -10,9 +10,10 @@ from enum import Enum
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...kernels.elementwise import add_residual
+from ...kernels.elementwise import add_bias, add_residual
+from ..layers import without_bias
 from ..layout import from_tokens, to_tokens
-from ..temporal import Skip
+from ..temporal import Skip, is_absent
 from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward
 
 
@@ -39,12 +40,15 @@ class Block(nn.Module):
         self.down_sample = layers.halving(outputs) if down else nn.Identity()
         self.temporal_down = placement.resampling_layer(outputs, spec) if down else Skip()
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
-        x = self.up_sample(self.group_norm(x, condition.time, silu=True))
-        x = self.projection(self.temporal_up(x, condition))
-        x = self.down_sample(self.temporal(x, condition))
-        return self.temporal_down(x, condition)
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B·T, inputs, H, W) to (B·T, outputs, H', W'); with each the bias (C,) that is still to be added to it."""
+        x = self.up_sample(self.group_norm(x, condition.time, silu=True, input_bias=bias))
+        x, bias = without_bias(self.projection, self.temporal_up(x, condition))
+        for layer in (self.temporal, self.down_sample, self.temporal_down):
+            if not is_absent(layer, condition):
+                x = add_bias(x, bias)
+                x, bias = without_bias(layer, x) if layer is self.down_sample else (layer(x, condition), None)
+        return x, bias
 
 
 KERNELS = (1, 3, 3, 1)
@@ -76,12 +80,12 @@ class ResNetBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
-        out = x
+        out, bias = x, None
         for block in self.resnet_blocks:
-            out = block(out, condition)
+            out, bias = block(out, condition, bias)
         x = self.temporal_up(self.shortcut_up_sample(x), condition)
         x = self.shortcut_down_sample(self.shortcut_projection(x))
-        return add_residual(self.get_submodule(self.last_temporal)(x, condition), out)
+        return add_residual(self.get_submodule(self.last_temporal)(x, condition), out, bias)
 
 
 class SelfAttentionBlock(nn.Module):

@@ -72,9 +72,17 @@ def test_interpolation_unet(merge: str, device: str) -> None:
     check(unet, lambda: unet(x, times, seen), device)
 
 
-@pytest.mark.parametrize("banded", [False, True])
-@pytest.mark.parametrize("attention_norm", ["first_frame", "per_frame"])
-@pytest.mark.parametrize("decoder", ["conv3_attn", "resnet_attn"])
+@pytest.mark.parametrize(
+    ("decoder", "attention_norm", "banded"),
+    [
+        ("image", "per_frame", False),
+        ("conv2d_to_3d", "per_frame", False),
+        ("conv3_attn", "first_frame", False),
+        ("conv3_attn", "per_frame", True),
+        ("resnet_attn", "per_frame", False),
+        ("resnet_attn", "first_frame", True),
+    ],
+)
 def test_decoder(decoder: str, attention_norm: str, banded: bool, device: str) -> None:
     movq = random_movq(decoder=decoder, attention_norm=attention_norm).requires_grad_(False)
     latents = random_latents(batch=1, frames=2).to(device)
