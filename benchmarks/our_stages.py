@@ -18,6 +18,7 @@ from fusionframes_core.checkpoints.component import build
 from fusionframes_core.config import ModelConfig, UNetConfig
 from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.text_encoder import TextContext
+from fusionframes_core.models.unet.interpolation_unet import MIXED
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.models.unet.unet import KeyframeCondition
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
@@ -131,6 +132,9 @@ def interpolation_step(model: Any, config: ModelConfig, extent: Extent, place: P
     options = SamplingOptions(steps=10, guidance=config.interpolation_guidance)
     sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "benchmark", 1, place.device))
     guided = guided_interpolation(model, keyframes, texts, InterpolationOptions(), sampler, config.drop_temporal)
+    if place.device == "meta":  # has no numbers to read them from
+        for _, condition, _ in guided.calls:
+            condition.memo.once(MIXED, lambda: [True, not config.drop_temporal])
     time = torch.full((1,), 500, device=place.device)
     return lambda: guided(x, time)
 

@@ -1,7 +1,8 @@
 """`python -m benchmarks.traffic`: bytes that the kernels of each stage read and write on a GPU, without a GPU.
 
-The stages run on meta tensors at full size, in bf16. Every operation that a CUDA build of torch runs as a kernel counts
-what it reads and writes, and so do the passes that torch hides behind an operation there:
+The stages run on meta tensors at full size, in bf16; of sampling it is a step after the first that counts. Every
+operation that a CUDA build of torch runs as a kernel counts what it reads and writes, and so do the passes that torch
+hides behind an operation there:
 
 - a convolution's bias is a pass of its own over the result; an input, or weights, that are not channels-last beside
   one that is are copied first; where none is, cuDNN turns all three around inside;
@@ -200,6 +201,7 @@ def measure(stage: OurStage, extent: Extent, fused: bool) -> Traffic:
     """Run one stage on meta tensors, with the fused kernels or with torch's own."""
     with fused_kernels(fused):
         _, work = stage.build(extent, Place("meta", torch.bfloat16))
+        work()  # what the steps of a stage have in common is computed in the first
         counter = TrafficCounter()
         with counter, AttentionCounter(counter):
             work()

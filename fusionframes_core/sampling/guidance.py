@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.casting import compute_dtype
+from ..models.stage_memo import StageMemo
 from ..models.text_encoder import TextContext
 
 CONDITIONAL, IMAGE, UNCONDITIONAL = "conditional", "image", "unconditional"
@@ -131,7 +132,7 @@ class GuidedModel:
         self.calls = [
             (
                 len(group),
-                join_conditions([self.conditions[i] for i in group]),
+                with_memo(join_conditions([self.conditions[i] for i in group])),
                 None if self.extra is None else torch.cat([self.extra[i] for i in group]),
             )
             for group in groups
@@ -171,6 +172,11 @@ def guided_model(unet: nn.Module, guidance: Guidance, inputs: Mapping[str, Predi
 def _cast(condition: Any, dtype: torch.dtype) -> Any:
     names = [name for name in ("context", "keyframes") if hasattr(condition, name)]
     return replace(condition, **{name: getattr(condition, name).to(dtype) for name in names})
+
+
+def with_memo(condition: Any) -> Any:
+    """The same condition with a fresh memo of what all steps have in common, if it has a place for one."""
+    return replace(condition, memo=StageMemo()) if hasattr(condition, "memo") else condition
 
 
 def with_text(condition: Condition, text: TextContext) -> Condition:

@@ -18,11 +18,20 @@ from ...errors import named
 from ...kernels.elementwise import MERGES
 from ..layers import LayerFactory, TorchOperations
 from ..layout import over_time_without_bias
+from ..stage_memo import StageMemo, once
 from ..temporal import TemporalLayer, TemporalPart, initialise_temporal
 from .keyframe_unet import copy_weights
 from .temporal_layers import TemporalAttentionBlock
 from .unet import Trunk, UNet
-from .unet_layers import ScalarEmbedding, TemporalPlacement, TrunkCondition, TrunkHooks, UNetSpec, skip
+from .unet_layers import (
+    MixedVideos,
+    ScalarEmbedding,
+    TemporalPlacement,
+    TrunkCondition,
+    TrunkHooks,
+    UNetSpec,
+    skip,
+)
 
 GROUP_FRAMES = 3  # frames that interpolation puts between two neighbouring keyframes: a group
 SKIP_FRAMES = 20  # entries of the skip-frame table
@@ -39,6 +48,7 @@ class InterpolationCondition:
     perturbation: Tensor  # (B,) forward-diffusion steps that the keyframes went through
     temporal: Tensor  # (B,) bool; False switches a video's temporal layers off (m = 0 in eq. 5)
     hooks: TrunkHooks | None = None
+    memo: StageMemo | None = None  # keeps what all steps of a stage have in common
 
 
 class Merge(nn.Module):
@@ -58,7 +68,20 @@ class Merge(nn.Module):
         return self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha, bias).flatten(0, 1)
 
 
-class MergedConvolution(TemporalLayer[TrunkCondition]):
+class MergedLayer(TemporalLayer[TrunkCondition]):
+    """Base of the merged layers: where some videos of a batch have none, only the others are mixed."""
+
+    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+        """x (B·T, C, H, W), which nobody else holds: it is written over where only some videos are mixed."""
+        mixed = condition.mixed
+        if mixed is None:
+            return super().forward(x, condition)
+        rows = x[mixed.start * condition.num_frames : mixed.stop * condition.num_frames]
+        rows.copy_(self.mix_frames(rows, mixed.condition))
+        return x
+
+
+class MergedConvolution(MergedLayer):
     """The 3×1×1 convolution across groups that follows a spatial convolution, merged by α (paper, eq. 3)."""
 
     def __init__(self, channels: int, spec: UNetSpec, temporal_merge: str) -> None:
@@ -74,7 +97,7 @@ class MergedConvolution(TemporalLayer[TrunkCondition]):
         return [self.merge.alpha]
 
 
-class MergedAttentionBlock(TemporalAttentionBlock):
+class MergedAttentionBlock(MergedLayer, TemporalAttentionBlock):
     """1.1's temporal attention across groups and its feed-forward, each merged by its own α."""
 
     def __init__(self, channels: int, spec: UNetSpec, temporal_merge: str) -> None:
@@ -84,7 +107,8 @@ class MergedAttentionBlock(TemporalAttentionBlock):
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         x = self.merge_attention(x, self.attend(x, condition), condition)
-        return self.merge_feed_forward(x, self.feed_forward(self.out_norm(x, condition.temporal_norms)), condition)
+        normed = self.out_norm(x, condition.temporal_norms, memo=condition.memo)
+        return self.merge_feed_forward(x, self.feed_forward(normed), condition)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.merge_attention.alpha, self.merge_feed_forward.alpha]
@@ -111,6 +135,9 @@ def temporal_placement(config: InterpolationConfig) -> TemporalPlacement:
     )
 
 
+MIXED = "mixed videos"  # a memo's key of which videos have temporal layers
+
+
 class GroupEmbedding(TemporalPart):
     """Skip-frames and perturbation level, merged into the time embedding by learned weights that start at zero."""
 
@@ -121,12 +148,12 @@ class GroupEmbedding(TemporalPart):
         self.skip_frames = spec.layers.embedding(SKIP_FRAMES, spec.config.time_embed_dim)
         self.skip_frames_merge = spec.layers.alpha()
 
-    def forward(self, time: Tensor, skip_frames: Tensor, perturbation: Tensor) -> Tensor:
+    def forward(self, time: Tensor, skip_frames: Tensor, perturbation: Tensor, memo: StageMemo | None = None) -> Tensor:
         """time (B, E), skip_frames (B,) long, perturbation (B,): (B, E)."""
         # The official code merges the two in different ways: (1 − α)·time + α·perturbation, but time + α·skip-frames.
-        level = self.perturbation(perturbation, time.dtype)
-        time = torch.lerp(time, level, self.perturbation_merge(time))
-        return time + self.skip_frames_merge(time) * self.skip_frames(skip_frames)
+        level = once(memo, self, lambda: self.perturbation(perturbation, time.dtype))
+        skipped = once(memo, self.skip_frames, lambda: self.skip_frames_merge(time) * self.skip_frames(skip_frames))
+        return torch.lerp(time, level, self.perturbation_merge(time)) + skipped
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.perturbation_merge, self.skip_frames_merge]
@@ -198,8 +225,9 @@ class InterpolationUNet(Trunk):
             mask=mask,
             merge_mask=condition.temporal[:, None, None, None, None],
             hooks=condition.hooks,
+            memo=condition.memo,
         )
-        return self.run_levels(inputs, self.in_layer, trunk_condition)
+        return self.run_levels(inputs, self.in_layer, only_mixed(trunk_condition))
 
     def embed_time(self, t: Tensor, condition: InterpolationCondition, mask: Tensor, dtype: torch.dtype) -> Tensor:
         """Diffusion time, pooled text, perturbation and skip-frames as (B, E)."""
@@ -208,10 +236,35 @@ class InterpolationUNet(Trunk):
             level = torch.full_like(level, self.fixed_perturbation)
         time = self.to_time_embed(t, dtype)
         if self.pool_first:
-            time = self.feature_pooling(time, condition.context, mask)
-            return self.group_embedding(time, condition.skip_frames, level)
-        time = self.group_embedding(time, condition.skip_frames, level)
-        return self.feature_pooling(time, condition.context, mask)
+            time = self.feature_pooling(time, condition.context, mask, condition.memo)
+            return self.group_embedding(time, condition.skip_frames, level, condition.memo)
+        time = self.group_embedding(time, condition.skip_frames, level, condition.memo)
+        return self.feature_pooling(time, condition.context, mask, condition.memo)
+
+
+def only_mixed(condition: TrunkCondition) -> TrunkCondition:
+    """The condition without the work of temporal layers that its mask switches off.
+
+    Which videos those are has to be read from the device, so only where a memo keeps it, and where no gradient needs
+    the input of a layer; elsewhere α is multiplied by the mask.
+    """
+    mask, memo = condition.merge_mask, condition.memo
+    if mask is None or memo is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return condition
+    on = memo.once(MIXED, lambda: [bool(each) for each in mask.flatten().tolist()])
+    start, count = (on.index(True), sum(on)) if any(on) else (0, 0)
+    stop = start + count
+    if not all(on[start:stop]):
+        return condition
+    condition = dataclasses.replace(condition, merge_mask=None)
+    if count == 0:
+        return dataclasses.replace(condition, temporal=False)
+    if count == len(on):
+        return condition
+    seen = {name: getattr(condition, name)[start:stop] for name in ("time", "context", "mask")}
+    seen |= dict.fromkeys(("temporal_norms", "temporal_attention_norm"), seen["time"])
+    part = dataclasses.replace(condition, **seen)
+    return dataclasses.replace(condition, mixed=MixedVideos(start, stop, part))
 
 
 INPUT_COPIES: dict[str, tuple[float, float, float]] = {

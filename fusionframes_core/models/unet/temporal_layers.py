@@ -30,7 +30,7 @@ class TemporalConv1dBlock(TemporalLayer[TrunkCondition]):
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         out, bias = x, None
         for norm, projection in zip(self.norms, self.projections, strict=True):
-            normed = norm(out, condition.temporal_norms, silu=True, input_bias=bias)
+            normed = norm(out, condition.temporal_norms, True, bias, condition.memo)
             out, bias = over_time_without_bias(projection, normed, condition.num_frames)
         return add_residual(x, out, bias)
 
@@ -55,7 +55,7 @@ class TemporalConv3dBlock(TemporalLayer[TrunkCondition]):
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         def normed(index: int, frames: Tensor) -> Tensor:
-            return self.norms[index](frames, condition.temporal_norms, silu=True)
+            return self.norms[index](frames, condition.temporal_norms, True, None, condition.memo)
 
         out = from_tokens(self.linear_down(to_tokens(normed(0, x))), *x.shape[2:])
         for index, projection in enumerate(self.projections):
@@ -92,7 +92,8 @@ class TemporalAttentionLayer(TemporalLayer[TrunkCondition]):
     def attend(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """What attention adds to x (B·T, C, H, W)."""
         # In 1.0 this norm alone knows the positions of the frames: see `SeparateConditioning`.
-        normed = self.in_norm(x, condition.temporal_attention_norm)
+        embedding, memo = condition.temporal_attention_norm, condition.memo
+        normed = self.in_norm(x, embedding, memo=memo, steady=condition.steady_attention_norm)
         video = normed.permute(0, 2, 3, 1).unflatten(0, (-1, condition.num_frames))
         windows, mask = to_windows(video, self.window)
         return from_windows(self.attention(windows, windows, mask, condition.hooks), video, self.window)
@@ -114,7 +115,7 @@ class TemporalAttentionBlock(TemporalAttentionLayer):
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         x = add_residual(x, self.attend(x, condition))
-        return add_residual(x, self.feed_forward(self.out_norm(x, condition.temporal_norms)))
+        return add_residual(x, self.feed_forward(self.out_norm(x, condition.temporal_norms, memo=condition.memo)))
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.attention.output_layer, self.feed_forward[-1]]

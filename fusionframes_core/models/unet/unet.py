@@ -14,6 +14,7 @@ from ...config import UNetConfig
 from ...errors import named
 from ..layers import LayerFactory, TorchOperations
 from ..layout import fold_frames, unfold_frames
+from ..stage_memo import StageMemo, once
 from ..temporal import NeutralNorm, TemporalPart
 from .temporal_layers import TEMPORAL_BLOCKS
 from .unet_blocks import AttentionPooling, DownLevel, Resample, UpLevel
@@ -31,10 +32,13 @@ class KeyframeCondition:
     noise_augmentation: Tensor | None = None  # (B,)
     image: bool = False  # True: the frames are stills; the image input layer (if any) and no temporal part
     hooks: TrunkHooks | None = None
+    memo: StageMemo | None = None  # keeps what all steps of a stage have in common
 
 
 class SeparateConditioning(nn.Module):
     """Official 1.0: temporal attention's norm sees the frame alone, the other temporal norms the time alone."""
+
+    steady_attention_norm = True  # what temporal attention's norm sees is the same in all steps of a stage
 
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
@@ -46,6 +50,8 @@ class SeparateConditioning(nn.Module):
 
 class SumConditioning(SeparateConditioning):
     """Official 1.1: every temporal norm sees the sum of the time and the frame embedding."""
+
+    steady_attention_norm = False
 
     def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
         total = F.silu(time.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame)
@@ -59,6 +65,8 @@ class MixedConditioning(TemporalPart):
     and "right" make the same pictures.
     """
 
+    steady_attention_norm = False
+
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         width = spec.config.time_embed_dim
@@ -67,15 +75,19 @@ class MixedConditioning(TemporalPart):
         self.linear_out = spec.layers.linear(width, width)
 
     def forward(self, time: Tensor, frame: Tensor, condition: KeyframeCondition) -> tuple[Tensor, Tensor]:
-        attended = condition.mask[..., None].to(condition.context.dtype)
-        mean = (condition.context * attended).sum(dim=1) / attended.sum(dim=1).clamp(min=1)
-        video = time + self.text(mean)
+        video = time + once(condition.memo, self, lambda: self.text(mean_text(condition)))
         total = video.repeat_interleave(frame.shape[0] // time.shape[0], dim=0) + frame
         total = F.silu(total + self.linear_out(F.silu(self.linear_in(F.silu(total)))))
         return total, total
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.linear_out]
+
+
+def mean_text(condition: KeyframeCondition) -> Tensor:
+    """The mean (B, D) of the tokens that are attended."""
+    attended = condition.mask[..., None].to(condition.context.dtype)
+    return (condition.context * attended).sum(dim=1) / attended.sum(dim=1).clamp(min=1)
 
 
 TEMPORAL_CONDITIONING: dict[str, Callable[[UNetSpec], nn.Module]] = {
@@ -190,10 +202,11 @@ class UNet(Trunk):
     def forward(self, x: Tensor, t: Tensor, condition: KeyframeCondition) -> Tensor:
         """Predict from noisy latents x (B, in, T, h, w) at times t (B,): (B, out, T, h, w)."""
         mask = condition.mask[:, None, None, :]
-        time = self.feature_pooling(self.to_time_embed(t, x.dtype), condition.context, mask)
+        time = self.feature_pooling(self.to_time_embed(t, x.dtype), condition.context, mask, condition.memo)
         temporal_norms = attention_norm = None
         if self.frame_embedding is not None and self.combine is not None and not condition.image:
-            frame = self.frame_embedding(condition, x.dtype)
+            embed = self.frame_embedding
+            frame = once(condition.memo, embed, lambda: embed(condition, x.dtype))
             temporal_norms, attention_norm = self.combine(time, frame, condition)
         # 1.1 has an input layer for stills; its code takes that one in calls of at most two frames, whatever they are.
         in_layer = self.image_in_layer if condition.image and self.image_in_layer is not None else self.in_layer
@@ -206,6 +219,8 @@ class UNet(Trunk):
             context=condition.context,
             mask=mask,
             hooks=condition.hooks,
+            memo=condition.memo,
+            steady_attention_norm=self.combine is not None and self.combine.steady_attention_norm,
         )
         return self.run_levels(x, in_layer, trunk_condition)
 

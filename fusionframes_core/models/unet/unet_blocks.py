@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...kernels.elementwise import add_bias, add_residual
 from ..layers import without_bias
 from ..layout import from_tokens, to_tokens
+from ..stage_memo import StageMemo, once
 from ..temporal import Skip, is_absent
 from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward
 
@@ -122,7 +123,7 @@ class CrossAttentionBlock(nn.Module):
         tokens = to_tokens(self.in_norm(x, condition.time))
         # All frames ask at once, so that keys and values are computed once for each video.
         per_video = rearrange(tokens, "(b t) n c -> b (t n) c", t=condition.num_frames)
-        out = self.attention(per_video, condition.context, condition.mask, condition.hooks)
+        out = self.attention(per_video, condition.context, condition.mask, condition.hooks, condition.memo)
         x = add_residual(x, from_tokens(out.reshape(tokens.shape), *x.shape[2:]))
         return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
 
@@ -135,11 +136,12 @@ class AttentionPooling(nn.Module):
         width = spec.config.context_dim
         self.attention = Attention(width, spec.config.time_embed_dim, width, spec)
 
-    def forward(self, embedding: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, context: Tensor, mask: Tensor, memo: StageMemo | None = None) -> Tensor:
         """embedding (B, E), context (B, N, D), mask (B, 1, 1, N): (B, E)."""
         # As in the official code the mean counts padding tokens too, so it depends on how long the context was padded.
-        query = context.mean(dim=1, keepdim=True)
-        return embedding + self.attention(query, context, mask).squeeze(1)
+        return embedding + once(
+            memo, self, lambda: self.attention(context.mean(dim=1, keepdim=True), context, mask).squeeze(1)
+        )
 
 
 class Stage(nn.Module):

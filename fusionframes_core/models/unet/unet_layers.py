@@ -21,13 +21,16 @@ from ...kernels import elementwise
 from ...kernels.group_norms import GroupNormSpec, conditional_norm
 from ..layers import LayerFactory
 from ..layout import from_tokens
+from ..stage_memo import StageMemo, once
 from ..temporal import NeutralNorm, Skip, zero_weights
 
 
 class TrunkHooks(Protocol):
     """What a host does between the layers of a U-Net, where it has its own attention or patches."""
 
-    def attend(self, layer: Attention, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def attend(
+        self, layer: Attention, x: Tensor, context: Tensor, mask: Tensor | None, memo: StageMemo | None
+    ) -> Tensor:
         """What an attention layer of a block gives; arguments and result as `Attention.attend`'s."""
 
     def after_down(self, level: int, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +52,19 @@ class TrunkCondition:
     context: Tensor  # (B, N, D) text
     mask: Tensor  # (B, 1, 1, N) bool
     merge_mask: Tensor | None = None  # (B, 1, 1, 1, 1), m of eq. 5: 0 switches a video's merged temporal layers off
+    mixed: MixedVideos | None = None  # only these videos have temporal layers; None: all, as merge_mask says
     hooks: TrunkHooks | None = None
+    memo: StageMemo | None = None  # keeps what all steps of a stage have in common
+    steady_attention_norm: bool = False  # temporal_attention_norm is the same in all of them
+
+
+@dataclass(frozen=True)
+class MixedVideos:
+    """The neighbouring videos of a batch whose temporal layers are on, [start, stop), and what their blocks see."""
+
+    start: int
+    stop: int
+    condition: TrunkCondition
 
 
 @dataclass(frozen=True)
@@ -116,12 +131,22 @@ class ConditionalGroupNorm(NeutralNorm):
             raise ValueError(f"groups must divide every width of the U-Net; got {self.groups} and {channels}")
         self.modulation = spec.layers.linear(spec.config.time_embed_dim, 2 * channels)
 
-    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False, input_bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        silu: bool = False,
+        input_bias: Tensor | None = None,
+        memo: StageMemo | None = None,
+        steady: bool = False,
+    ) -> Tensor:
         """x (B·T, C, H, W); embedding (R, E), already through SiLU, a row per video (R = B) or frame (R = B·T).
 
-        The result goes through SiLU if `silu`; `input_bias` (C,) is still to be added to x.
+        The result goes through SiLU if `silu`; `input_bias` (C,) is still to be added to x. `steady`: the embedding is
+        the same in all steps of the stage that `memo` belongs to.
         """
-        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        modulation = once(memo if steady else None, self, lambda: self.modulation(embedding))
+        scale, shift = modulation.chunk(2, dim=1)
         return conditional_norm(x, GroupNormSpec(self.groups), scale, shift, silu, input_bias)
 
     def make_neutral(self) -> None:
@@ -156,10 +181,19 @@ class GridGroupNorm(ConditionalGroupNorm):
         super().__init__(channels, spec)
         self.place = spec.layers.linear(GRID_FEATURES, channels)
 
-    def forward(self, x: Tensor, embedding: Tensor, silu: bool = False, input_bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        silu: bool = False,
+        input_bias: Tensor | None = None,
+        memo: StageMemo | None = None,
+        steady: bool = False,
+    ) -> Tensor:
         height, width = x.shape[2:]
-        modulated = super().forward(x, embedding, input_bias=input_bias)
-        placed = modulated + from_tokens(self.place(grid_features(height, width, x))[None], height, width)
+        modulated = super().forward(x, embedding, False, input_bias, memo, steady)
+        place = once(memo, (self, height, width), lambda: self.place(grid_features(height, width, x)))
+        placed = modulated + from_tokens(place[None], height, width)
         return elementwise.silu(placed) if silu else placed
 
 
@@ -187,14 +221,23 @@ class Attention(nn.Module):
         self.output_layer = spec.layers.linear(outputs, outputs, bias=False)
 
     def forward(
-        self, x: Tensor, context: Tensor, mask: Tensor | None = None, hooks: TrunkHooks | None = None
+        self,
+        x: Tensor,
+        context: Tensor,
+        mask: Tensor | None = None,
+        hooks: TrunkHooks | None = None,
+        memo: StageMemo | None = None,
     ) -> Tensor:
         """As `attend`, through the hooks if there are any."""
-        return self.attend(x, context, mask) if hooks is None else hooks.attend(self, x, context, mask)
+        return self.attend(x, context, mask, memo) if hooks is None else hooks.attend(self, x, context, mask, memo)
 
-    def attend(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def keys_and_values(self, context: Tensor, memo: StageMemo | None) -> tuple[Tensor, Tensor]:
+        """Of a context (B, M, context), each (B, M, outputs); with a memo it is the same in all steps of the stage."""
+        return once(memo, self, lambda: (self.to_key(context), self.to_value(context)))
+
+    def attend(self, x: Tensor, context: Tensor, mask: Tensor | None, memo: StageMemo | None = None) -> Tensor:
         """x (B, N, inputs), context (B, M, context), mask bool that broadcasts to (B, heads, N, M): (B, N, outputs)."""
-        query, key, value = self.to_query(x), self.to_key(context), self.to_value(context)
+        query, (key, value) = self.to_query(x), self.keys_and_values(context, memo)
         query, key, value = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (query, key, value))
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output_layer(out.transpose(1, 2).flatten(2))

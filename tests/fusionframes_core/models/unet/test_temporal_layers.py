@@ -99,7 +99,7 @@ def test_window_attention_sees_its_square_and_nothing_beyond() -> None:
     block = video.up_samples[-1].temporal_attention_block
     frame = torch.randn(3, 32)
     seen = TrunkCondition(3, True, frame[:1], frame, frame, torch.zeros(1), torch.zeros(1))
-    block.in_norm.forward = lambda x, _: x  # the norm's statistics see the whole frame
+    block.in_norm.forward = lambda x, *_, **__: x  # the norm's statistics see the whole frame
     x = torch.randn(3, 16, 5, 4)
     changed = x.clone()
     changed[2, :, 0, 0] += 1
