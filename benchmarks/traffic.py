@@ -158,6 +158,7 @@ COUNTERS: dict[Any, Callable[..., Any]] = {
     aten.addcmul: _addcmul,
     ours.group_norm: _fused_norm,
     ours.merge: _fused_merge,
+    ours.merge_: _fused_merge,
 }
 
 

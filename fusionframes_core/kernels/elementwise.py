@@ -43,33 +43,45 @@ def add_residual(x: Tensor, branch: Tensor, bias: Tensor | None = None) -> Tenso
     return torch.add(x, branch, out=_same_layout(x, branch))
 
 
-def merge_residual(spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None) -> Tensor:
-    """spatial + α · (temporal + bias) (paper, eq. 3), over `temporal`; alpha (1,), or one for each row."""
-    out = _fused(spatial, temporal, bias, alpha, False)
+def merge_residual(
+    spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None, over: bool = False
+) -> Tensor:
+    """spatial + α · (temporal + bias) (paper, eq. 3), over `temporal`; alpha (1,), or one for each row.
+
+    `over`: over `spatial`, which nobody else may hold.
+    """
+    out = _fused(spatial, temporal, bias, alpha, False, over)
     if out is not None:
         return out
     temporal = add_bias(temporal, bias)
-    return torch.addcmul(spatial, alpha, temporal, out=_same_layout(spatial, temporal, alpha))
+    place = spatial if over else _same_layout(spatial, temporal, alpha)
+    return torch.addcmul(spatial, alpha, temporal, out=place)
 
 
-def merge_convex(spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(1 − α) · spatial + α · (temporal + bias) (the official code, against the paper's eq. 3), over `temporal`."""
-    out = _fused(spatial, temporal, bias, alpha, True)
+def merge_convex(
+    spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None, over: bool = False
+) -> Tensor:
+    """(1 − α) · spatial + α · (temporal + bias) (the official code, against the paper's eq. 3), as `merge_residual`."""
+    out = _fused(spatial, temporal, bias, alpha, True, over)
     if out is not None:
         return out
     temporal = add_bias(temporal, bias)
-    return torch.lerp(spatial, temporal, alpha, out=_same_layout(spatial, temporal, alpha))
+    place = spatial if over else _same_layout(spatial, temporal, alpha)
+    return torch.lerp(spatial, temporal, alpha, out=place)
 
 
-def _fused(x: Tensor, fresh: Tensor, bias: Tensor | None, weight: Tensor | None, convex: bool) -> Tensor | None:
+def _fused(
+    x: Tensor, fresh: Tensor, bias: Tensor | None, weight: Tensor | None, convex: bool, over: bool = False
+) -> Tensor | None:
     """One pass for all, None where there is no bias to take along or no kernel for it."""
     if bias is None or not takes_fused(x, fresh, bias, weight):
         return None
-    return attempt(x, lambda: fused_operations.merge(x, fresh, bias, weight, convex))
+    return attempt(x, lambda: fused_operations.merge(x, fresh, bias, weight, convex, over))
 
 
 MERGES: dict[str, Callable[..., Tensor]] = {"residual": merge_residual, "convex": merge_convex}
-"""How a temporal layer's output is merged into the spatial one's, by `temporal_merge`: (spatial, temporal, α, bias)."""
+"""How a temporal layer's output is merged into the spatial one's, by `temporal_merge`: (spatial, temporal, α, bias,
+over)."""
 
 
 def add_bias(x: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """The fused kernels as operations of torch, so that profilers, counters and meta tensors know them.
 
-`torch.ops.fusionframes.group_norm` and `.merge`. Results are channels-last; `kernel_choice.takes_fused` decides who
-comes here.
+`torch.ops.fusionframes.group_norm`, `.merge` and `.merge_`, which writes over its first operand. Results are
+channels-last; `kernel_choice.takes_fused` decides who comes here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SCHEMAS = (
     "group_norm(Tensor x, int groups, float eps, Tensor? input_bias, Tensor? weight, Tensor? bias, Tensor? scale, "
     "Tensor? shift, float scale_offset, bool silu) -> Tensor",
     "merge(Tensor x, Tensor fresh, Tensor bias, Tensor? weight, bool convex) -> Tensor",
+    "merge_(Tensor(a!) x, Tensor fresh, Tensor bias, Tensor? weight, bool convex) -> Tensor(a!)",
 )
 
 
@@ -43,6 +44,23 @@ def _merge_shape(x: Tensor, fresh: Tensor, *how: Any) -> Tensor:
     return _empty(x)
 
 
+def _merge_over(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool) -> Tensor:
+    from . import triton_kernels
+
+    return triton_kernels.merge(x, fresh, bias, weight, convex, over=True)
+
+
+def _same(x: Tensor, *how: Any) -> Tensor:
+    return x
+
+
+OPERATIONS = {
+    "group_norm": (_group_norm, _group_norm_shape),
+    "merge": (_merge, _merge_shape),
+    "merge_": (_merge_over, _same),
+}  # what runs, and what says the result's shape
+
+
 def _define() -> Any:
     """The library that holds the operations; None where another copy of this package defined them already."""
     if hasattr(getattr(torch.ops, NAMESPACE), "group_norm"):
@@ -50,7 +68,7 @@ def _define() -> Any:
     library = torch.library.Library(NAMESPACE, "FRAGMENT")
     for schema in SCHEMAS:
         library.define(schema)
-    for name, run, shape in (("group_norm", _group_norm, _group_norm_shape), ("merge", _merge, _merge_shape)):
+    for name, (run, shape) in OPERATIONS.items():
         for key in ("CUDA", "CPU"):  # a CPU only in Triton's interpreter
             library.impl(name, run, key)
         library.impl(name, shape, "Meta")
@@ -71,9 +89,16 @@ def group_norm(
     return torch.ops.fusionframes.group_norm(x, groups, eps, input_bias, *affine, *modulation, scale_offset, silu)
 
 
-def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool) -> Tensor:
-    """x + weight · (fresh + bias − convex · x), all (..., C, H, W); weight: one number, or one for each of R rows."""
+def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool, over: bool = False) -> Tensor:
+    """x + weight · (fresh + bias − convex · x), all (..., C, H, W); weight: one number, or one for each of R rows.
+
+    `over`: the result takes x's place.
+    """
     weight = None if weight is None else weight.flatten()
     shape = x.shape
-    flat = (part.reshape(-1, *shape[-3:]) for part in (x, fresh))
-    return torch.ops.fusionframes.merge(*flat, bias, weight, convex).view(shape)
+    flat = [part.reshape(-1, *shape[-3:]) for part in (x, fresh)]
+    if over and flat[0].data_ptr() == x.data_ptr() and flat[0].is_contiguous(memory_format=torch.channels_last):
+        torch.ops.fusionframes.merge_(*flat, bias, weight, convex)
+        return x
+    made = torch.ops.fusionframes.merge(*flat, bias, weight, convex).view(shape)
+    return x.copy_(made) if over else made

@@ -207,13 +207,13 @@ def _statistics(x: Tensor, groups: int, eps: float, input_bias: Tensor | None) -
     return mean, rstd
 
 
-def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool) -> Tensor:
-    """`torch.ops.fusionframes.merge`: see `fused_operations.merge`."""
+def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool, over: bool = False) -> Tensor:
+    """`torch.ops.fusionframes.merge`, and `.merge_` of a channels-last x: see `fused_operations.merge`."""
     x, fresh = (part.contiguous(memory_format=torch.channels_last) for part in (x, fresh))
     frames, channels, positions = x.shape[0], x.shape[1], x.shape[2:].numel()
     columns, rows = _tile(channels)
     blocks = triton.cdiv(positions, rows)
-    out = torch.empty_like(x)
+    out = x if over else torch.empty_like(x)
     per_weight = frames if weight is None else frames // weight.numel()
     with torch.cuda.device_of(x):
         _merge[frames * blocks, triton.cdiv(channels, columns)](

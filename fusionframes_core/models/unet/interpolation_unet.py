@@ -65,7 +65,8 @@ class Merge(nn.Module):
         alpha = self.alpha(x)
         if condition.merge_mask is not None:
             alpha = alpha * condition.merge_mask.to(x.dtype)  # m of eq. 5: with α = 0 the spatial output is all
-        return self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha, bias).flatten(0, 1)
+        merged = self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha, bias, condition.over)
+        return merged.flatten(0, 1)
 
 
 class MergedLayer(TemporalLayer[TrunkCondition]):
@@ -76,8 +77,7 @@ class MergedLayer(TemporalLayer[TrunkCondition]):
         mixed = condition.mixed
         if mixed is None:
             return super().forward(x, condition)
-        rows = x[mixed.start * condition.num_frames : mixed.stop * condition.num_frames]
-        rows.copy_(self.mix_frames(rows, mixed.condition))
+        self.mix_frames(x[mixed.start * condition.num_frames : mixed.stop * condition.num_frames], mixed.condition)
         return x
 
 
@@ -263,7 +263,7 @@ def only_mixed(condition: TrunkCondition) -> TrunkCondition:
         return condition
     seen = {name: getattr(condition, name)[start:stop] for name in ("time", "context", "mask")}
     seen |= dict.fromkeys(("temporal_norms", "temporal_attention_norm"), seen["time"])
-    part = dataclasses.replace(condition, **seen)
+    part = dataclasses.replace(condition, over=True, **seen)
     return dataclasses.replace(condition, mixed=MixedVideos(start, stop, part))
 
 

@@ -52,6 +52,7 @@ class TrunkCondition:
     context: Tensor  # (B, N, D) text
     mask: Tensor  # (B, 1, 1, N) bool
     merge_mask: Tensor | None = None  # (B, 1, 1, 1, 1), m of eq. 5: 0 switches a video's merged temporal layers off
+    over: bool = False  # merged layers may write over their input
     mixed: MixedVideos | None = None  # only these videos have temporal layers; None: all, as merge_mask says
     hooks: TrunkHooks | None = None
     memo: StageMemo | None = None  # keeps what all steps of a stage have in common

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management as management
@@ -17,6 +18,7 @@ import torch
 from comfy.ldm.modules import attention as comfy_attention
 from torch import Tensor
 
+from ....fusionframes_core.models.stage_memo import StageMemo, once
 from ....fusionframes_core.models.unet.unet import Trunk
 from ....fusionframes_core.models.unet.unet_blocks import CrossAttentionBlock, SelfAttentionBlock
 from ....fusionframes_core.models.unet.unet_layers import Attention, TrunkHooks
@@ -69,22 +71,25 @@ class Patches(TrunkHooks):
         # Patches of still images' U-Nets count tokens by it: the frames stand where images stand there.
         self.options["original_shape"] = [x.shape[0] * x.shape[2], x.shape[1], *x.shape[3:]]
 
-    def attend(self, layer: Attention, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def attend(
+        self, layer: Attention, x: Tensor, context: Tensor, mask: Tensor | None, memo: StageMemo | None
+    ) -> Tensor:
         """See TrunkHooks."""
         check_cancel()
         patched = self.patches or self.replacements
         place = self.places.get(layer) if patched else None
         if place is None:
-            return layer.output_layer(self._compute(layer, x, context, context, mask))
+            projected = layer.to_query(x), *layer.keys_and_values(context, memo)
+            return layer.output_layer(self._compute(layer, projected, mask, memo))
         extra = self._extra(place.block, layer, x, place.index)
         x, context, value = self._change(f"{place.attention}_patch", (x, context, context), extra)
         replaced = self.replacements.get(place.attention, {})
         key = (*place.block, place.index) if (*place.block, place.index) in replaced else place.block
+        projected = layer.to_query(x), layer.to_key(context), layer.to_value(value)
         if key in replaced:
-            projected = layer.to_query(x), layer.to_key(context), layer.to_value(value)
             out = replaced[key](*projected, {**extra, "mask": mask})
         else:
-            out = self._compute(layer, x, context, value, mask)
+            out = self._compute(layer, projected, mask, None)
         out = layer.output_layer(out)
         for patch in self.patches.get(f"{place.attention}_output_patch", ()):
             out = patch(out, extra)
@@ -126,12 +131,17 @@ class Patches(TrunkHooks):
             inputs = patch(*inputs, extra)
         return inputs
 
-    def _compute(self, layer: Attention, x: Tensor, context: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        query, key, value = layer.to_query(x), layer.to_key(context), layer.to_value(value)
+    def _compute(
+        self, layer: Attention, projected: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, memo: StageMemo | None
+    ) -> Tensor:
+        """Attention of query, key and value, each (B, N, outputs)."""
+        query, key, value = projected
+        if mask is not None:
+            mask = once(memo, ("added mask", key.shape[1]), partial(added_mask, mask, key))
         return comfy_attention.optimized_attention(
             *(query, key, value),
             query.shape[-1] // layer.head_dim,
-            mask=None if mask is None else added_mask(mask, key),
+            mask=mask,
             transformer_options=self.options,
         )
 

@@ -86,7 +86,10 @@ class VideoModel(model_base.BaseModel):
         """The text's context and mask; see `networks` for what else the networks take."""
         context, mask = self._text(kwargs.get("cross_attn"), kwargs.get("attention_mask"))
         # CONDCrossAttn would repeat a context without its mask; of different lengths they run one after the other.
-        return {"c_crossattn": conds.CONDRegular(context), "attention_mask": conds.CONDRegular(mask.float())}
+        text = conds.CONDRegular(context)
+        if kwargs.get("hooks") is None:  # which may change the weights from step to step
+            text = SteadyText(context.to(kwargs.get("device"), self.get_dtype_inference()))
+        return {"c_crossattn": text, "attention_mask": conds.CONDRegular(mask.float())}
 
     def _text(self, context: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """(1, N, D) and (1, N); no context, or one of zeros (ConditioningZeroOut), becomes the null context."""
@@ -132,6 +135,31 @@ class VideoModel(model_base.BaseModel):
     def limit(self, x0: Tensor) -> Tensor:
         """Keep guided clean latents (B, 4, T, h, w) in range, as the model's official sampling does."""
         raise NotImplementedError
+
+
+class SteadyText(conds.CONDRegular):
+    """A context (1, N, D) that is the same tensor in every step, alone or joined with those of other predictions.
+
+    The network knows it again by that (`networks.Memos`): on its device and in its type already, nothing copies it.
+    """
+
+    def __init__(self, cond: Tensor) -> None:
+        super().__init__(cond)
+        self._repeated: dict[int, Any] = {}
+        self._joined: dict[tuple[int, ...], tuple[Any, Tensor]] = {}
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> Any:
+        """For a number of videos."""
+        if batch_size not in self._repeated:
+            self._repeated[batch_size] = super().process_cond(batch_size, **kwargs)
+        return self._repeated[batch_size]
+
+    def concat(self, others: Any) -> Tensor:
+        """This context and those of the other predictions, along the batch."""
+        key = tuple(id(other) for other in others)
+        if key not in self._joined:
+            self._joined[key] = (tuple(others), super().concat(others))  # held, so that the ids stay theirs
+        return self._joined[key][1]
 
 
 class SharedVideo(conds.CONDNoiseShape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 
 from ....fusionframes_core.config import InterpolationConfig, UNetConfig
+from ....fusionframes_core.models.stage_memo import StageMemo
 from ....fusionframes_core.models.unet.interpolation_unet import (
     GROUP_FRAMES,
     InterpolationCondition,
@@ -19,6 +21,27 @@ from ....fusionframes_core.models.unet.keyframe_unet import frame_positions
 from ....fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from .attention_patches import Patches, attention_places
 from .operations import hosted
+
+
+class Memos:
+    """What the steps of a sampling have in common, by their context: it lives as long as the context's tensor does.
+
+    `hosted_models.SteadyText` gives every step the same tensor. Whoever changes the text brings another one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, tuple[weakref.ref[Tensor], StageMemo]] = {}
+
+    def of(self, context: Tensor, x: Tensor) -> StageMemo | None:
+        """The memo of a context and of latents of that shape and type; the compiler traces without one."""
+        if torch.compiler.is_compiling():
+            return None
+        key = (id(context), x.shape, x.dtype, x.device)
+        seen, memo = self._kept.get(key, (None, None))
+        if seen is None or seen() is not context:
+            memo = StageMemo()
+            self._kept[key] = weakref.ref(context, lambda _: self._kept.pop(key, None)), memo
+        return memo
 
 
 class Wrapped:
@@ -51,7 +74,7 @@ class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is wh
         self, config: UNetConfig, positions: str, dtype: torch.dtype, device: Any = None, operations: Any = None
     ) -> None:
         UNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
-        self.positions, self.dtype, self.places = positions, dtype, attention_places(self)
+        self.positions, self.dtype, self.places, self.memos = positions, dtype, attention_places(self), Memos()
 
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
@@ -70,7 +93,7 @@ class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is wh
         positions = frame_positions(self.positions, x.shape[2], device=x.device).expand(x.shape[0], -1)
         seen = KeyframeCondition(context, conditions["attention_mask"] > 0.5, positions=positions, **scores)
         seen.image = conditions.get("still", False)
-        seen.hooks = Patches(self, self.places, options, x)
+        seen.hooks, seen.memo = Patches(self, self.places, options, x), self.memos.of(context, x)
         return UNet.forward(self, x, timestep, seen)
 
 
@@ -81,7 +104,7 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):  # type: ignore[misc]  #
         self, config: InterpolationConfig, dtype: torch.dtype, device: Any = None, operations: Any = None
     ) -> None:
         InterpolationUNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
-        self.dtype, self.places = dtype, attention_places(self)
+        self.dtype, self.places, self.memos = dtype, attention_places(self), Memos()
 
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
@@ -101,6 +124,7 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):  # type: ignore[misc]  #
             perturbation=conditions["perturbation"].flatten(),
             temporal=conditions["temporal"].flatten() > 0.5,
             hooks=Patches(self, self.places, options, x[:, :, 1::4]),
+            memo=self.memos.of(context, x),
         )
         missing = [x[:, :, place::4] for place in range(1, 1 + GROUP_FRAMES)]  # `split_groups` would be a copy more
         inputs = torch.cat((seen.keyframes[:, :, :-1], *missing, seen.keyframes[:, :, 1:]), dim=1)
