@@ -18,8 +18,8 @@ from fusionframes_core.checkpoints.component import build
 from fusionframes_core.config import ModelConfig, UNetConfig
 from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.text_encoder import TextContext
-from fusionframes_core.models.unet.interpolation_unet import MIXED
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
+from fusionframes_core.models.unet.merged_layers import MIXED
 from fusionframes_core.models.unet.unet import KeyframeCondition
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 from fusionframes_core.sampling.guidance import GuidedModel, TextGuidance, TextImageGuidance
