@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fusionframes_core.models.stage_memo import StageMemo
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
+from fusionframes_core.models.unet.merged_layers import MIXED
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.models.unet.unet_blocks import AttentionPooling, CrossAttentionBlock
 from fusionframes_core.sampling.guidance import GuidedModel, TextGuidance
@@ -90,6 +91,9 @@ def test_switched_off_videos_cost_no_temporal_layers() -> None:
     all_on, none, half = (work(on, StageMemo()) for on in ([True, True], [False, False], [True, False]))
     assert none < half < all_on
     assert half - none == pytest.approx((all_on - none) / 2)
+    told = StageMemo()
+    told.once(MIXED, lambda: [False, False])
+    assert work([True, True], told) == none, "as the memo says, for devices that hold no numbers"
     assert work([True, False], None) == all_on, "without a memo α is multiplied by the mask"
 
 
