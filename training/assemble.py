@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 
@@ -12,11 +13,16 @@ from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from fusionframes_core.files import atomic_path
+from fusionframes_core.media.latent_preview import LatentColours, colours_of, write_colours
+from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.text_encoder import TextEncoder
 from fusionframes_core.models.tokenizer import load_tokenizer
 
 from .engine.model_config import model_config
 from .engine.stage_command import run_command
+from .moving_shapes.scene_pixels import random_frames
+
+COLOURED_FRAMES = 400  # enough for colours that no longer change in the second decimal
 
 
 def assemble(
@@ -27,8 +33,10 @@ def assemble(
     movq: Path = Path("runs/decoder/movq.safetensors"),
     temporal: list[Path] | None = None,
     preset: str = "tiny",
+    moving_shapes: bool = True,
 ) -> None:
-    """Write the model folder `output` in 16 bits: config, tokenizer, the four models, other temporal conditionings.
+    """Write the model folder `output` in 16 bits: config, tokenizer, the four models, other temporal conditionings, and
+    colours for previews.
 
     Args:
         output: folder to write, made if needed; files of the same names in it are replaced.
@@ -38,6 +46,7 @@ def assemble(
         movq: weights of the video autoencoder.
         temporal: files of temporal parts that runs of train_keyframes wrote, over the image weights of `keyframe`.
         preset: configuration that all of them have.
+        moving_shapes: fit the colours of previews to Moving Shapes; without, a host fits them to drawn pictures.
     """
     config = model_config(preset)
     check_conditioning(keyframe, config.keyframe.temporal)
@@ -55,9 +64,17 @@ def assemble(
     load_weights(parts.movq, movq)
     Path(output).mkdir(parents=True, exist_ok=True)
     save_model_folder(parts, output, dtype=torch.float16)
+    if moving_shapes:
+        write_colours(shape_colours(parts.movq, config.size[0]), Path(output))
     for file in map(Path, temporal or ()):
         with atomic_path(Path(output) / file.name) as partial:
             partial.write_bytes(file.read_bytes())
+
+
+def shape_colours(movq: MoVQ, size: int) -> LatentColours:
+    """Colours of latents, fitted to frames of Moving Shapes of `size` pixels."""
+    frames = random_frames(np.random.default_rng(0), COLOURED_FRAMES, size)
+    return colours_of(movq, frames[:, :, 0] / 2 + 0.5)
 
 
 def check_conditioning(keyframe: Path, temporal: str) -> None:

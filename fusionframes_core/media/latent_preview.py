@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import one_sentence
+from ..files import atomic_path
 from ..models.movq.movq import MoVQ
 
+COLOURS_FILE = "latent_colours.json"  # of a model folder: fitted to the videos that the model was trained with
+ENCODED_AT_ONCE = 16  # pictures
 LINE_SCALE = 4  # from this magnification on, a black line of one pixel tells neighbouring frames apart
 
 
@@ -31,21 +37,65 @@ PLAIN_COLOURS = LatentColours(torch.eye(3, 4) / 4, torch.full((3,), 0.5))
 """For latents of four channels whose autoencoder is not at hand: the first three as red, green and blue."""
 
 
-@torch.no_grad()
-def fit_latent_colours(movq: MoVQ, size: int = 64, images: int = 8, patch: int = 16) -> LatentColours:
-    """Fit the map by least squares on `images` pictures of random colour patches that `movq` encodes.
+def fit_latent_colours(movq: MoVQ, size: int = 64, pictures: int = 32) -> LatentColours:
+    """Fit the map to pictures of a shape before a plain or graded background, from a fixed seed.
 
-    `size` and `patch` are pixels; both have to be multiples of the spatial factor. The patches come from a fixed seed.
+    `size` is in pixels, a multiple of the spatial factor. For an autoencoder whose own videos are not at hand; with
+    them `colours_of` does better.
     """
+    return colours_of(movq, _drawn_pictures(pictures, size))
+
+
+@torch.no_grad()
+def colours_of(movq: MoVQ, pictures: Tensor) -> LatentColours:
+    """Fit the map by least squares to pictures (N, 3, H, W) in [0, 1] that `movq` encodes."""
     weight = next(movq.parameters())
-    colours = torch.rand(images, 3, size // patch, size // patch, generator=torch.Generator().manual_seed(0))
-    pixels = functional.interpolate(colours, size=(size, size), mode="nearest")
-    encoded = movq.encode((pixels * 2 - 1).unsqueeze(2).to(weight.device, weight.dtype))[:, :, 0].float().cpu()
-    wanted = functional.adaptive_avg_pool2d(pixels, (encoded.shape[-2], encoded.shape[-1]))
+    pixels = (pictures * 2 - 1).unsqueeze(2).to(weight.device, weight.dtype)
+    encoded = torch.cat([movq.encode(one)[:, :, 0] for one in pixels.split(ENCODED_AT_ONCE)]).float().cpu()
+    wanted = functional.adaptive_avg_pool2d(pictures, (encoded.shape[-2], encoded.shape[-1]))
     inputs = encoded.movedim(1, -1).flatten(0, -2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
     solution = torch.linalg.lstsq(inputs, wanted.movedim(1, -1).flatten(0, -2), driver="gelsd").solution
     return LatentColours(weight=solution[:-1].T.contiguous(), bias=solution[-1].contiguous())
+
+
+def write_colours(colours: LatentColours, folder: Path) -> None:
+    """Write the map into a model folder."""
+    rows = {"weight": colours.weight.tolist(), "bias": colours.bias.tolist()}
+    rounded = json.loads(json.dumps(rows), parse_float=lambda text: round(float(text), 4))
+    with atomic_path(folder / COLOURS_FILE) as partial:
+        partial.write_text(json.dumps(rounded) + "\n", "utf-8")
+
+
+def read_colours(folder: Path) -> LatentColours | None:
+    """The map of a model folder, if it holds one. Raises CheckpointError for a file that is none."""
+    path = folder / COLOURS_FILE
+    if not path.is_file():
+        return None
+    with one_sentence(f"{path} holds no colours of latents"):
+        stored = json.loads(path.read_text("utf-8"))
+        colours = LatentColours(torch.tensor(stored["weight"]), torch.tensor(stored["bias"]))
+        if colours.weight.ndim != 2 or len(colours.weight) != 3 or colours.bias.shape != (3,):
+            raise ValueError(f"weight must be 3 rows and bias 3 numbers; got {tuple(colours.weight.shape)}")
+    return colours
+
+
+def _drawn_pictures(count: int, size: int) -> Tensor:
+    """(count, 3, size, size) in [0, 1]: a disc or a square on a grey, or on a gradient of two colours."""
+    generator = torch.Generator().manual_seed(0)
+    axis = torch.linspace(-1, 1, size)
+    down, across = torch.meshgrid(axis, axis, indexing="ij")
+    drawn = []
+    for index in range(count):
+        angle, grey, x, y, radius = torch.rand(5, generator=generator)
+        first, last, colour = torch.rand(3, 3, 1, 1, generator=generator)
+        ramp = (0.5 + 0.5 * (across * (angle * math.tau).cos() + down * (angle * math.tau).sin())).clamp(0, 1)
+        ground = torch.lerp(first, last, ramp) if index % 2 else grey.expand(3, size, size)
+        apart = torch.stack([across - (1.4 * x - 0.7), down - (1.4 * y - 0.7)])
+        distance = apart.norm(dim=0) if index % 4 < 2 else apart.abs().amax(0)
+        cover = ((0.15 + 0.45 * radius - distance) * size / 2 + 0.5).clamp(0, 1)
+        drawn.append(torch.lerp(ground, colour.expand_as(ground), cover))
+    return torch.stack(drawn)
 
 
 def preview_sheet(latents: Tensor, colours: LatentColours, longest: int = 512, most: int = 64) -> Tensor:

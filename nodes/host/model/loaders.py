@@ -26,7 +26,7 @@ from ....fusionframes_core.checkpoints.temporal_blocks import AUTO, with_tempora
 from ....fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
 from ....fusionframes_core.checkpoints.weights_file import is_pickled
 from ....fusionframes_core.errors import CheckpointError
-from ....fusionframes_core.media.latent_preview import PLAIN_COLOURS, LatentColours, fit_latent_colours
+from ....fusionframes_core.media.latent_preview import PLAIN_COLOURS, LatentColours, fit_latent_colours, read_colours
 from ....fusionframes_core.models.casting import FP8, stored_type
 from ....fusionframes_core.models.movq.movq import MoVQ
 from ..comfy import model_files as files
@@ -166,7 +166,10 @@ def _assign(network: torch.nn.Module, weights: dict[str, Tensor], sources: Sourc
 
 @lru_cache(maxsize=4)
 def _colours(folder: Path) -> LatentColours:
-    """Fitted on the CPU when the first preview is asked for; plain where the U-Net's MoVQ is not known."""
+    """The model folder's own; or fitted on the CPU when the first preview is asked for; plain without a MoVQ."""
+    stored = read_colours(folder)
+    if stored is not None:
+        return stored
     file = files.movq_beside(folder)
     if file is None:
         return PLAIN_COLOURS

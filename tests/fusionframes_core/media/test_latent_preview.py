@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from fusionframes_core.media.latent_preview import LatentColours, fit_latent_colours, preview_sheet
+from fusionframes_core.checkpoints.open_model import model_folder, open_model
+from fusionframes_core.errors import CheckpointError
+from fusionframes_core.media.latent_preview import (
+    COLOURS_FILE,
+    LatentColours,
+    fit_latent_colours,
+    preview_sheet,
+    read_colours,
+    write_colours,
+)
 from fusionframes_core.models.movq.movq import MoVQ
+
+KEPT = 0.02  # of [0, 1]: the decoder gives a plain frame back so well, or does not know it
+GREYS = [(level, level, level) for level in torch.linspace(0, 1, 21).tolist()]
+SHAPE_COLOURS = [(0.9, 0.15, 0.15), (0.12, 0.7, 0.25), (0.14, 0.25, 0.92), (0.98, 0.9, 0.08), (0.98, 0.98, 0.98)]
 
 
 class LinearCodec(nn.Module):
@@ -36,6 +51,75 @@ def test_fit_recovers_colours_of_a_linear_encoder() -> None:
     with torch.no_grad():
         latents = codec.encode((pixels * 2 - 1).unsqueeze(2))
     torch.testing.assert_close(colours.frames(latents[0])[0], pixels[0, :, ::8, ::8], atol=1e-4, rtol=0)
+
+
+def test_greys_of_a_linear_encoder_stay_grey() -> None:
+    """Every level, within a hundredth: what the fit gives for an autoencoder whose videos are not at hand."""
+    codec, colours = fitted()
+    frames = torch.tensor(GREYS).T[None, :, :, None, None].expand(1, 3, len(GREYS), 16, 16)
+    with torch.no_grad():
+        shown = torch.cat([colours.frames(codec.encode(frames[:, :, [index]] * 2 - 1)[0]) for index in range(21)])
+    torch.testing.assert_close(shown, frames[0].movedim(1, 0)[..., :2, :2], atol=0.01, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> tuple[MoVQ, LatentColours]:
+    """The bundled autoencoder and the colours beside it."""
+    colours = read_colours(model_folder("tiny"))
+    assert colours is not None
+    return open_model("tiny").components["movq"].load(), colours
+
+
+@torch.no_grad()
+def plain_frames(movq: MoVQ, levels: list[tuple[float, float, float]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Plain frames (N, 3), their latents (4, N, h, w) and what the decoder makes of these (N, 3)."""
+    wanted = torch.tensor(levels)
+    pixels = wanted.T[None, :, :, None, None].expand(1, 3, len(levels), 64, 64) * 2 - 1
+    latents = movq.encode(pixels)
+    decoded = torch.cat([movq.decode(latents[:, :, [index]]) for index in range(len(levels))], dim=2)
+    return wanted, latents[0], decoded[0].mean((-1, -2)).T / 2 + 0.5
+
+
+def test_a_grey_frame_previews_as_grey(bundled: tuple[MoVQ, LatentColours]) -> None:
+    """Within 10 % at every level that the bundled autoencoder itself gives back; and no level gets a colour."""
+    movq, colours = bundled
+    wanted, latents, decoded = plain_frames(movq, GREYS)
+    shown = colours.frames(latents).mean((-1, -2))
+    known = (decoded - wanted).abs().amax(1) < KEPT * 2
+    error = (shown - wanted).abs().amax(1)
+    print(f"error by level: {[f'{value:.2f}' for value in error.tolist()]}, known: {known.tolist()}")
+    assert known.sum() >= 8
+    assert error[known].max() <= 0.1
+    assert (shown.amax(1) - shown.amin(1)).max() <= 0.1
+
+
+def test_a_sampled_frame_previews_as_it_decodes(bundled: tuple[MoVQ, LatentColours]) -> None:
+    """A shape of each colour before grey: the preview differs from the decoded frame by 10 % at most, on average."""
+    movq, colours = bundled
+    frames = torch.full((len(SHAPE_COLOURS), 3, 64, 64), 105 / 255)
+    for frame, colour in zip(frames, SHAPE_COLOURS, strict=True):
+        frame[:, 22:42, 22:42] = torch.tensor(colour)[:, None, None]
+    with torch.no_grad():
+        latents = movq.encode((frames * 2 - 1).movedim(0, 1)[None])
+        decoded = movq.decode(latents)[0].movedim(0, 1) / 2 + 0.5
+    shown = colours.frames(latents[0])
+    error = (shown - nn.functional.adaptive_avg_pool2d(decoded, shown.shape[-2:])).abs().mean((1, 2, 3))
+    print(f"error by colour: {[f'{value:.3f}' for value in error.tolist()]}")
+    assert error.max() <= 0.1
+
+
+def test_colours_of_a_folder_come_back(tmp_path: Path) -> None:
+    """Written, read; a folder without them has none; another file is refused by name."""
+    assert read_colours(tmp_path) is None
+    colours = LatentColours(torch.arange(12.0).view(3, 4) / 8, torch.tensor([0.5, 0.25, 0.125]))
+    write_colours(colours, tmp_path)
+    again = read_colours(tmp_path)
+    assert again is not None
+    assert again.weight.equal(colours.weight)
+    assert again.bias.equal(colours.bias)
+    (tmp_path / COLOURS_FILE).write_text('{"weight": [[1, 2]], "bias": [0]}')
+    with pytest.raises(CheckpointError, match=COLOURS_FILE):
+        read_colours(tmp_path)
 
 
 def test_sheet_shows_every_frame_in_reading_order() -> None:
