@@ -18,7 +18,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format pictures bench tables train-tiny clean distclean
+.PHONY: help setup demo test quick lint format pictures layouts bench tables train-tiny clean distclean
 
 help:
 	@echo "make demo        set up and write $(OUTPUT)/demo.mp4 and its contact sheet (PROMPT=\"...\" SEED=0)"
@@ -26,6 +26,7 @@ help:
 	@echo "make quick       the same without the slow tests"
 	@echo "make lint        ruff and mypy"
 	@echo "make format      let ruff rewrite the sources"
+	@echo "make layouts     place the nodes of the shipped workflows anew (needs what tests/browser needs)"
 	@echo "make pictures    draw every node for its help page (needs what tests/browser needs)"
 	@echo "make bench       side-by-side benchmarks"
 	@echo "make tables      the paper's tables in small, trained and measured, into RESULTS.md"
@@ -75,6 +76,9 @@ test: quick
 format: $(DEVELOP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+layouts: $(DEVELOP)
+	FUSIONFRAMES_LAYOUTS=1 $(BIN)/python -m pytest tests/browser/test_layouts.py -rs
 
 pictures: $(DEVELOP)
 	FUSIONFRAMES_PICTURES=$(CURDIR)/web/docs $(BIN)/python -m pytest tests/browser/test_pictures.py -rs

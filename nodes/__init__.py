@@ -44,6 +44,7 @@ class FusionFramesExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node class, in the order of the pipeline."""
         host.offer_bundled_loras()
+        host.offer_example_inputs()
         host.warn_of_old_frontend()
         await register_renames()
         return NODES

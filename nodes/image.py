@@ -63,8 +63,7 @@ class DrawFirstFrame(inputs.Sized):
                 inputs.steps(),
                 inputs.cfg(
                     30.0,
-                    "How closely the picture follows the prompt: 1 is no guidance. 0 is the model's own: 6. (The "
-                    "paper's w is cfg − 1.)",
+                    "How closely the picture follows the prompt: 1 is no guidance. 0 is the model's own: 6.",
                 ),
                 inputs.sampler(),
                 inputs.scheduler(),
@@ -176,8 +175,8 @@ class ImageToVideo(inputs.Sized):
                 *_video_inputs(),
                 inputs.seed(),
                 inputs.steps(),
-                _weight("cfg", "5", "follows the prompt"),
-                _weight("cfg_image", f"{IMAGE_GUIDANCE:g} (the README of 1.1 shows 3)", "keeps to the first frame"),
+                _weight("cfg", "5", "follows the prompt", "colours get too strong"),
+                _weight("cfg_image", f"{IMAGE_GUIDANCE:g}", "keeps to the first frame", "too little moves"),
                 inputs.sampler(),
                 inputs.scheduler(),
                 inputs.negative("video"),
@@ -210,7 +209,8 @@ class ImageToVideo(inputs.Sized):
         frame = _first_frame(model, shape.size, image_fit, given)
         prepared = host.first_frame_conditionings(host.text_conditionings(text, negative), frame)
         keyframes = host.sample_from_image(model, prepared, host.empty_latents(1, shape), options)
-        return io.NodeOutput(latent(keyframes, host.keyframe_rate(model)))
+        rate = host.keyframe_rate(model)
+        return io.NodeOutput(latent(keyframes, rate), ui=host.keyframe_video(model, keyframes, rate))
 
 
 def _video_inputs() -> list[io.Input]:
@@ -224,11 +224,10 @@ def _video_inputs() -> list[io.Input]:
     ]
 
 
-def _weight(name: str, own: str, effect: str) -> io.Input:
+def _weight(name: str, own: str, effect: str, instead: str) -> io.Input:
     """A weight of the three-way guidance u + w_I (i − u) + w_T (c − i), as it stands there; −1 is the model's own."""
     tooltip = (
-        f"How closely the video {effect}: 1 is no guidance. -1 is the model's own: {own}. (The official code's own "
-        "weight, without ComfyUI's + 1.)"
+        f"How closely the video {effect}: 1 is no guidance. -1 is the model's own: {own}. Lower it when {instead}."
     )
     return io.Float.Input(name, default=-1.0, min=-1.0, max=30.0, step=0.05, round=0.001, tooltip=tooltip)
 

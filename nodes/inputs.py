@@ -100,7 +100,7 @@ def model_for_own() -> io.Input:
     return io.Model.Input(
         "model",
         optional=True,
-        tooltip="The keyframe model whose own values stand for 0. Needed only where something is 0.",
+        tooltip="The keyframe model. Connect it when another input is 0: the model's own value is taken for that one.",
     )
 
 
@@ -182,8 +182,9 @@ def skip_frames() -> io.Input:
         default=3,
         min=1,
         max=MAX_SKIP_FRAMES,
-        tooltip="How far apart in time the new frames are, counted in frames of full-speed video: 3 between keyframes, "
-        "1 between frames that were interpolated before.",
+        tooltip="How much time lies between the frames that come in. Leave it at 3 for keyframes; set 1 for a video "
+        "that already moves smoothly. (It counts the frames of full-speed video from one new "
+        "frame to the next.)",
     )
 
 
@@ -237,9 +238,9 @@ def temporal_blocks(auto: str = "the file") -> io.Input:
         options=list(TEMPORAL_CHOICES),
         default=host.AUTO,
         optional=True,
-        tooltip=f"How keyframes learn of each other, so that they show one motion (section 4.1 of the paper). 'auto' "
-        f"is as in {auto}, 'none' makes each keyframe on its own. The other names compare the paper's variants and "
-        "need temporal_<name>.safetensors beside the U-Net; tiny has them all.",
+        tooltip=f"Which layers make the keyframes show one motion. Leave it at 'auto', those of {auto}; try 'none' to "
+        "see keyframes that know nothing of each other. The other names are variants to compare: tiny has them all, "
+        "other models need temporal_<name>.safetensors beside the U-Net.",
     )
 
 

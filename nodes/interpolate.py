@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CFG = (
     "How closely the new frames follow the frames around them: 1 is no guidance. 1.25 to 1.5 is useful, more makes "
-    f"copies of the keyframes. {inputs.OWN}: {inputs.cfg_values('interpolation_guidance')}. (The paper's w is cfg − 1.)"
+    f"copies of the keyframes. {inputs.OWN}: {inputs.cfg_values('interpolation_guidance')}."
 )
 _LATENTS = "The frames to fill up, at least 2: from Sample Keyframes, KSampler or Encode Video."
 _BY_PASSES = "passes"  # of `fps`

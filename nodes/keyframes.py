@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _CFG = (
     "How closely the video follows the prompt and avoids the negative prompt: 1 is no guidance and the fastest. "
-    f"{inputs.OWN}: {inputs.cfg_values()}. (The paper's w is cfg − 1.)"
+    f"{inputs.OWN}: {inputs.cfg_values()}."
 )
 
 
@@ -122,4 +122,5 @@ class SampleKeyframes(inputs.Sized):
         host.show_sampling(model, options, shape)
         conditionings = host.text_conditionings(text, negative)
         keyframes = host.sample_keyframes(model, conditionings, host.empty_latents(1, shape), options)
-        return io.NodeOutput(latent(keyframes, fps or host.keyframe_rate(model)))
+        rate = fps or host.keyframe_rate(model)
+        return io.NodeOutput(latent(keyframes, rate), ui=host.keyframe_video(model, keyframes, rate))

@@ -110,7 +110,7 @@ class PlanSampling(io.ComfyNode):
                 inputs.cfg(
                     30.0,
                     f"How closely the prompt is followed: 1 is no guidance. {inputs.OWN}; 5 or 6 is usual for "
-                    "keyframes, 1 to 1.5 for interpolation. (The paper's w is cfg − 1.)",
+                    "keyframes, 1 to 1.5 for interpolation.",
                 ),
                 io.Conditioning.Input(
                     "negative",
@@ -120,12 +120,14 @@ class PlanSampling(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Noise.Output(display_name="noise", tooltip="The noise that the seed stands for."),
-                io.Guider.Output(display_name="guider", tooltip="The model with its prompts and cfg."),
-                io.Sampler.Output(display_name="sampler", tooltip="The sampler that the model was made with."),
-                io.Sigmas.Output(
-                    display_name="sigmas", tooltip="The noise level of each step, as the model was made with."
+                io.Noise.Output(
+                    display_name="noise", tooltip="The noise of the seed, for noise of SamplerCustomAdvanced."
                 ),
+                io.Guider.Output(display_name="guider", tooltip="The model with its prompts and cfg, for guider."),
+                io.Sampler.Output(
+                    display_name="sampler", tooltip="The sampler that the model was made with, for sampler."
+                ),
+                io.Sigmas.Output(display_name="sigmas", tooltip="The noise level of each step, for sigmas."),
             ],
         )
 

@@ -70,8 +70,9 @@ class Decode(io.ComfyNode):
                     options=list(DECODE_WINDOWS),
                     default=DECODE_WINDOWS[0],
                     optional=True,
-                    tooltip="Into what a long video is cut: 'blended' pieces that fade into each other, or the groups "
-                    "of 4 to 7 frames of the 'official' code, side by side, for which the two inputs above do nothing.",
+                    tooltip="How a long video is cut into pieces. Leave it at 'blended', whose pieces fade into each "
+                    "other; 'official' has the official code's pieces of 4 to 7 frames, side by side, and ignores "
+                    "the two inputs above.",
                 ),
                 io.Audio.Input(
                     "audio",

@@ -43,9 +43,9 @@ class EncodeText(io.ComfyNode):
                     options=list(NEGATIVES),
                     default=NEGATIVES[0],
                     optional=True,
-                    tooltip="How a negative prompt is read: 'own' by its own words; 'official' as the official code "
-                    "does, which needs negative_of: KandinskyVideo 1.0 gives it the prompt's length and mask, 1.1 "
-                    "ignores it.",
+                    tooltip="Leave it at 'own': the prompt is read as it is. 'official', for a negative prompt, does "
+                    "what the official code does and needs negative_of: KandinskyVideo 1.0 gives it the prompt's "
+                    "length and mask, 1.1 ignores it.",
                 ),
                 io.Conditioning.Input(
                     "negative_of",

@@ -14,7 +14,9 @@ from .comfy import internals
 
 internals.check()
 
+from .comfy.example_inputs import offer_example_inputs
 from .comfy.frontend import warn_of_old_frontend
+from .comfy.keyframe_video import keyframe_video
 from .comfy.model_files import (
     AUTO,
     BUNDLED,
@@ -110,6 +112,7 @@ __all__ = [
     "interpolation_conditionings",
     "interpolation_latents",
     "keyframe_rate",
+    "keyframe_video",
     "load_conditioning",
     "load_movq_file",
     "load_parts",
@@ -120,6 +123,7 @@ __all__ = [
     "movq_file",
     "movq_names",
     "offer_bundled_loras",
+    "offer_example_inputs",
     "own_settings",
     "plan",
     "projection_file",
@@ -156,10 +160,24 @@ __all__ = [
 ]
 
 
+class Told(str):
+    """A sentence that is told once. ComfyUI marks every input that a check looked at and repeats for each what the
+    check said; behind the first there is a reference to it.
+    """
+
+    __slots__ = ("_told",)
+
+    def __str__(self) -> str:
+        if getattr(self, "_told", False):
+            return "see the sentence before"
+        self._told = True
+        return self[:]
+
+
 def sentence(check: Callable[..., Any], *values: Any, **named: Any) -> bool | str:
     """Run a check for ComfyUI's validate_inputs: True, or the sentence of the ValueError that it raised."""
     try:
         check(*values, **named)
     except ValueError as error:
-        return str(error)
+        return Told(error)
     return True

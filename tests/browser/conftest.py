@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from tests.helpers.host_official import FOLDERS, install
+from tests.helpers.host_server import Server
 from tests.helpers.required import unavailable
 from tests.host.conftest import server
 
@@ -31,3 +33,11 @@ def chromium() -> str:
             "no playwright-core: `npm install playwright-core` somewhere and set NODE_PATH to its node_modules",
         )
     return found
+
+
+@pytest.fixture(scope="session")
+def official_server(server: Server) -> Server:
+    """The same with small models of random weights in the places of the official ones, so that their workflows run."""
+    for version in FOLDERS:
+        install(version, server.base / "models")
+    return server

@@ -10,7 +10,7 @@ function select(type) {
   window.app.graph.clear()
   const node = window.LiteGraph.createNode(type)
   window.app.graph.add(node)
-  Object.assign(window.app.canvas.ds, { scale: 0.5, offset: [1800, 500] })
+  Object.assign(window.app.canvas.ds, { scale: 0.5, offset: [1400, 500] })
   window.app.canvas.selectNode(node)
 }
 

@@ -7,13 +7,18 @@ import path from 'node:path'
 const { chromium } = createRequire(path.join(process.cwd(), 'x.js'))('playwright-core')
 const TYPES = { '.mp4': 'video/mp4', '.webm': 'video/webm', '.json': 'application/json' }
 
+// What the frontend draws nodes with: on its canvas, or as elements of the page ("Nodes 2.0").
+export const RENDERERS = { canvas: false, vue: true }
+
 // Open the frontend, hand the page and a report to `act`, always close the browser; prints the report as JSON.
 // report.errors gets what the console, the page or our server complained of since the start was over.
-export async function visit(url, executablePath, act) {
+export async function visit(url, executablePath, act, { width = 1600, height = 1000, renderer = 'canvas' } = {}) {
   const report = { errors: [], outside: [] }
+  const setting = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(RENDERERS[renderer]) }
+  await fetch(new URL('/settings/Comfy.VueNodes.Enabled', url), setting)
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
   try {
-    const page = await browser.newPage({ viewport: { width: 2000, height: 1000 } })
+    const page = await browser.newPage({ viewport: { width, height } })
     page.setDefaultTimeout(300000)
     const host = new URL(url).host
     await page.route((target) => target.host !== host && /^http/.test(target.protocol), (route) => {
@@ -48,11 +53,38 @@ export async function drop(page, file) {
     data.items.add(new File([bytes], name, { type }))
     const canvas = document.querySelector('#graph-canvas')
     for (const kind of ['dragenter', 'dragover', 'drop']) {
-      canvas.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data, clientX: 1500, clientY: 700 }))
+      canvas.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data, clientX: 800, clientY: 700 }))
     }
   }, [fs.readFileSync(file, 'base64'), path.basename(file), TYPES[path.extname(file)]])
   await page.waitForFunction(() => window.app.graph.nodes.some((node) => node.type.startsWith('FusionFrames_')))
   await page.waitForTimeout(1000)
+}
+
+// What the page made of the graph on it: evaluated in the page.
+export function graphReport() {
+  const { nodes } = window.app.graph
+  const choices = (widget, node) => (typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values)
+  const isWrong = (widget, node) =>
+    (widget.type === 'combo' && Array.isArray(choices(widget, node)) && !choices(widget, node).includes(widget.value)) ||
+    (widget.type === 'number' && !(widget.value >= widget.options.min && widget.value <= widget.options.max)) ||
+    (widget.type === 'toggle' && typeof widget.value !== 'boolean')
+  const declared = nodes.flatMap((node) => node.properties?.models ?? []).map((model) => model.name)
+  const linked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null)
+  const required = (node, name) => name in (node.constructor.nodeData?.input?.required ?? {})
+  return {
+    nodes: nodes.map((node) => node.type),
+    links: window.app.graph.links.size ?? Object.keys(window.app.graph.links).length,
+    missing: nodes.map((node) => node.type).filter((type) => !(type in window.LiteGraph.registered_node_types)),
+    deprecated: nodes.filter((node) => node.constructor.nodeData?.deprecated).map((node) => node.type),
+    dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message-error')].map((element) => element.innerText),
+    red: nodes.filter((node) => node.has_errors).map((node) => node.type),
+    declared, // model files that the workflow names, for the missing-models dialog
+    wrong: nodes.flatMap((node) => (node.widgets ?? [])
+      .filter((widget) => !linked(node, widget.name) && isWrong(widget, node) && !declared.includes(widget.value))
+      .map((widget) => `${node.type}.${widget.name}: ${widget.value}`)),
+    open: nodes.flatMap((node) => (node.inputs ?? [])
+      .filter((input) => input.link == null && !input.widget && required(node, input.name)).map((input) => `${node.type}.${input.name}`))
+  }
 }
 
 // A picture of the whole graph.

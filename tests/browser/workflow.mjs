@@ -2,39 +2,10 @@
 //   node workflow.mjs URL FILE CHROMIUM OUT_FOLDER open|run|cancel
 // "run" presses the Run button and waits for the end; "cancel" sets 900 steps, presses Run, then Cancel.
 import path from 'node:path'
-import { drop, picture, visit } from './page.mjs'
+import { drop, graphReport, picture, visit } from './page.mjs'
 
 const [url, file, executablePath, out, mode] = process.argv.slice(2)
 const CANCEL_AFTER = 5 // steps
-
-// What the page made of the file: evaluated in the page.
-function graphReport() {
-  const { nodes } = window.app.graph
-  const choices = (widget, node) => (typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values)
-  const isWrong = (widget, node) =>
-    (widget.type === 'combo' && Array.isArray(choices(widget, node)) && !choices(widget, node).includes(widget.value)) ||
-    (widget.type === 'number' && !(widget.value >= widget.options.min && widget.value <= widget.options.max)) ||
-    (widget.type === 'toggle' && typeof widget.value !== 'boolean')
-  const declared = nodes.flatMap((node) => node.properties?.models ?? []).map((model) => model.name)
-  const linked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null)
-  const required = (node, name) => name in (node.constructor.nodeData?.input?.required ?? {})
-  const box = (node) => ({ left: node.pos[0], top: node.pos[1] - 30, right: node.pos[0] + node.size[0], bottom: node.pos[1] + node.size[1] })
-  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom
-  return {
-    nodes: nodes.map((node) => node.type),
-    links: window.app.graph.links.size ?? Object.keys(window.app.graph.links).length,
-    missing: nodes.map((node) => node.type).filter((type) => !(type in window.LiteGraph.registered_node_types)),
-    dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')].map((element) => element.innerText),
-    declared, // model files that the workflow names, for the missing-models dialog
-    wrong: nodes.flatMap((node) => (node.widgets ?? [])
-      .filter((widget) => !linked(node, widget.name) && isWrong(widget, node) && !declared.includes(widget.value))
-      .map((widget) => `${node.type}.${widget.name}: ${widget.value}`)),
-    open: nodes.flatMap((node) => (node.inputs ?? [])
-      .filter((input) => input.link == null && !input.widget && required(node, input.name)).map((input) => `${node.type}.${input.name}`)),
-    overlaps: nodes.flatMap((node, index) => nodes.slice(index + 1)
-      .filter((other) => meet(box(node), box(other))).map((other) => `${node.type} and ${other.type}`))
-  }
-}
 
 // What it showed of the run: evaluated in the page.
 function runReport() {
@@ -60,7 +31,10 @@ function listen() {
   for (const name of ['execution_success', 'execution_error', 'execution_interrupted', 'progress']) {
     window.app.api.addEventListener(name, (event) => seen.events.push({ name, data: event.detail, at: performance.now() }))
   }
-  window.app.api.addEventListener('b_preview_with_metadata', () => seen.previews++)
+  const TEXT = 3 // of the protocol's binary messages; the others here are pictures
+  window.app.api.socket.addEventListener('message', ({ data }) => {
+    if (data instanceof ArrayBuffer && new DataView(data).getUint32(0) !== TEXT) seen.previews++
+  })
 }
 
 function slowDown() {
@@ -88,6 +62,5 @@ await visit(url, executablePath, async (page, report) => {
   await page.waitForFunction(() => window.seen.events.some((event) => event.name.startsWith('execution_')), null, { timeout: 600000 })
   await page.waitForTimeout(2000) // for the video
   Object.assign(report, await page.evaluate(runReport))
-  report.overlaps = (await page.evaluate(graphReport)).overlaps // previews and videos make nodes grow
   await picture(page, path.join(out, 'done.png'))
 })

@@ -28,6 +28,9 @@ from typing import Any
 PACK_NAME = "ComfyUI-FusionFrames"
 NOT_IN_PACK = shutil.ignore_patterns(".git", ".venv", "__pycache__", "output", "runs", ".*_cache", "*.egg-info")
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.Persist": False, "Comfy.Minimap.Visible": False}
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
+MISSING = object()
 BYPASSED = 4  # a node's mode in a UI-format workflow
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is here, never behind a proxy
@@ -258,20 +261,30 @@ def api_prompt(workflow: dict[str, Any], node_info: dict[str, Any]) -> dict[str,
 
 def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """Values by name. Only optional widgets may have none: a newer ComfyUI's, which its own default serves."""
-    names, values = _widget_names(info), node["widgets_values"]
-    assert len(values) <= len(names), f"{node['type']} has {len(names)} widgets and {len(values)} values"
-    left = set(names[len(values) :])
-    assert left <= set(info["input"].get("optional", {})), f"{node['type']} has no value for {left}"
-    return {name: value for name, value in zip(names, values, strict=False) if name is not None}
+    left = list(node["widgets_values"])
+    found = dict(_take(info["input"], left))
+    assert not left, f"{node['type']} has {len(left)} values more than widgets: {left}"
+    missing = [name for name, value in found.items() if value is MISSING]
+    required = {name.split(".")[0] for name in missing} & set(info["input"].get("required", {}))
+    assert not required, f"{node['type']} has no value for {required}"
+    return {name: value for name, value in found.items() if value is not MISSING}
 
 
-def _widget_names(info: dict[str, Any]) -> list[str | None]:
-    """Names of a node's widgets in order; None for the frontend's own 'control after generate' beside a seed."""
-    names: list[str | None] = []
+def _take(inputs: dict[str, Any], left: list[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, value) of every widget of `inputs` in order, taken from the values that are left.
+
+    A dynamic combo's choice brings widgets of its own, whose names begin with the combo's. A seed is followed by the
+    frontend's own 'control after generate'.
+    """
     for group in ("required", "optional"):
-        for name, (kind, *options) in info["input"].get(group, {}).items():
-            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                names.append(name)
-                if options and options[0].get("control_after_generate"):
-                    names.append(None)
-    return names
+        for short, (kind, *options) in inputs.get(group, {}).items():
+            told, name = options[0] if options else {}, f"{prefix}{short}"
+            if not (isinstance(kind, list) or kind in WIDGETS):
+                continue
+            value = left.pop(0) if left else MISSING
+            yield name, value
+            if kind == DYNAMIC_COMBO:
+                chosen = next((option for option in told["options"] if option["key"] == value), {"inputs": {}})
+                yield from _take(chosen["inputs"], left, f"{name}.")
+            elif told.get("control_after_generate") and left:
+                left.pop(0)

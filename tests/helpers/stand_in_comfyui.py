@@ -66,7 +66,7 @@ def _within(holder: Any, path: str, rows: dict[str, Any], modules: dict[str, Mod
 
 
 class Folders:
-    """ComfyUI's folder_paths over one folder: models/<kind>/ and output/."""
+    """ComfyUI's folder_paths over one folder: models/<kind>/, input/ and output/."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -85,6 +85,9 @@ class Folders:
 
     def get_output_directory(self) -> str:
         return str(self.base / "output")
+
+    def get_input_directory(self) -> str:
+        return str(self.base / "input")
 
     def add_model_folder_path(self, folder_name: str, full_folder_path: str) -> None:
         self.added.append((folder_name, full_folder_path))

@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
-from fusionframes_core.media.write_video import write_video
 from tests.helpers.host_server import Listener, Server, api_prompt
 
 WORKFLOW = "text_to_video_tiny"
@@ -21,21 +18,9 @@ Prompt = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def server(comfyui: Any, root: Path) -> Iterator[Server]:
-    """ComfyUI with the pack, on the CPU, and the inputs that the workflows name."""
+    """ComfyUI with the pack, on the CPU."""
     with Server(comfyui.path, comfyui.python, root) as running:
-        frames = moving_square()
-        for name, frame in (("first.png", frames[0]), ("last.png", frames[-1])):
-            cv2.imwrite(str(running.base / "input" / name), frame)
-        write_video(frames, running.base / "input" / "video.mp4", 8.0)
         yield running
-
-
-def moving_square(count: int = 5, size: int = 64) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 of a white square that moves."""
-    frames = np.zeros((count, size, size, 3), np.uint8)
-    for index, frame in enumerate(frames):
-        frame[20:40, 4 + 6 * index : 24 + 6 * index] = 255
-    return frames
 
 
 @pytest.fixture(scope="session")

@@ -54,4 +54,4 @@ def test_a_changed_internal_is_one_sentence(comfyui: Any, root: Path, change: st
     assert "Traceback" not in said
     (line,) = [line for line in said.splitlines() if "FusionFrames cannot work with this ComfyUI" in line]
     assert CHANGES[change] in line
-    assert "0.18.1 and 0.27.0" in line
+    assert "0.18.1, 0.27.0 and 0.33.0" in line

@@ -26,7 +26,7 @@ MOST_WORDS = 900
 SUBJECTS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *SUBJECTS]
 PAGES.append(ROOT / "fusionframes_core" / "tiny" / "README.md")
-FOLDERS = "fusionframes_core|nodes|training|tests|workflows|web|locales|loras|benchmarks|docs|results"
+FOLDERS = "fusionframes_core|nodes|training|tests|workflows|inputs|web|locales|loras|benchmarks|docs|results"
 # A path from the pack's folder, as far as it has no <placeholders> or {alternatives}.
 OUR_PATH = re.compile(rf"(?<![\w./~>-])((?:{FOLDERS}|\.ci|\.github)/[\w./*-]*)(?![\w<{{])")
 MODULE = re.compile(r"-m ((?:fusionframes_core|training|benchmarks)(?:\.\w+)*)")

@@ -22,7 +22,8 @@ def package() -> Iterator[ModuleType]:
 def folders(package: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     """ComfyUI's folders, empty."""
     empty = Folders(tmp_path)
-    for name in ("get_folder_paths", "get_filename_list", "get_full_path", "get_output_directory"):
+    names = ("get_folder_paths", "get_filename_list", "get_full_path", "get_input_directory", "get_output_directory")
+    for name in names:
         monkeypatch.setattr(f"folder_paths.{name}", getattr(empty, name))
     monkeypatch.setattr("folder_paths.add_model_folder_path", empty.add_model_folder_path)
     return empty

@@ -99,6 +99,47 @@ def test_what_a_model_says_itself_is_left_to_it(nodes: ModuleType, name: str) ->
         assert choice not in given or given[choice].default == "default"
 
 
+def test_a_sentence_about_two_inputs_is_told_once(nodes: ModuleType) -> None:
+    """ComfyUI puts what a check says behind each input that it looked at."""
+    said = nodes.keyframes.EmptyVideoLatent.validate_inputs(8, 50)
+    details = [f"{name} - {said}" for name in ("width", "height")]
+    assert details[0].startswith("width - width and height must be 0 or multiples of 16")
+    assert details[1] == "height - see the sentence before"
+
+
+@pytest.mark.parametrize("letters", [244, 300])
+def test_a_name_that_no_file_can_have_is_named(nodes: ModuleType, letters: int) -> None:
+    """255 bytes with the suffix are what file systems take; both nodes say so instead of an OSError."""
+    for node in (nodes.text.SaveConditioning, nodes.text.LoadConditioning):
+        said = node.validate_inputs("x" * letters)
+        assert said.startswith("name must be at most 255 bytes long with .safetensors, which is what file systems take")
+        assert said.endswith(f"got {letters + 12}")
+    assert nodes.text.SaveConditioning.validate_inputs("x" * 243) is True
+    assert "name must be at most 255 bytes" in nodes.text.SaveConditioning.validate_inputs("視" * 100)
+
+
+def test_example_inputs_are_there_once(nodes: ModuleType, folders: Folders) -> None:
+    """Copied where Load Image and Load Video look; a file that is there stays as it is."""
+    given = sorted((nodes.host.comfy.example_inputs.EXAMPLES).glob("fusionframes_*"))
+    assert len(given) == 4
+    assert all(file.stat().st_size < 200_000 for file in given)
+    mine = folders.add_file(f"input/{given[0].name}", b"mine")
+    nodes.host.offer_example_inputs()
+    assert mine.read_bytes() == b"mine"
+    assert sorted(file.name for file in mine.parent.iterdir()) == [file.name for file in given]
+    assert all((mine.parent / file.name).read_bytes() == file.read_bytes() for file in given[1:])
+
+
+def test_a_closed_input_folder_is_one_line_in_the_log(
+    nodes: ModuleType, folders: Folders, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pack loads all the same; nothing half-written stays."""
+    folders.add_file("input", b"no folder")
+    nodes.host.offer_example_inputs()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("FusionFrames: example inputs for its workflows cannot be copied to ")
+
+
 def test_old_ids_lead_to_nodes_with_the_same_inputs(
     nodes: ModuleType, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:

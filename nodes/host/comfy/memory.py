@@ -80,7 +80,7 @@ def tell(sentence: str) -> None:
 def show(words: str) -> None:
     """Write words on the node that is running, in the place of those that it showed before."""
     context = get_executing_context()
-    running = sys.modules.get("server")  # PromptServer.send_progress_text: checked on 0.18.1 and 0.27.0
+    running = sys.modules.get("server")  # PromptServer.send_progress_text: checked on 0.18.1 to 0.33.0
     server = getattr(getattr(running, "PromptServer", None), "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(words, context.node_id)

@@ -23,6 +23,7 @@ UNETS, TEXTS, VAES = "diffusion_models", "text_encoders", "vae"  # ComfyUI's nam
 MARKER = "keyframe.safetensors"  # the file that makes a folder a FusionFrames model
 OFFICIAL_MARKERS = tuple(files["keyframe"] for files in OFFICIAL_FILES.values())
 PROJECTION_FILES = ("t5_projections", "kandinsky_video")  # official files that hold a text projection
+LONGEST_NAME = 255  # bytes of a file's name
 CONDITIONING_FOLDER = "conditioning"  # inside ComfyUI's output folder
 BUNDLED_LORAS = Path(__file__).resolve().parents[3] / "loras"
 
@@ -182,6 +183,11 @@ def conditioning_file(name: str) -> Path:
     if not name or PurePath(name).name != name or name.startswith("."):
         raise ValueError(f"name must be a plain file name; got {name!r}")
     file = name if name.endswith(".safetensors") else f"{name}.safetensors"
+    if len(file.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"name must be at most {LONGEST_NAME} bytes long with .safetensors, which is what file systems take; got "
+            f"{len(file.encode())}"
+        )
     return Path(folder_paths.get_output_directory()) / CONDITIONING_FOLDER / file
 
 

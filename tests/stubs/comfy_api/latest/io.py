@@ -181,8 +181,8 @@ class ComfyNode:
 class NodeOutput:
     """The values of a node's outputs, in order."""
 
-    def __init__(self, *args: Any) -> None:
-        self.args = args
+    def __init__(self, *args: Any, ui: dict[str, Any] | None = None) -> None:
+        self.args, self.ui = args, ui
 
 
 class InputMap(TypedDict):
