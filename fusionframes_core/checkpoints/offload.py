@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..config import ModelConfig
+from ..models.layout import channels_last
 from ..models.text_encoder import TextEncoder
 from .component import ModelParts, StoredModel, component_names
 
@@ -101,7 +102,8 @@ class OffloadedModels:
 def _moved(model: nn.Module, device: torch.device) -> nn.Module:
     """The model on the device; one that is streamed from the disk sees to that itself."""
     streamed = any(parameter.is_meta for parameter in model.parameters())
-    return model if streamed else model.to(device)
+    moved = model if streamed else model.to(device)
+    return channels_last(moved) if device.type == "cuda" else moved  # turned once, whatever they were loaded for
 
 
 def _constant(model: nn.Module) -> Loader:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Alpha, Conv2d, Conv3d, TorchOperations
+from .layers import Alpha, Conv2d, Conv3d, Lent, TorchOperations
 
 FP8 = torch.float8_e4m3fn
 FP8_COMPUTE = torch.bfloat16
@@ -43,8 +44,8 @@ class CastLinear(nn.Linear):
 class CastConv2d(Conv2d):
     """Conv2d whose parameters take the input's type."""
 
-    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _cast(self, x)
+    def lent_weights(self, x: Tensor) -> Lent:
+        return nullcontext(_cast(self, x))
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, *_cast(self, input))
@@ -53,8 +54,8 @@ class CastConv2d(Conv2d):
 class CastConv3d(Conv3d):
     """Conv3d whose parameters take the input's type."""
 
-    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _cast(self, x)
+    def lent_weights(self, x: Tensor) -> Lent:
+        return nullcontext(_cast(self, x))
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, *_cast(self, input))

@@ -7,6 +7,7 @@ host can slot in layers that cast, offload or patch their weights. `TorchOperati
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,6 +32,8 @@ class Alpha(nn.Module):
         return self.weight.to(device=x.device, dtype=x.dtype)
 
 
+Lent: TypeAlias = AbstractContextManager[tuple[Tensor, Tensor | None]]
+
 if TYPE_CHECKING:
     _Conv2dMixin: TypeAlias = nn.Conv2d
     _Conv3dMixin: TypeAlias = nn.Conv3d
@@ -43,12 +46,12 @@ class FastConv2d(_Conv2dMixin):
     """Mixin for Conv2d: where the fused kernels run, 1×1 kernels are products of channels-last tokens with their bias.
 
     Works under any Conv2d whose forward ends in torch's `_conv_forward`, so a host can mix it into its own layer; that
-    layer says in `weights_for` how its weights come to `x`.
+    layer says in `lent_weights` how its weights come to `x`, and when it takes them back.
     """
 
-    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Kernel and bias on the device and in the type of `x`."""
-        return self.weight, self.bias
+    def lent_weights(self, x: Tensor) -> Lent:
+        """A context with kernel and bias on the device and in the type of `x`; the bias may be kept longer."""
+        return nullcontext((self.weight, self.bias))
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if takes_fused(input, weight, bias) and input.ndim == 4 and is_pointwise(self):
@@ -59,9 +62,9 @@ class FastConv2d(_Conv2dMixin):
 class FastConv3d(_Conv3dMixin):
     """Mixin for Conv3d, likewise; on a CPU (k, 1, 1) kernels run as 2-D convolutions over (T, H·W), 3-4× faster."""
 
-    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Kernel and bias on the device and in the type of `x`."""
-        return self.weight, self.bias
+    def lent_weights(self, x: Tensor) -> Lent:
+        """A context with kernel and bias on the device and in the type of `x`; the bias may be kept longer."""
+        return nullcontext((self.weight, self.bias))
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
         if input.ndim == 5 and is_pointwise(self) and (input.is_cpu or takes_fused(input, weight, bias)):
@@ -95,8 +98,8 @@ def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return layer(x), None
     if not takes_fused(x, layer.weight, layer.bias):
         return layer(x), None
-    weight, bias = layer.weights_for(x)
-    return layer._conv_forward(x, weight, None), bias
+    with layer.lent_weights(x) as (weight, bias):
+        return layer._conv_forward(x, weight, None), bias
 
 
 def bias_behind(layer: nn.Module, bias: Tensor | None) -> Tensor | None:
@@ -105,8 +108,8 @@ def bias_behind(layer: nn.Module, bias: Tensor | None) -> Tensor | None:
         return bias
     assert isinstance(layer, FastConv2d)
     assert is_pointwise(layer)
-    weight, _ = layer.weights_for(bias)
-    return F.linear(bias.float(), weight.flatten(1).float()).to(bias.dtype)
+    with layer.lent_weights(bias) as (weight, _):
+        return F.linear(bias.float(), weight.flatten(1).float()).to(bias.dtype)
 
 
 class FusedGroupNorm(_GroupNormMixin):

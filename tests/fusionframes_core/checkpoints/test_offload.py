@@ -125,3 +125,13 @@ def test_fewer_bits_keep_the_context(mode: str, tolerance: float, share: float) 
     assert (found - expected).abs().mean() < tolerance * expected.abs().mean()
     full, stored = (sum(p.nbytes for p in encoder.t5.block.parameters()) for encoder in (whole, fewer))
     assert stored < share * full
+
+
+def test_a_network_that_moves_to_a_gpu_is_turned_for_it(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever device it was loaded for; `.to` is a stand-in, since there may be no GPU."""
+    pipeline = FusionFramesPipeline.from_pretrained(micro_folder)
+    kernels = [p for p in pipeline.keyframe.parameters() if p.ndim == 4 and p.shape[-1] > 1 and p.shape[1] > 1]
+    assert not all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda model, device: model)
+    pipeline.to("cuda")
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
