@@ -12,6 +12,7 @@ import torch
 from ..config import ModelConfig
 from ..models.free_memory import available_bytes
 from ..models.movq.chunked_decode import chunk_windows
+from ..models.movq.decode_plan import ENCODE_CHUNK
 from ..settings import spatial_factor
 
 _GIB = 1024**3
@@ -24,7 +25,6 @@ _DECODE_BUDGET, _WINDOW_BUDGET = 4 * _GIB, 2 * _GIB
 _LONGEST_WINDOW, _SHORTEST_WINDOW = 64, 8  # input frames
 DECODE_CHUNK, _SHORTEST_CHUNK = 16, 4  # frames that are decoded at once
 WINDOW_OVERLAP = 4  # input frames that neighbouring windows share
-ENCODE_CHUNK = 8  # frames, as `encode_images` has it
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """How a video is decoded in the memory that is free: chunks in time, and bands in space where one chunk is too much.
 
+Encoding, which knows single frames only, takes as many of them at once as fit.
+
 Memory is counted in tensors of the first level's size (`channels` numbers per position of the finished frame): what the
 decoder holds at once, as counted on meta tensors, and a quarter more for what a device adds.
 """
@@ -22,6 +24,8 @@ OVERLAP = 4  # frames that neighbouring chunks share, at most
 WHOLE = 6.5 * 1.25  # sizes that the whole decoder holds for each frame (one H100 at 512×512: 8.0 to 8.2)
 IN_BANDS = 3.0 * 1.25  # likewise in bands, and beside them
 BAND_NUMBERS = 10 * PORTION  # numbers of one band's work
+ENCODE_CHUNK = 8  # frames that are encoded at once, at most
+ENCODING = 4.4 * 1.25  # sizes that the encoder holds for each frame
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,43 @@ def plan_decode(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: t
             needed = decode_bytes(config, chunk, size, dtype, banded)
             if needed <= free:
                 return DecodePlan(chunk, _overlap(config, chunk), banded, needed)
-    pixels = [side * config.patch_size * 2 ** (len(config.channel_mult) - 1) for side in size]
-    raise ValueError(
-        f"free memory must be at least {decode_bytes(config, 1, size, dtype, True) / 1e9:.2f} GB to decode "
-        f"{pixels[1]}x{pixels[0]} in {str(dtype).removeprefix('torch.')}; got {free / 1e9:.2f} GB: "
-        "free some, choose a smaller size, or decode on the CPU"
+    factor = config.patch_size * 2 ** (len(config.channel_mult) - 1)
+    needed = decode_bytes(config, 1, size, dtype, True)
+    raise too_little("decode", needed, (size[0] * factor, size[1] * factor), dtype, free)
+
+
+def too_little(work: str, needed: int, size: tuple[int, int], dtype: torch.dtype, free: float) -> ValueError:
+    """What is wrong, and what to change, where not even one frame of `size` pixels (H, W) fits."""
+    return ValueError(
+        f"free memory must be at least {needed / 1e9:.2f} GB to {work} {size[1]}x{size[0]} in "
+        f"{str(dtype).removeprefix('torch.')}; got {free / 1e9:.2f} GB: free some, choose a smaller size, or {work} on "
+        "the CPU"
     )
+
+
+def encode_bytes(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype) -> int:
+    """Memory beside the weights and the video to encode `frames` frames of `size` pixels (H, W) at once."""
+    positions = frames * size[0] * size[1] / config.patch_size**2
+    return math.ceil(positions * config.channels * ENCODING * dtype.itemsize)
+
+
+def plan_encode(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, free: float) -> int:
+    """The most of `frames` frames of `size` pixels (H, W) that `free` bytes allow at once, up to ENCODE_CHUNK.
+
+    Raises ValueError, in one sentence with what to change, when not even one fits.
+    """
+    one = encode_bytes(config, 1, size, dtype)
+    if one > free:
+        raise too_little("encode", one, size, dtype, free)
+    fitting = (chunk for chunk in range(ENCODE_CHUNK, 1, -1) if encode_bytes(config, chunk, size, dtype) <= free)
+    return min(next(fitting, 1), frames)
+
+
+def encode_chunk_for(movq: MoVQ, pixels: Tensor, device: torch.device, dtype: torch.dtype) -> int:
+    """The frames of pixels (B, 3, T, H, W) to encode at once on a device, in a type, by what is free there."""
+    batch, _, frames, *size = pixels.shape
+    free = available_bytes(device)
+    return plan_encode(movq.config, frames, (size[0], size[1]), dtype, math.inf if free is None else free / batch)
 
 
 def plan_for(movq: MoVQ, latents: Tensor, chunk: int | None = None) -> DecodePlan:

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from ..casting import compute_dtype
+from .decode_plan import encode_chunk_for
 
 FRAMES = 8
 
 
 def encode_frames(movq: Any, pixels: Tensor, device: torch.device) -> Tensor:
-    """Pixels (B, 3, T, H, W) in [−1, 1], wherever they are, to float32 latents (B, C, T, h, w) on `device`."""
-    chunks = pixels.split(FRAMES, dim=2)
-    return torch.cat([movq.encode(chunk.to(device, compute_dtype(movq))).float() for chunk in chunks], dim=2)
+    """Pixels (B, 3, T, H, W) in [−1, 1], wherever they are, to float32 latents (B, C, T, h, w) on `device`.
+
+    As many frames at once as the free memory allows. Raises ValueError when that is none.
+    """
+    dtype = compute_dtype(movq)
+    chunks = pixels.split(encode_chunk_for(movq, pixels, device, dtype), dim=2)
+    return torch.cat([movq.encode(chunk.to(device, dtype)).float() for chunk in chunks], dim=2)
 
 
 def decode_frames(

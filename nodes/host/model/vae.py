@@ -17,14 +17,17 @@ from torch import Tensor
 from ....fusionframes_core.config import MoVQConfig
 from ....fusionframes_core.models.movq.banded_decode import BandedDecoder
 from ....fusionframes_core.models.movq.chunked_decode import BLENDED, decode_chunked
-from ....fusionframes_core.models.movq.decode_plan import decode_bytes, plan_for
+from ....fusionframes_core.models.movq.decode_plan import (
+    ENCODE_CHUNK,
+    decode_bytes,
+    encode_bytes,
+    encode_chunk_for,
+    plan_for,
+)
 from ....fusionframes_core.models.movq.movq import Level, Middle, MoVQ
 from .attention_patches import check_cancel
 from .operations import hosted
 from .patchers import patcher_class
-
-ENCODE_CHUNK = 8
-ENCODING = 5.5  # tensors held at once, in sizes of the first level's: 4.4 (tests/host/test_memory.py), a quarter more
 
 
 class VideoAutoencoder(MoVQ):
@@ -43,12 +46,16 @@ class VideoAutoencoder(MoVQ):
         return (shape[0], 3, *shape[2:-2], *(side * self.factor for side in shape[-2:]))
 
     def encode(self, pixels: Tensor, device: Any = None) -> Tensor:
-        """Pixels (B, 3, T, H, W), or images (N, 3, H, W), in [−1, 1]: (B, 4, T, h, w), computed on `device`."""
+        """Pixels (B, 3, T, H, W), or images (N, 3, H, W), in [−1, 1]: (B, 4, T, h, w), computed on `device`.
+
+        As many frames at once as the free memory allows. Raises ValueError when that is none.
+        """
         video = pixels if pixels.ndim == 5 else pixels[:, :, None]
         encoded = []
-        for chunk in video.split(ENCODE_CHUNK, dim=2):
+        place = torch.device(device or video.device)
+        for chunk in video.split(encode_chunk_for(self, video, place, video.dtype), dim=2):
             management.throw_exception_if_processing_interrupted()
-            encoded.append(MoVQ.encode(self, chunk.to(device or chunk.device)))
+            encoded.append(MoVQ.encode(self, chunk.to(place)))
         return torch.cat(encoded, dim=2)
 
     def decode(
@@ -79,8 +86,7 @@ class VideoAutoencoder(MoVQ):
         """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""
         if work == "decode":
             return decode_bytes(self.config, frames, (height // self.factor, width // self.factor), dtype)
-        positions = frames * height * width / self.config.patch_size**2
-        return ENCODING * self.config.channels * positions * management.dtype_size(dtype)
+        return encode_bytes(self.config, frames, (height, width), dtype)
 
 
 class _Chunks:

@@ -16,10 +16,13 @@ from fusionframes_core.models.movq.decode_plan import (
     DecodePlan,
     decode_bytes,
     decoder_for,
+    encode_bytes,
     plan_decode,
+    plan_encode,
     plan_for,
     temporal_reach,
 )
+from fusionframes_core.models.movq.frame_chunks import encode_frames
 from fusionframes_core.models.movq.movq import DECODERS, MoVQ
 from fusionframes_core.presets import TINY
 from tests.helpers.inside import counter
@@ -133,3 +136,30 @@ def test_a_banded_plan_decodes() -> None:
     found = DecodePlan(4, 1, True, 0)
     banded = decode_chunked(decoder_for(movq, found), latents, found.chunk, found.overlap)
     torch.testing.assert_close(banded, decode_chunked(movq, latents, found.chunk, found.overlap), rtol=0, atol=1e-5)
+
+
+def test_encoding_takes_as_many_frames_as_fit() -> None:
+    size, one = (512, 512), encode_bytes(VIDEO, 1, (512, 512), torch.bfloat16)
+    for frames, free, expected in ((61, 100, 8), (3, 100, 3), (61, 8, 8), (61, 7.9, 7), (61, 2.5, 2), (61, 1, 1)):
+        assert plan_encode(VIDEO, frames, size, torch.bfloat16, free * one) == expected
+    with pytest.raises(ValueError, match=r"to encode 512x512 in bfloat16; got 0\.\d+ GB: free some"):
+        plan_encode(VIDEO, 61, size, torch.bfloat16, 0.9 * one)
+
+
+def test_encoding_holds_no_more_than_its_estimate() -> None:
+    movq = MoVQ(OFFICIAL, device="meta", dtype=torch.bfloat16).eval().requires_grad_(False)
+    pixels = torch.empty(1, 3, 2, 256, 256, device="meta", dtype=torch.bfloat16)
+    with torch.no_grad(), counter() as held:
+        movq.encode(pixels)
+    needed = encode_bytes(OFFICIAL, 2, (256, 256), torch.bfloat16)
+    assert 0.6 * needed < held.most <= needed
+
+
+def test_encoding_in_smaller_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    movq = random_movq().requires_grad_(False)
+    pixels = torch.randn(1, 3, 5, 16, 24)
+    whole = encode_frames(movq, pixels, torch.device("cpu"))
+    free = 2.5 * encode_bytes(movq.config, 1, (16, 24), torch.float32)
+    monkeypatch.setattr(decode_plan, "available_bytes", lambda device: free)
+    monkeypatch.setattr(movq, "encode", lambda chunk, own=movq.encode: own(chunk) if chunk.shape[2] <= 2 else None)
+    assert torch.allclose(encode_frames(movq, pixels, torch.device("cpu")), whole, atol=1e-5)
