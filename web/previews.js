@@ -7,6 +7,7 @@ import { app } from '../../scripts/app.js'
 const OUTPUT = 'fusionframes_keyframes' // of nodes/host/comfy/keyframe_video.py
 const WIDGET = 'fusionframes_preview'
 const HEIGHT = 236 // pixels
+const CAPTION = 24 // of them
 
 const ours = (id) => {
   const node = app.graph.getNodeById(Number(id)) // no node for "5:12", which is inside a subgraph
@@ -17,7 +18,7 @@ function makeWidget(node) {
   const frame = document.createElement('div')
   Object.assign(frame.style, { display: 'flex', flexDirection: 'column', gap: '4px', minHeight: '0', pointerEvents: 'none' })
   const picture = document.createElement('img')
-  Object.assign(picture.style, { flex: '1 1 0', minHeight: '0', width: '100%', objectFit: 'contain', imageRendering: 'pixelated' })
+  Object.assign(picture.style, { flex: '1 1 0', minHeight: `${HEIGHT - CAPTION}px`, width: '100%', objectFit: 'contain', imageRendering: 'pixelated' })
   const caption = document.createElement('div')
   Object.assign(caption.style, { textAlign: 'center', fontSize: '11px', color: 'var(--input-text, #ddd)' })
   frame.append(picture, caption)

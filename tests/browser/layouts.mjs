@@ -42,7 +42,8 @@ function notes() {
       const colour = numbers(getComputedStyle(at).backgroundColor)
       if (colour.length >= 3 && colour[3] !== 0) return colour
     }
-    return [102, 85, 51] // the canvas paints the note itself: bgcolor of ours, #653
+    return numbers(window.app.graph.nodes.find((node) => node.type === 'MarkdownNote').bgcolor
+      .replace(/^#(.)(.)(.)$/, (_, ...digits) => digits.slice(0, 3).map((digit) => 17 * parseInt(digit, 16)).join(' '))) // drawn on the canvas
   }
   const contrast = (element) => {
     const [low, high] = [numbers(getComputedStyle(element).color), ground(element)].map(light).sort((a, b) => a - b)

@@ -42,25 +42,25 @@ def _ours(*names: str) -> tuple[str, ...]:
 GROUPS = (
     Kind(
         "Model",
-        "#3f5159",
+        "#88AAAA",
         (*_ours("LoadModel", "LoadUNet", "LoadTextEncoder", "LoadMoVQ"), "LoraLoaderModelOnly"),
         stacked=True,
         early=True,
     ),
-    Kind("Input", "#335544", ("LoadVideo", "LoadImage", "BatchImagesNode", *_ours("EncodeVideo")), early=True),
-    Kind("Prompt", "#4a4459", (*_ours("EncodeText", "SchedulePrompts"), "CLIPTextEncode"), stacked=True, early=True),
-    Kind("First frame", "#335544", _ours("DrawFirstFrame")),
+    Kind("Input", "#88AA88", ("LoadVideo", "LoadImage", "BatchImagesNode", *_ours("EncodeVideo")), early=True),
+    Kind("Prompt", "#8888AA", (*_ours("EncodeText", "SchedulePrompts"), "CLIPTextEncode"), stacked=True, early=True),
+    Kind("First frame", "#88AA88", _ours("DrawFirstFrame")),
     Kind(
         "Keyframes",
-        "#3f4f6b",
+        "#3f789e",
         (
             *_ours("CloseLoop", "ExtendVideo", "EmptyVideoLatent", "PlanSampling", "SampleKeyframes", "ImageToVideo"),
             *("KSampler", "SamplerCustomAdvanced"),
         ),
     ),
-    Kind("Frames between", "#5b4a3f", _ours("PrepareInterpolation", "Interpolate")),
-    Kind("Frames", "#5b3f4a", (*_ours("Decode"), "VAEDecode", "CreateVideo", "ImageStitch")),
-    Kind("Video", "#5b3f4a", ("SaveVideo", "SaveWEBM")),
+    Kind("Frames between", "#b58b2a", _ours("PrepareInterpolation", "Interpolate")),
+    Kind("Frames", "#b06634", (*_ours("Decode"), "VAEDecode", "CreateVideo", "ImageStitch")),
+    Kind("Video", "#b06634", ("SaveVideo", "SaveWEBM")),
 )
 BETWEEN_FRAMES = next(index for index, kind in enumerate(GROUPS) if kind.title == "Frames between")
 
@@ -188,7 +188,7 @@ def _arrangements(blocks: list[Block], notes: list[Block]) -> Iterator[list[Colu
 def _score(columns: list[Column]) -> float:
     """The scale that fits; columns that mix stages have to be worth it, and so does a note far from the left."""
     late = next((index for index, column in enumerate(columns) if any(not block.kind for block in column.blocks)), 0)
-    return min(_scale(columns), LARGEST) * MERGED ** sum(column.merged for column in columns) * 0.998**late
+    return min(_scale(columns), LARGEST) * MERGED ** sum(column.merged for column in columns) * 0.985**late
 
 
 def _scale(columns: Iterable[Column]) -> float:

@@ -115,6 +115,21 @@ def test_loop_closes(server: Server) -> None:
     assert seams["loop"] < 2 < seams["plain"]
 
 
+def test_the_loop_workflow_does_not_flash(server: Server, make_prompt: Prompt) -> None:
+    """As it ships: the background stays within 20 levels of 256, and no more moves over the seam than elsewhere."""
+    (file,) = server.saved_files(server.succeed(make_prompt("loop_tiny")))
+    frames = read_video(file)[0].astype(float)
+    edges = (frames[:, :3], frames[:, -3:], frames[:, :, :3], frames[:, :, -3:])
+    border = np.concatenate([edge.reshape(len(frames), -1, 3) for edge in edges], axis=1)
+    levels = np.median(border, axis=1).mean(axis=1)
+    moved = np.abs(np.roll(frames, -1, axis=0) - frames).mean(axis=(1, 2, 3))  # the last: over the seam
+    steps = np.abs(np.roll(levels, -1) - levels)
+    print(f"background {levels.min():.0f} to {levels.max():.0f}, steps to {steps.max():.1f}, seam {steps[-1]:.1f}")
+    assert levels.max() - levels.min() <= 20
+    assert steps.max() <= 8
+    assert moved[-1] <= 2 * np.median(moved)
+
+
 def seam(latents: Any) -> float:
     """The change from the last frame to the first, relative to the mean change between neighbours."""
     steps = (latents[:, :, 1:] - latents[:, :, :-1]).abs().mean()
