@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,9 @@ from .checkpoints.offload import Models, OffloadedModels
 from .checkpoints.open_model import open_model
 from .checkpoints.temporal_blocks import AUTO
 from .errors import require_finite
+from .given_keyframes import Beginning
 from .image_to_video import check_image, make_first_frame
+from .media.frames import fit_image
 from .models.casting import compute_dtype
 from .models.movq.chunked_decode import decode_chunked
 from .models.movq.decode_plan import decoder_for, plan_for
@@ -25,14 +27,14 @@ from .models.movq.frame_chunks import decode_frames, encode_frames
 from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
 from .models.unet.keyframe_unet import frame_positions
 from .sampling.callbacks import Callback, StageCallback, run_callback
+from .sampling.frame_rates import PASS_FACTOR, frames_by_time
+from .sampling.guides import Guide
 from .sampling.interpolation_sampling import interpolate
 from .sampling.keyframe_sampling import sample_keyframes, sample_keyframes_from_image
 from .sampling.noise import KEYFRAME_STAGE, interpolation_stage, stage_noise
 from .sampling.options import ContextPair, InterpolationOptions
-from .sampling.stage_sampler import StageSampler
+from .sampling.stage_sampler import Given, StageSampler
 from .settings import GenerationSettings, ResolvedImageSettings, ResolvedSettings, latent_size
-
-FPS_FACTOR = 4  # of one interpolation pass
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class FusionFramesPipeline(Models):
         settings: GenerationSettings | None = None,
         callback: StageCallback | None = None,
         image: Tensor | None = None,
+        latents: Tensor | None = None,
+        guides: Sequence[Guide] = (),
         **overrides: Any,
     ) -> GenerationResult:
         """Generate one video for each prompt ("" is unconditional).
@@ -129,21 +133,28 @@ class FusionFramesPipeline(Models):
         `callback(stage, step, total, latents)` follows every step of the stages "keyframes", "interpolation 1", ...
         and "decode"; what it raises (Stopped is meant for that) ends the generation. A seed's keyframes
         are the same for every number of passes. `image` (3, H, W) or (B, 3, H, W) in [−1, 1], of any size, is the
-        first frame (1.1 models; without one they draw it themselves); a fourth channel is alpha. A stage that makes NaN
-        or infinity raises NotFinite (a ValueError), which names it.
+        first frame (1.1 models; without one they draw it themselves); a fourth channel is alpha. Of other models,
+        `latents` (B, 4, T, h, w), from `encode`, is a video to change as far as `denoise` says, and `guides`, from
+        `guide`, are keyframes to hold in their places. A stage that makes NaN or infinity raises NotFinite (a
+        ValueError), which names it.
         """
-        prompts = _check_prompts(prompt)
-        chosen = replace(settings or GenerationSettings(), **overrides).resolve(self.config)
+        prompts, beginning = _check_prompts(prompt), Beginning(latents, guides)
+        chosen = replace(settings or GenerationSettings(), **overrides)
+        chosen = beginning.shaped(chosen, self.config).resolve(self.config)
         pixels = check_image(image, len(prompts), self.config)
+        given = beginning.given(chosen, self.config, len(prompts))
         texts = self._encode_all(prompts, chosen)
-        keyframes = self._keyframes(texts.keyframes, chosen, _of_stage(callback, "keyframes"), pixels)
+        keyframes = self._keyframes(texts.keyframes, chosen, _of_stage(callback, "keyframes"), pixels, given)
         latents = keyframes
         for index in range(chosen.passes):
             report = _of_stage(callback, f"interpolation {index + 1}")
             latents = self._interpolate(latents, texts.interpolation, chosen, chosen.interpolation_pass(index), report)
+        multiple = chosen.rate_multiple(self.config.fps)
+        if multiple is not None:
+            latents = latents[:, :, frames_by_time(chosen.num_frames, chosen.passes, multiple)]
         report = _of_stage(callback, "decode")
         frames = self.decode(latents, callback=report, windows=chosen.decode_windows).float().cpu().clamp(-1, 1)
-        fps = self.config.fps * FPS_FACTOR**chosen.passes
+        fps = self.config.fps * float(multiple or PASS_FACTOR**chosen.passes)
         return GenerationResult(frames, keyframes.cpu(), latents.cpu(), fps, chosen)
 
     @torch.no_grad()
@@ -161,16 +172,36 @@ class FusionFramesPipeline(Models):
         height: int | None = None,
         width: int | None = None,
         image: Tensor | None = None,
+        latents: Tensor | None = None,
+        guides: Sequence[Guide] = (),
         **overrides: Any,
     ) -> Tensor:
         """Keyframe latents (B, 4, T, h, w) for contexts; `overrides` are the GenerationSettings of this stage.
 
-        `image` is the first frame, as for the pipeline itself.
+        `image`, `latents` and `guides` are as for the pipeline itself.
         """
-        size = (height or self.config.size[0], width or self.config.size[1])
-        chosen = GenerationSettings(size=size, passes=0, **overrides).resolve(self.config)
+        own, beginning = self.config.size, Beginning(latents, guides)
+        size = (height or own[0], width or own[1]) if height or width or latents is None else None
+        asked = GenerationSettings(size=size, passes=0, **overrides)
+        chosen = beginning.shaped(asked, self.config).resolve(self.config)
         pixels = check_image(image, text.context.shape[0], self.config)
-        return self._keyframes(self._pair(text, negative), chosen, callback, pixels)
+        given = beginning.given(chosen, self.config, text.context.shape[0])
+        return self._keyframes(self._pair(text, negative), chosen, callback, pixels, given)
+
+    def guide(
+        self,
+        image: Tensor,
+        index: int,
+        strength: float = 1.0,
+        pull: float = 0.0,
+        size: tuple[int, int] | None = None,
+    ) -> Guide:
+        """A picture (3, H, W) or (B, 3, H, W) in [−1, 1] as a guide; see `sampling.guides.Guide`.
+
+        It is scaled and cropped to `size` (height, width), by default the model's own.
+        """
+        pixels = image if image.ndim == 4 else image[None]
+        return Guide(self.encode(fit_image(pixels, size or self.config.size)[:, :, None]), index, strength, pull)
 
     def interpolate(
         self,
@@ -237,7 +268,12 @@ class FusionFramesPipeline(Models):
             return require_finite("encoding the video", encode_frames(movq, pixels, self.device), compute_dtype(movq))
 
     def _keyframes(
-        self, texts: ContextPair, chosen: ResolvedSettings, callback: Callback | None, image: Tensor | None
+        self,
+        texts: ContextPair,
+        chosen: ResolvedSettings,
+        callback: Callback | None,
+        image: Tensor | None,
+        given: Given,
     ) -> Tensor:
         config = self.config
         positions = frame_positions(config.frame_positions, chosen.num_frames, self.device).expand(texts.batch, -1)
@@ -249,7 +285,7 @@ class FusionFramesPipeline(Models):
                 latents = sample_keyframes_from_image(unet, texts, positions, first, chosen.image_guidance, sampler)
                 return require_finite("keyframes", latents, compute_dtype(unet))
         with self.residency.stage("keyframe") as unet:
-            latents = sample_keyframes(unet, texts, positions, latent_size(config, chosen.size), sampler)
+            latents = sample_keyframes(unet, texts, positions, latent_size(config, chosen.size), sampler, given)
             return require_finite("keyframes", latents, compute_dtype(unet))
 
     def _interpolate(

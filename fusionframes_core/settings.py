@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any
 
 from .config import ModelConfig, MoVQConfig
 from .media.frames import COVER, IMAGE_FITS
 from .models.movq.chunked_decode import DECODE_WINDOWS
+from .sampling.frame_rates import MAX_MULTIPLIER, MAX_PASSES, as_multiplier, multiplier_to, passes_for
 from .sampling.options import InterpolationOptions, SamplingOptions
 from .sampling.sampler import SAMPLERS
 
 MAX_SEED = 2**64 - 1
 MAX_KEYFRAMES = 180  # frame positions of 1.0 are spread over 180
-MAX_PASSES = 2
 MAX_SKIP_FRAMES = 12  # section 4.2: s ∈ {1, ..., 12}
 MAX_MOTION = 1000
 MAX_STILL_NOISE = 999  # a time of the 1000-step schedule
@@ -51,12 +52,23 @@ class GenerationSettings:
     fps: str | None = _option(
         None, "low, medium or high, as the official code's: 0, 1 or 2 passes, 2, 8 or 32 frames per second"
     )
+    multiplier: float | None = _option(
+        None,
+        f"how many times the frame rate to make it, up to {MAX_MULTIPLIER}; frames are taken by time from the passes",
+    )
+    target_fps: float | None = _option(
+        None,
+        "frames per second to make, taken by time from as many passes as it needs; the output is as long as before",
+    )
     skip_frames: tuple[int, ...] = _option((3, 1), f"skip-frame value of each pass, 1 to {MAX_SKIP_FRAMES}")
     perturbation: int = _option(0, "noise steps on the frames that interpolation is given")
     guidance: float | None = _option(None, "keyframe guidance weight w of (1 + w)c - wu")
     interpolation_guidance: float | None = _option(None, "context guidance weight w; 0.25 to 0.5 is useful")
     steps: int | None = _option(None, "denoising steps of the keyframes")
     interpolation_steps: int | None = _option(None, "denoising steps of each interpolation pass")
+    denoise: float = _option(
+        1.0, "how much of a video that keyframes begin with is made anew: above 0; 1 begins from noise alone"
+    )
     sampler: str | None = _option(None, f"sampler of both stages: {', '.join(SAMPLERS)}")
     size: tuple[int, int] | None = _option(None, "height and width in pixels")
     image_guidance: float | None = _option(None, "weight of the first image (1.1 models)")
@@ -80,10 +92,12 @@ class GenerationSettings:
         For a model that continues an image the result is a ResolvedImageSettings.
         """
         self.validate(config)
+        if self.target_fps is not None:
+            multiple = float(multiplier_to(config.fps, self.target_fps))
+            return replace(self, target_fps=None, multiplier=multiple).resolve(config)
         given = {field.name: getattr(self, field.name) for field in fields(GenerationSettings)}
         chosen = {name: value for name, value in given.items() if value is not None}
-        if self.fps is not None:
-            chosen["passes"] = PASSES_OF_FPS[self.fps]
+        chosen["passes"] = self.needed_passes(config.fps)
         if config.keyframe.image_input:
             return ResolvedImageSettings(**{**model_defaults(config), **image_defaults(config), **chosen})
         return ResolvedSettings(**{**model_defaults(config), **chosen})
@@ -104,16 +118,38 @@ class GenerationSettings:
             check_range("steps", self.steps, 1, config.keyframe_schedule.train_steps)
         if self.interpolation_steps is not None:
             check_range("interpolation_steps", self.interpolation_steps, 1, config.interpolation_schedule.train_steps)
+        check_denoise(self.denoise, self.steps or config.keyframe_schedule.steps, config.keyframe_schedule.train_steps)
         check_choice("sampler", self.sampler, SAMPLERS)
         if self.size is not None:
             check_size(self.size, size_multiple(config))
         check_choice("decode_windows", self.decode_windows, DECODE_WINDOWS)
         self._validate_image(config)
 
+    def rate_multiple(self, rate: float | Fraction) -> Fraction | None:
+        """How many times `rate` the output's frame rate is; None: as the passes make it. Raises ValueError."""
+        if self.target_fps is not None:
+            return multiplier_to(rate, self.target_fps)
+        return None if self.multiplier is None else as_multiplier("multiplier", self.multiplier)
+
+    def needed_passes(self, rate: float | Fraction) -> int:
+        """The passes over frames of `rate` that this asks for; more than one that are asked for make a finer grid."""
+        multiple = self.rate_multiple(rate)
+        if multiple is not None:
+            return passes_for(multiple, self.passes if self.passes > 1 else 0)
+        return self.passes if self.fps is None else PASSES_OF_FPS[self.fps]
+
     def _validate_passes(self) -> int:
-        """The number of passes that `passes` or `fps` asks for."""
+        """The number of passes that `passes`, `fps` or `multiplier` asks for; `target_fps` depends on the input."""
         check_range("passes", self.passes, 0, MAX_PASSES)
         check_choice("fps", self.fps, PASSES_OF_FPS)
+        rates = [name for name in ("fps", "multiplier", "target_fps") if getattr(self, name) is not None]
+        if len(rates) > 1:
+            raise ValueError(f"{rates[1]} must be left out with {rates[0]}; got {getattr(self, rates[1])!r}")
+        if self.target_fps is not None:
+            check_weight("target_fps", self.target_fps)
+            return self.passes
+        if self.multiplier is not None:
+            return self.needed_passes(1)
         if self.fps is None:
             return self.passes
         wanted, default = PASSES_OF_FPS[self.fps], GenerationSettings.passes
@@ -158,7 +194,7 @@ class ResolvedSettings(GenerationSettings):
     @property
     def keyframe_sampling(self) -> SamplingOptions:
         """How keyframes are sampled."""
-        return SamplingOptions(self.steps, self.guidance, self.sampler)
+        return SamplingOptions(self.steps, self.guidance, self.sampler, self.denoise)
 
     @property
     def interpolation_sampling(self) -> SamplingOptions:
@@ -247,6 +283,18 @@ def check_range(name: str, value: Any, lowest: int, highest: int) -> None:
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not lowest <= value <= highest:
         raise ValueError(f"{name} must be a whole number from {lowest} to {highest}; got {value!r}")
+
+
+def check_denoise(value: Any, steps: int, most: int) -> None:
+    """Raise ValueError unless `value` is above 0, at most 1, and no less than asks for `most` steps from noise on."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 < value <= 1:
+        raise ValueError(f"denoise must be above 0 and at most 1; got {value!r}")
+    if int(steps / value) > most:
+        raise ValueError(
+            f"denoise must be at least {steps / most:g} for {steps} steps, which are the last ones of steps / denoise, "
+            f"at most {most}; got {value!r}"
+        )
 
 
 def check_weight(name: str, value: Any) -> None:

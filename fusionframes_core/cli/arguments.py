@@ -15,11 +15,21 @@ from ..checkpoints.offload import OFFLOADS
 from ..checkpoints.temporal_blocks import AUTO, TEMPORAL_CHOICES
 from ..checkpoints.text_encoder_weights import MODES
 from ..files import check_name, home_path
+from ..sampling.guides import PULL
 from ..settings import GenerationSettings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 INTERPOLATION_SETTINGS = (
-    *("seed", "passes", "skip_frames", "perturbation", "interpolation_guidance", "interpolation_steps"),
+    *(
+        "seed",
+        "passes",
+        "multiplier",
+        "target_fps",
+        "skip_frames",
+        "perturbation",
+        "interpolation_guidance",
+        "interpolation_steps",
+    ),
     *("sampler", "size"),
 )
 MAX_RATE = 1000  # frames a second
@@ -77,6 +87,20 @@ def parse_chunk(text: str) -> int | None:
     return int(text)
 
 
+def parse_guide(text: str) -> tuple[str, int, float]:
+    """ "cat.png@0" → ("cat.png", 0, 1.0), "cat.png@-1=0.8" → ("cat.png", -1, 0.8)."""
+    path, _, place = text.rpartition("@")
+    index, _, strength = place.partition("=")
+    try:
+        if not path:
+            raise ValueError
+        return parse_path(path), int(index), float(strength or 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"guide must be FILE@KEYFRAME, such as first.png@0 or last.png@-1=0.8; got {text!r}"
+        ) from None
+
+
 def parse_lora(text: str) -> tuple[str, float]:
     """ "ring.safetensors=0.5" → ("ring.safetensors", 0.5); without a number the strength is 1."""
     path, _, strength = text.rpartition("=")
@@ -89,6 +113,7 @@ def parse_lora(text: str) -> tuple[str, float]:
 PARSERS: dict[str, Any] = {
     "int": int,
     "int | None": int,
+    "float": float,
     "float | None": float,
     "str": str,
     "str | None": str,
@@ -132,6 +157,26 @@ def make_parser() -> Parser:
         "--image", metavar="FILE", type=parse_path, help="the first frame, or a video whose first frame it is (1.1)"
     )
     generate.add_argument(
+        "--guide",
+        metavar="FILE@KEYFRAME[=STRENGTH]",
+        type=parse_guide,
+        action="append",
+        default=[],
+        help="a picture for one of the keyframes, 0 the first, -1 the last; may be repeated (not 1.1)",
+    )
+    generate.add_argument(
+        "--pull",
+        type=float,
+        default=PULL,
+        help=f"how strongly the keyframes around begin with the guides too, 0 to 1 (default: {PULL:g})",
+    )
+    generate.add_argument(
+        "--video",
+        metavar="FILE",
+        type=parse_path,
+        help="a video to change, as far as --denoise says; it is read at the keyframes' frame rate (not 1.1)",
+    )
+    generate.add_argument(
         "--temporal-blocks",
         choices=TEMPORAL_CHOICES,
         default=AUTO,
@@ -141,7 +186,9 @@ def make_parser() -> Parser:
         "--contact-sheet", metavar="FILE.png", type=parse_path, help="also write all keyframes on one picture"
     )
 
-    interpolate = commands.add_parser("interpolate", help="four times the frame rate of a video", allow_abbrev=False)
+    interpolate = commands.add_parser(
+        "interpolate", help="four times the frame rate of a video, or any other", allow_abbrev=False
+    )
     interpolate.add_argument("input", metavar="IN", type=parse_path, help="any video file, or a folder of pictures")
     interpolate.add_argument("--prompt", default="", help="what the video shows (1.1 models)")
     interpolate.add_argument("--max-frames", type=int, help="read only the first frames of the input")

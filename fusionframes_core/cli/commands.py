@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from ..media.read_video import open_video, read_video
 from ..media.timeline import DEFAULT_RATE
 from ..media.video_source import VideoSource
 from ..media.write_video import check_output, video_writer, write_png, write_video, written_otherwise
-from ..pipeline import FPS_FACTOR, FusionFramesPipeline
+from ..pipeline import FusionFramesPipeline
+from ..sampling.frame_rates import PASS_FACTOR, frames_by_time
 from ..settings import GenerationSettings, check_range, size_multiple
 from .arguments import DTYPES, given_settings
+from .beginning import check_beginning, read_beginning
 from .input_clip import read_clip
 from .interpolating import Interpolation
 from .memory_plan import check_fits, generation_bytes, memory_in_one_sentence, plan_memory
@@ -42,16 +45,21 @@ def generate(arguments: argparse.Namespace) -> None:
     sheet = _check_sheet(arguments.contact_sheet)
     model = _open(arguments)
     settings = GenerationSettings(**given_settings(arguments)).resolve(model.config)
+    settings = check_beginning(settings, model.config, arguments)
     image = _read_image(arguments.image, model.config)
-    made = (settings.num_frames - 1) * FPS_FACTOR**settings.passes + 1
+    multiple = settings.rate_multiple(model.config.fps) or Fraction(PASS_FACTOR**settings.passes)
+    made = len(frames_by_time(settings.num_frames, settings.passes, multiple))
     check_fits(generation_bytes(model.config, settings.size, made), settings.size, _device(arguments.device))
     pipeline = _load(model, arguments)
+    given = read_beginning(pipeline, settings, arguments)
     with _progress() as report:
-        result = pipeline(arguments.prompt, settings, callback=report, image=image)
+        result = pipeline(
+            arguments.prompt, settings, callback=report, image=image, latents=given.latents, guides=given.guides
+        )
     frames = enlarge(to_uint8(result.frames[0]), arguments.scale)
     write_video(frames, out, result.fps)
     if sheet is not None:
-        write_png(contact_sheet(frames[:: FPS_FACTOR**settings.passes]), sheet)
+        write_png(contact_sheet(frames[_keyframes_of(len(frames), settings.num_frames, multiple)]), sheet)
     _report(out, frames.shape[:3], result.fps, f"seed {settings.seed}", written_otherwise(out, result.fps, 0))
 
 
@@ -64,8 +72,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
     for lora in model.components["keyframe"].additions:
         raise ValueError(f"lora must be of the interpolation U-Net here; {lora.file.path} is of the keyframe U-Net")
     given = given_settings(arguments)
-    passes = given.get("passes", 1)
-    check_range("passes", passes, 1, 2)
+    check_range("passes", given.get("passes", 1), 1, 2)
     if arguments.max_frames is not None:
         check_range("max-frames", arguments.max_frames, 2, 10**6)
     rate = arguments.input_fps or DEFAULT_RATE
@@ -73,9 +80,13 @@ def interpolate(arguments: argparse.Namespace) -> None:
     size = given.get("size") or _nearest_size(video, config)
     settings = GenerationSettings(**{**given, "size": size})
     settings.validate(config)
+    passes = max(1, settings.needed_passes(arguments.input_fps or video.facts.timeline.rate))
     plan = plan_memory(config, size, passes)
     check_fits(plan.bytes, size, _device(arguments.device))
     clip = read_clip(video, arguments)
+    multiple = settings.rate_multiple(clip.rate)
+    passes = max(1, settings.needed_passes(clip.rate))
+    replace(settings, passes=passes, target_fps=None, multiplier=None).validate(config)
     pipeline = _load(model, arguments)
     text = pipeline.encode_text([arguments.prompt], "interpolation") if config.interpolation_text else None
     options = {
@@ -83,12 +94,12 @@ def interpolate(arguments: argparse.Namespace) -> None:
         "steps": settings.interpolation_steps,
         **{name: getattr(settings, name) for name in ("seed", "sampler", "perturbation")},
     }
-    rates = [clip.rate * FPS_FACTOR**index for index in range(passes)]
+    rates = [clip.rate * PASS_FACTOR**index for index in range(passes)]
     skips = settings.skip_frames[:passes] if "skip_frames" in given else tuple(map(_skip_frames, rates))
-    fps = clip.rate * FPS_FACTOR**passes
+    fps = clip.rate * (multiple or PASS_FACTOR**passes)
     written = 0
     with _progress() as report, video_writer(out, fps, clip.sound) as writer:
-        work = Interpolation(pipeline, text, skips, options, plan, report)
+        work = Interpolation(pipeline, text, skips, options, plan, report, multiple)
         for picture in work.frames(clip.pictures(size), clip.count):
             writer.write(enlarge(picture[None], arguments.scale)[0])
             written += 1
@@ -120,6 +131,11 @@ def _read_image(path: str | None, config: ModelConfig) -> Tensor | None:
         raise ValueError(f"image must be left out: {config.name} does not start from an image")
     frames, _ = read_video(path, max_frames=1)
     return to_pixels(frames)[None, :, 0]
+
+
+def _keyframes_of(made: int, count: int, multiple: Fraction) -> list[int]:
+    """Where the keyframes are among the frames that were made, or the frame nearest in time."""
+    return [min(round(index * multiple), made - 1) for index in range(count)]
 
 
 def _skip_frames(fps: float | Fraction) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from ..media.frames import Frames, to_pixels, to_uint8
 from ..models.text_encoder import TextContext
-from ..pipeline import FPS_FACTOR, FusionFramesPipeline
+from ..pipeline import FusionFramesPipeline
+from ..sampling.frame_rates import PASS_FACTOR, frames_by_time
 from .memory_plan import DECODE_CHUNK, MemoryPlan, Window, windows_of
 
 StageReport = Callable[[str, int, int, Tensor], None]
@@ -31,13 +33,22 @@ class Interpolation:
     options: Mapping[str, Any]
     plan: MemoryPlan
     report: StageReport
+    multiple: Fraction | None = None  # of the input's rate, where it is not that of the passes
 
     @property
     def factor(self) -> int:
         """Frames that one becomes."""
-        return FPS_FACTOR ** len(self.skips)
+        return PASS_FACTOR ** len(self.skips)
 
     def frames(self, pictures: Iterator[Frames], count: int) -> Iterator[Frames]:
+        """`count` pictures (H, W, 3) of the pipeline's size to those of `multiple` times the rate, one by one."""
+        made = self._all_frames(pictures, count)
+        if self.multiple is None:
+            return made
+        taken = set(frames_by_time(count, len(self.skips), self.multiple))
+        return (frame for index, frame in enumerate(made) if index in taken)
+
+    def _all_frames(self, pictures: Iterator[Frames], count: int) -> Iterator[Frames]:
         """`count` pictures (H, W, 3) of the pipeline's size to (count − 1)·factor + 1, one after the other.
 
         A video within the plan's window is interpolated as a whole. A longer one is done in windows that share frames

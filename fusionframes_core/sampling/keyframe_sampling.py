@@ -18,17 +18,22 @@ from .guidance import (
     with_text,
 )
 from .options import ContextPair
-from .stage_sampler import StageSampler
+from .stage_sampler import Given, StageSampler
 
 LATENT_CHANNELS = 4
 
 
 def sample_keyframes(
-    unet: nn.Module, texts: ContextPair, positions: Tensor, size: tuple[int, int], sampler: StageSampler
+    unet: nn.Module,
+    texts: ContextPair,
+    positions: Tensor,
+    size: tuple[int, int],
+    sampler: StageSampler,
+    given: Given | None = None,
 ) -> Tensor:
     """Keyframe latents (B, 4, T, h, w), float32, for the texts of B videos and frame positions (B, T).
 
-    `size` is (h, w) of the latents.
+    `size` is (h, w) of the latents; `given` a video to begin with, and frames to hold.
     """
     condition = KeyframeCondition(texts.conditional.context, texts.conditional.mask, positions=positions)
     inputs = {
@@ -37,7 +42,7 @@ def sample_keyframes(
     }
     predict = guided_model(unet, TextGuidance(sampler.options.guidance), inputs)
     batch, num_frames = positions.shape
-    return sampler.sample(predict, (batch, LATENT_CHANNELS, num_frames, *size))
+    return sampler.sample(predict, (batch, LATENT_CHANNELS, num_frames, *size), given=given)
 
 
 def sample_image(unet: nn.Module, texts: ContextPair, size: tuple[int, int], sampler: StageSampler) -> Tensor:

@@ -12,12 +12,20 @@ class SamplingOptions:
     """How one stage is sampled, beside the model's noise schedule.
 
     `guidance` is the weight w of the stage's guidance, 0 for none (ComfyUI's cfg is 1 + w; see `guidance` for the
-    equations). `sampler` is a key of SAMPLERS; None is the sampler that the model's makers used.
+    equations). `sampler` is a key of SAMPLERS; None is the sampler that the model's makers used. `denoise` is how much
+    of the noise there is to take away where sampling begins with a video: as in ComfyUI the steps are then the last
+    ones of steps / denoise.
     """
 
     steps: int
     guidance: float
     sampler: str | None = None
+    denoise: float = 1.0
+
+    @property
+    def whole_steps(self) -> int:
+        """How many steps the whole way from noise has."""
+        return int(self.steps / self.denoise)
 
 
 @dataclass(frozen=True)

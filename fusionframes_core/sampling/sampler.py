@@ -100,8 +100,8 @@ def denoise(
     previous: Step | None = None
     for index, time in enumerate(schedule.times):
         t = torch.full((x.shape[0],), schedule.network_time(time), device=x.device)
-        alpha, sigma = _level(schedule, time)
-        alpha_next, sigma_next = _level(schedule, schedule.times[index + 1]) if index + 1 < total else (1.0, 0.0)
+        alpha, sigma = schedule.level(time)
+        alpha_next, sigma_next = schedule.level(schedule.times[index + 1]) if index + 1 < total else (1.0, 0.0)
         output = predict(x, t)
         scale = [torch.tensor(value, dtype=x.dtype) for value in (alpha, sigma)]
         x0 = limit(to_x0(prediction, output, x, *scale))
@@ -110,9 +110,3 @@ def denoise(
         previous = dataclasses.replace(step, previous=None)
         run_callback(callback, index + 1, total, x0)
     return x
-
-
-def _level(schedule: NoiseSchedule, time: int) -> tuple[float, float]:
-    """(α, σ) at `time`, as floats computed in float64."""
-    alpha_cumprod = float(schedule.alphas_cumprod[time])
-    return math.sqrt(alpha_cumprod), math.sqrt(1.0 - alpha_cumprod)

@@ -109,6 +109,15 @@ class NoiseSchedule:
             )
         return schedule
 
+    def last(self, steps: int) -> NoiseSchedule:
+        """The same schedule whose samplers visit only the last `steps` of its times."""
+        return NoiseSchedule(self.betas, self.times[len(self.times) - steps :], self.time_scale)
+
+    def level(self, time: int) -> tuple[float, float]:
+        """(α, σ) at `time`, as floats computed in float64."""
+        alpha_cumprod = float(self.alphas_cumprod[time])
+        return math.sqrt(alpha_cumprod), math.sqrt(1.0 - alpha_cumprod)
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(α_t, σ_t) of times t (B,) long, each (B,) float32 on t's device."""
         index = t.to("cpu", torch.long)

@@ -106,7 +106,7 @@ FLOORS = (
     ("models",),
     ("sampling", "media", "checkpoints"),
     ("settings",),
-    ("image_to_video",),
+    ("image_to_video", "given_keyframes"),
     ("pipeline",),
     ("cli",),
     ("__init__", "__main__"),

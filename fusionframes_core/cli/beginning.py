@@ -1,0 +1,57 @@
+"""The pictures and the video that `generate` is told to begin with."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..given_keyframes import Beginning
+from ..media.frames import to_pixels
+from ..media.read_video import open_video, read_video
+from ..media.timeline import first_pictures, resampled_count
+from ..pipeline import FusionFramesPipeline
+from ..sampling.guides import Guide, place_of
+from ..settings import ResolvedSettings
+
+
+def check_beginning(settings: ResolvedSettings, config: ModelConfig, arguments: argparse.Namespace) -> ResolvedSettings:
+    """The settings, with as many keyframes as the video has at their rate, if it has fewer than are asked for.
+
+    Raises ValueError for files that are missing and for what the model does not take, before any model is loaded.
+    """
+    given = [name for name in ("guide", "video") if getattr(arguments, name)]
+    if given and config.keyframe.image_input:
+        raise ValueError(f"{given[0]} must be left out: {config.name} begins with an image; use --image")
+    if arguments.video is None and settings.denoise < 1:
+        raise ValueError(f"denoise must be 1 where no video is given; got {settings.denoise:g}")
+    if arguments.video is not None:
+        timeline = open_video(arguments.video).facts.timeline
+        count = resampled_count(timeline, Fraction(config.fps).limit_denominator(1001))
+        settings = replace(settings, num_frames=min(settings.num_frames, count))
+    for path, index, strength in arguments.guide:
+        open_video(path)
+        place_of(Guide(Tensor(), index, strength, arguments.pull), settings.num_frames)
+    settings.validate(config)
+    return settings
+
+
+def read_beginning(
+    pipeline: FusionFramesPipeline, settings: ResolvedSettings, arguments: argparse.Namespace
+) -> Beginning:
+    """The video's latents, frames taken by time at the keyframes' rate, and the guides."""
+    latents = None
+    if arguments.video is not None:
+        rate = Fraction(pipeline.config.fps).limit_denominator(1001)
+        pictures = first_pictures(open_video(arguments.video).pictures(rate, settings.size), settings.num_frames)
+        latents = pipeline.encode(to_pixels(np.stack(list(pictures)))[None])
+    guides = []
+    for path, index, strength in arguments.guide:
+        frames, _ = read_video(path, max_frames=1)
+        picture = to_pixels(frames)[None, :, 0]
+        guides.append(pipeline.guide(picture, index, strength, arguments.pull, settings.size))
+    return Beginning(latents, guides)
