@@ -30,16 +30,20 @@ def roughness(pixels):
     return sum(pixels.diff(dim=axis).abs().mean().item() for axis in (1, 2))
 
 
-def sweep(stage, sample, steps, cfg):
-    default = host.decode(vae, sample(host.sampling_options(7, steps, cfg)), True, 16, 4)
+def pixels_of(latents):
+    return host.decode(vae, latents, True, host.decode_windows(vae, 16, 4))
+
+
+def sweep(stage, model, sample, steps, cfg):
+    default = pixels_of(sample(host.sampling_options(model, 7, steps, cfg)))
     for kind, choices in names.items():
         for name in choices:
             try:
-                latents = sample(host.sampling_options(7, steps, cfg, **{kind: name}))
+                latents = sample(host.sampling_options(model, 7, steps, cfg, **{kind: name}))
             except ValueError as error:
                 report.append([stage, name, None, None, str(error)])
                 continue
-            pixels = host.decode(vae, latents, True, 16, 4)
+            pixels = pixels_of(latents)
             far = (pixels - default).abs().mean().item()
             report.append([stage, name, far, roughness(pixels) / roughness(default), ""])
 
@@ -49,13 +53,13 @@ with torch.inference_mode():
     keyframes, between, clip, vae, _ = host.load_parts("tiny", "fp32")
     text = conditionings.encode(clip, "a large red circle moving right")
     pair = conditionings.text_conditionings(text, None)
-    empty = host.empty_latents(1, 4, 64, 64)
-    sweep("keyframes", lambda options: host.sample_keyframes(keyframes, pair, empty, options), 8, 5.0)
-    given = host.sample_keyframes(keyframes, pair, empty, host.sampling_options(7, 8, 5.0))
+    empty = host.empty_latents(1, host.VideoShape(64, 64, 4))
+    sweep("keyframes", keyframes, lambda options: host.sample_keyframes(keyframes, pair, empty, options), 8, 5.0)
+    given = host.sample_keyframes(keyframes, pair, empty, host.sampling_options(keyframes, 7, 8, 5.0))
     asked = core.InterpolationOptions()
     for steps in (1, 4):
         sample = lambda options: host.interpolate(between, given, None, asked, options)
-        sweep(f"interpolation in {steps}", sample, steps, 1.0)
+        sweep(f"interpolation in {steps}", between, sample, steps, 1.0)
 print("\\n" + json.dumps(report))
 """
 

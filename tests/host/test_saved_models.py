@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers.host_graphs import TinyGraph
 from tests.helpers.host_media import read_images
-from tests.helpers.host_server import Server
+from tests.helpers.host_server import Rejected, Server, error_of
 from tests.host.test_stock import latents_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -62,6 +62,43 @@ def test_a_saved_vae_loads_again(server: Server) -> None:
     frames = read_images([file for file in files if file.suffix == ".png"]).reshape(2, 5, 64, 64, 3).astype(int)
     assert np.abs(frames[1] - frames[0]).max() <= 1
     assert frames.std() > 5
+
+
+@pytest.mark.usefixtures("saved")
+def test_stock_loaders_load_our_files(server: Server) -> None:
+    """Load Diffusion Model and Load VAE of ComfyUI, as ours do, and the log names the node that is meant."""
+    graph = TinyGraph()
+    files = {"unet_name": "ring_00001_.safetensors"}, {"vae_name": "movq_00001_.safetensors"}
+    stock = graph.add("UNETLoader", **files[0], weight_dtype="default")[0]
+    ours = graph.ours("LoadUNet", **files[0], precision="auto")[0]
+    vae = graph.add("VAELoader", **files[1])[0]
+    keyframes = graph.sample_keyframes(model=ours)
+    images = graph.ours("Decode", vae=vae, latents=keyframes, temporal=True, fps=0.0, chunk=16, overlap=4)[1]
+    again = graph.add("VAEEncode", pixels=images, vae=vae)[0]
+    found = latents_of(server, graph, keyframes, graph.sample_keyframes(model=stock), again)
+    assert torch.equal(found[0], found[1])
+    assert (found[2] - found[0]).abs().mean() < 0.2
+    log = server.log.read_text()
+    assert "ring_00001_.safetensors is loaded by FusionFrames Load U-Net; use that node for it" in log
+    assert "movq_00001_.safetensors is loaded by FusionFrames Load VAE; use that node for it" in log
+
+
+def test_other_files_are_left_to_stock_loaders(server: Server) -> None:
+    """A file of another kind has ComfyUI's own error, and a name that is not there is refused as ever."""
+    from safetensors.torch import save_file
+
+    folder = server.base / "models" / "diffusion_models"
+    folder.mkdir(exist_ok=True)
+    save_file({"a": torch.zeros(2)}, folder / "other.safetensors")
+    for name, said in (("other.safetensors", "Could not detect model type"), ("none.safetensors", "Value not in list")):
+        graph = TinyGraph()
+        model = graph.add("UNETLoader", unet_name=name, weight_dtype="default")[0]
+        graph.save_latents(graph.ksampler(model))
+        try:
+            sentence = error_of(server.finish(server.queue(graph.prompt)))
+        except Rejected as refusal:
+            sentence = " ".join(refusal.sentences)
+        assert said in sentence
 
 
 def test_prompt_weights(server: Server) -> None:

@@ -24,7 +24,7 @@ PROMPT = "a large red circle moving right"
 def latents_of(server: Server, graph: TinyGraph, *latents: Any) -> list[torch.Tensor]:
     """Run a graph and read back latents at its links, exactly."""
     for index, link in enumerate(latents):
-        graph.save_latents(link, f"latents/{index}")
+        graph.save_latents(link, f"latents/{index:02d}")
     entry = server.succeed(graph.prompt)
     files = sorted(server.saved_files(entry, "latents"))
     assert len(files) == len(latents)
