@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .guide import AddGuide
 from .image import DrawFirstFrame, ImageToVideo, PrepareFirstFrame
 from .interpolate import Interpolate, PrepareInterpolation
 from .keyframes import EmptyVideoLatent, SampleKeyframes
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     PrepareFirstFrame,
     ExtendVideo,
     CloseLoop,
+    AddGuide,
     PlanSampling,
     Interpolate,
     PrepareInterpolation,
@@ -46,5 +48,6 @@ class FusionFramesExtension(ComfyExtension):
         host.offer_bundled_loras()
         host.offer_example_inputs()
         host.warn_of_old_frontend()
+        host.watch_stock_loaders()
         await register_renames()
         return NODES

@@ -146,6 +146,12 @@ def check_cfg(value: float) -> None:
         raise ValueError(f"cfg must be 0 (the model's own) or a finite number of at least 1; got {value}")
 
 
+def check_denoise(value: float, latents: object) -> None:
+    """Raise ValueError for a denoise that leaves something of a video where there is no video."""
+    if latents is None and value != 1:
+        raise ValueError(f"denoise must be 1 where no latents are connected to change; got {value}")
+
+
 def check_weight(name: str, value: float) -> None:
     """The same for a weight, where −1 is the model's own."""
     if not math.isfinite(value) or (value < 0 and value != -1):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..fusionframes_core.sampling.frame_rates import (
+    MAX_MULTIPLIER,
+    MAX_PASSES,
+    PASS_FACTOR,
+    as_multiplier,
+    frames_by_time,
+    multiplier_to,
+    passes_for,
+)
 from ..fusionframes_core.sampling.options import InterpolationOptions
-from ..fusionframes_core.settings import MAX_PASSES, PASSES_OF_FPS
+from ..fusionframes_core.settings import PASSES_OF_FPS
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
@@ -20,7 +31,15 @@ _CFG = (
 )
 _LATENTS = "The frames to fill up, at least 2: from Sample Keyframes, KSampler or Encode Video."
 _BY_PASSES = "passes"  # of `fps`
-RATE_FACTOR = 4  # of one pass
+_NO_RATE = {"multiplier": 0, "target_fps": 0.0}
+
+
+class InterpolateInputs(host.SamplingInputs, total=False):
+    """How new frames are sampled, and what frame rate they make."""
+
+    fps: str
+    multiplier: int
+    target_fps: float
 
 
 class Interpolate(io.ComfyNode):
@@ -69,6 +88,26 @@ class Interpolate(io.ComfyNode):
                     tooltip="The official code's choice of speed in the place of passes: 'low' keeps the keyframes (2 "
                     "frames per second), 'medium' is one pass (8), 'high' is two (32). 'passes' does as passes says.",
                 ),
+                io.Int.Input(
+                    "multiplier",
+                    default=0,
+                    min=0,
+                    max=MAX_MULTIPLIER,
+                    optional=True,
+                    tooltip="How many times the frame rate: 2, 3, 4, 8 or 16, or any number between. Frames are taken "
+                    "by time from one or two passes; passes 2 makes 3 and other odd numbers move more evenly. 0: as "
+                    "passes says.",
+                ),
+                io.Float.Input(
+                    "target_fps",
+                    default=0.0,
+                    min=0.0,
+                    max=inputs.MAX_FPS,
+                    step=0.01,
+                    optional=True,
+                    tooltip="The frame rate to make, in frames per second, for example 24, in the place of "
+                    "multiplier: at most 16 times that of the latents. 0: off.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latents", tooltip="All frames, the given and the new, for Decode.")
@@ -91,20 +130,50 @@ class Interpolate(io.ComfyNode):
         perturbation: int,
         loop: bool,
         text: Any = None,
-        fps: str = _BY_PASSES,
-        **sampling: Unpack[host.SamplingInputs],
+        **given: Unpack[InterpolateInputs],
     ) -> io.NodeOutput:
         """Interpolate once or twice; a second pass is over neighbouring frames of full-speed video."""
-        inputs.check_cfg(sampling["cfg"])
+        sampling: Any = {**given}
+        wanted = Rate(*(sampling.pop(name, other) for name, other in (("fps", _BY_PASSES), *_NO_RATE.items())))
+        inputs.check_cfg(given["cfg"])
         host.require_interpolation_model(model)
-        passes = PASSES_OF_FPS.get(fps, passes)
+        rate, frames = rate_of(latents), latents["samples"]
+        multiple = wanted.multiple_of(rate)
+        count = PASSES_OF_FPS.get(wanted.fps, passes) if multiple is None else wanted.passes(multiple, passes)
         run_pass = host.interpolate_loop if loop else host.interpolate
-        options, frames = host.sampling_options(model, **sampling), latents["samples"]
+        options, given_count = host.sampling_options(model, **sampling), frames.shape[2]
         host.show_sampling(model, options)
-        for number in range(passes):
+        for number in range(count):
             told = InterpolationOptions(skip_frames if number == 0 else 1, perturbation)
             frames = run_pass(model, frames, text, told, options)
-        return io.NodeOutput(latent(frames, rate_of(latents) * RATE_FACTOR**passes))
+        if multiple is not None:
+            frames = frames[:, :, frames_by_time(given_count, count, multiple, loop)]
+        return io.NodeOutput(latent(frames, rate * float(multiple or PASS_FACTOR**count)))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The frame rate that the inputs ask for."""
+
+    fps: str
+    multiplier: int
+    target_fps: float
+
+    def multiple_of(self, rate: float) -> Fraction | None:
+        """How many times `rate` it is; None: as the passes make it. Raises ValueError for two wishes at once."""
+        given = [name for name, off in _NO_RATE.items() if getattr(self, name) != off]
+        if self.fps != _BY_PASSES:
+            given = ["fps", *given]
+        if len(given) > 1:
+            raise ValueError(f"{given[1]} must be 0 where {given[0]} is set; got {getattr(self, given[1])}")
+        if self.target_fps:
+            return multiplier_to(rate, self.target_fps)
+        return as_multiplier("multiplier", self.multiplier) if self.multiplier else None
+
+    @staticmethod
+    def passes(multiple: Fraction, asked: int) -> int:
+        """As many as the rate needs; two, where they are asked for, make odd rates move more evenly."""
+        return passes_for(multiple, asked if asked > 1 else 0)
 
 
 class PrepareInterpolation(io.ComfyNode):
@@ -147,5 +216,5 @@ class PrepareInterpolation(io.ComfyNode):
         frames = latents["samples"]
         host.require_latents(frames, frames=2)
         pair = host.interpolation_conditionings(text, InterpolationOptions(skip_frames, perturbation))
-        video = latent(host.interpolation_latents(frames), rate_of(latents) * RATE_FACTOR)
+        video = latent(host.interpolation_latents(frames), rate_of(latents) * PASS_FACTOR)
         return io.NodeOutput(pair.positive, pair.negative, video)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from . import host, inputs
-from .sockets import CATEGORY, latent
+from .sockets import CATEGORY, latent, rate_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -60,6 +60,13 @@ class EmptyVideoLatent(inputs.Sized):
         return io.NodeOutput(latent(host.empty_latents(batch_size, shape), rate))
 
 
+class KeyframeInputs(host.SamplingInputs, total=False):
+    """How keyframes are sampled, and the video that they change."""
+
+    denoise: float
+    latents: dict[str, Any] | None
+
+
 class SampleKeyframes(inputs.Sized):
     """The keyframe U-Net's denoising loop (paper section 4.1)."""
 
@@ -97,6 +104,22 @@ class SampleKeyframes(inputs.Sized):
                     "Interpolate multiplies it by 4.",
                 ),
                 inputs.temporal_blocks("the model"),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="How much of the video in latents is made anew: 1 all of it, 0.5 keeps where things are. "
+                    "Below 1 connect latents.",
+                ),
+                io.Latent.Input(
+                    "latents",
+                    optional=True,
+                    tooltip="A video to change, from Encode Video or another sampler: video to video. Width, height "
+                    "and num_keyframes may stay 0 then.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latents", tooltip="The keyframes, for Interpolate or Decode.")],
         )
@@ -112,15 +135,25 @@ class SampleKeyframes(inputs.Sized):
         negative: Any = None,
         fps: float = 0.0,
         temporal_blocks: str = host.AUTO,
-        **sampling: Unpack[host.SamplingInputs],
+        **given: Unpack[KeyframeInputs],
     ) -> io.NodeOutput:
-        """Sample the keyframes of one video."""
-        inputs.check_cfg(sampling["cfg"])
+        """Sample the keyframes of one video, or change those that are given."""
+        sampling: Any = {**given}
+        latents = sampling.pop("latents", None)
+        inputs.check_cfg(given["cfg"])
+        inputs.check_denoise(given.get("denoise", 1.0), latents)
         host.require_text_model(model)
         model = host.with_blocks(model, temporal_blocks)
-        shape, options = host.video_shape(model, height, width, num_frames), host.sampling_options(model, **sampling)
+        options = host.sampling_options(model, **sampling)
+        if latents is None:
+            shape, rate = host.video_shape(model, height, width, num_frames), host.keyframe_rate(model)
+            begun: dict[str, Any] = {"samples": host.empty_latents(1, shape)}
+        else:
+            host.require_latents(latents["samples"])
+            shape, rate = host.shape_of(latents["samples"], height, width, num_frames), rate_of(latents)
+            begun = latents
         host.show_sampling(model, options, shape)
         conditionings = host.text_conditionings(text, negative)
-        keyframes = host.sample_keyframes(model, conditionings, host.empty_latents(1, shape), options)
-        rate = fps or host.keyframe_rate(model)
+        mask = begun.get("noise_mask")
+        keyframes, rate = host.sample_keyframes(model, conditionings, begun["samples"], options, mask), fps or rate
         return io.NodeOutput(latent(keyframes, rate), ui=host.keyframe_video(model, keyframes, rate))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from comfy_api.latest import io
 
+from ..fusionframes_core.media.frame_choice import FrameChoice
 from ..fusionframes_core.models.movq.chunked_decode import DECODE_WINDOWS
 from . import host, inputs
 from .sockets import CATEGORY, latent, rate_of
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+MAX_FRAMES = 10**6
 _VAE = "The VAE of the model, from Load Model or Load VAE."
 _SCALED = (
     f"The {{}} in pixels to scale and crop the frames to, a multiple of {inputs.SIDE_STEP} ({inputs.LARGER_STEP}). 0 "
@@ -129,6 +134,14 @@ def check_chunks(chunk: int, overlap: int) -> None:
         raise ValueError(f"temporal_overlap must be less than temporal_size ({chunk}); got {overlap}")
 
 
+class LoadedPart(TypedDict, total=False):
+    """Which part of a video is encoded, by the names that VideoHelperSuite has for it."""
+
+    force_rate: float
+    skip_first_frames: int
+    frame_load_cap: int
+
+
 class EncodeVideo(inputs.Sized):
     """Frames from anywhere to latents, above all for Interpolate."""
 
@@ -170,6 +183,32 @@ class EncodeVideo(inputs.Sized):
                     optional=True,
                     tooltip="An image batch, one image per frame. Connect either this or video.",
                 ),
+                io.Float.Input(
+                    "force_rate",
+                    default=0.0,
+                    min=0.0,
+                    max=inputs.MAX_FPS,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Takes frames by time, so many per second, before the inputs below count them. 0 keeps "
+                    "the rate.",
+                ),
+                io.Int.Input(
+                    "skip_first_frames",
+                    default=0,
+                    min=0,
+                    max=MAX_FRAMES,
+                    optional=True,
+                    tooltip="Leaves out so many frames at the beginning.",
+                ),
+                io.Int.Input(
+                    "frame_load_cap",
+                    default=0,
+                    min=0,
+                    max=MAX_FRAMES,
+                    optional=True,
+                    tooltip="Encodes at most so many frames, of those that select_every_nth keeps. 0 is no limit.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latents", tooltip="The frames as latents, for Interpolate."),
@@ -191,10 +230,13 @@ class EncodeVideo(inputs.Sized):
         fps: float,
         video: Any = None,
         images: Any = None,
+        **part: Unpack[LoadedPart],
     ) -> io.NodeOutput:
-        """Encode every frame, or each first of `every`."""
+        """Encode every frame, or those that are chosen, a few at a time."""
         host.require_our_vae(vae)
-        frames = host.frames_of(video, images)
-        samples = host.encode_frames(vae, frames.images[::every], width, height)
-        audio = frames.audio if fps in (0.0, frames.rate) else None
-        return io.NodeOutput(latent(samples, (fps or frames.rate) / every), audio)
+        choice = FrameChoice(
+            part.get("force_rate", 0.0), part.get("skip_first_frames", 0), every, part.get("frame_load_cap", 0)
+        )
+        frames = host.frames_of(video, images, choice, fps)
+        samples = host.encode_frames(vae, frames.pieces, width, height)
+        return io.NodeOutput(latent(samples, frames.rate), frames.audio())

@@ -15,6 +15,7 @@ from .comfy import internals
 internals.check()
 
 from .comfy.example_inputs import offer_example_inputs
+from .comfy.frame_windows import frames_of
 from .comfy.frontend import warn_of_old_frontend
 from .comfy.keyframe_video import keyframe_video
 from .comfy.model_files import (
@@ -36,6 +37,7 @@ from .comfy.model_files import (
     unet_file,
     unet_names,
 )
+from .comfy.stock_loaders import watch_stock_loaders
 from .model.loaders import PRECISIONS, load_movq_file, load_parts, load_text_files, load_unet_file
 from .model.temporal_choice import with_blocks
 from .sampling.checks import (
@@ -58,7 +60,8 @@ from .sampling.conditionings import (
     text_conditionings,
 )
 from .sampling.first_frame_stage import augment_first_frame, draw_first_frame, encode_first_frame, sample_from_image
-from .sampling.model_values import VideoShape, own_settings, require_model_for_own, video_shape
+from .sampling.guided_frames import encode_guides, with_guides
+from .sampling.model_values import VideoShape, own_settings, require_model_for_own, shape_of, video_shape
 from .sampling.patches import with_loop, with_windows
 from .sampling.prompt_schedule import schedule_conditionings
 from .sampling.sampling_options import (
@@ -75,7 +78,6 @@ from .sampling.stages import (
     decode_windows,
     empty_latents,
     encode_frames,
-    frames_of,
     interpolate,
     interpolate_loop,
     keyframe_rate,
@@ -103,6 +105,7 @@ __all__ = [
     "encode_as_official_negative",
     "encode_first_frame",
     "encode_frames",
+    "encode_guides",
     "existing_conditioning",
     "first_frame_conditionings",
     "frames_of",
@@ -144,6 +147,7 @@ __all__ = [
     "schedule_conditionings",
     "scheduler_names",
     "sentence",
+    "shape_of",
     "show_sampling",
     "show_values",
     "text_conditionings",
@@ -154,7 +158,9 @@ __all__ = [
     "unet_names",
     "video_shape",
     "warn_of_old_frontend",
+    "watch_stock_loaders",
     "with_blocks",
+    "with_guides",
     "with_loop",
     "with_windows",
 ]

@@ -19,12 +19,19 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 NEUTRAL = {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0}
 STRONG = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
 NAG = {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}
+HALF = {"q": 1.0, "k": 1.0, "v": 0.7, "out": 1.0}
+ONE = dict.fromkeys(HALF, 1.0)
+TEMPORAL = dict.fromkeys(("self_structural", "self_temporal", "cross_structural", "cross_temporal"), 1.0)
 # Node, inputs with which it changes the video, and inputs with which it must not (None: it has none such).
 PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "PerturbedAttentionGuidance": ({"scale": 3.0}, {"scale": 0.0}),
     "NAGuidance": (NAG, {**NAG, "nag_alpha": 0.0}),
     "FreeU": (STRONG, NEUTRAL),
     "FreeU_V2": (STRONG, NEUTRAL),
+    "SelfAttentionGuidance": ({"scale": 2.0, "blur_sigma": 2.0}, {"scale": 0.0, "blur_sigma": 2.0}),
+    "UNetSelfAttentionMultiply": (HALF, ONE),
+    "UNetCrossAttentionMultiply": (HALF, ONE),
+    "UNetTemporalAttentionMultiply": ({**TEMPORAL, "self_temporal": 0.5}, TEMPORAL),
     "HyperTile": ({"tile_size": 32, "swap_size": 1, "max_depth": 0, "scale_depth": False}, None),
     "TomePatchModel": ({"ratio": 0.5}, {"ratio": 0.0}),
     "PatchModelAddDownscale": (
@@ -32,6 +39,16 @@ PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
         | {"downscale_after_skip": True, "downscale_method": "bicubic", "upscale_method": "bicubic"},
         None,
     ),
+    "RescaleCFG": ({"multiplier": 0.7}, {"multiplier": 0.0}),
+    "RenormCFG": ({"cfg_trunc": 100.0, "renorm_cfg": 0.5}, None),
+    "APG": ({"eta": 1.0, "norm_threshold": 5.0, "momentum": 0.0}, None),
+    "CFGZeroStar": ({}, None),
+    "CFGNorm": ({"strength": 1.0}, None),
+    "TCFG": ({}, None),
+    "Mahiro": ({}, None),
+    "FreSca": ({"scale_low": 1.0, "scale_high": 1.5, "freq_cutoff": 2}, None),
+    "Epsilon Scaling": ({"scaling_factor": 1.05}, {"scaling_factor": 1.0}),
+    "TemporalScoreRescaling": ({"tsr_k": 0.8, "tsr_sigma": 1.0}, None),
 }
 
 
@@ -65,13 +82,72 @@ def test_a_patch_acts_on_interpolation(server: Server) -> None:
     assert torch.allclose(found[2][:, :, ::4], found[0], atol=1e-5)
 
 
-def self_attention_guidance(graph: TinyGraph) -> Any:
-    return patched(graph, "SelfAttentionGuidance", {"scale": 0.5, "blur_sigma": 2.0})
+@pytest.mark.parametrize("name", ["SelfAttentionGuidance", "UNetTemporalAttentionMultiply"])
+def test_others_act_on_interpolation(server: Server, name: str) -> None:
+    """On its groups of new frames, with guidance or without; given frames stay. (Attention over time it has none.)"""
+    graph = TinyGraph()
+    keyframes = graph.sample_keyframes()
+    inputs = {"scale": 2.0, "blur_sigma": 2.0} if "Guidance" in name else {**TEMPORAL, "self_structural": 0.5}
+    model = graph.add(name, model=graph.interpolation, **inputs)[0]
+    found = latents_of(
+        server, graph, keyframes, graph.interpolate(keyframes), graph.interpolate(keyframes, model=model)
+    )
+    assert (found[2] - found[1]).abs().mean() > 1e-4
+    assert torch.allclose(found[2][:, :, ::4], found[0], atol=1e-5)
+
+
+def test_multiplied_attention_is_the_weights(server: Server) -> None:
+    """Values ×2 and output ×½ is nothing; a LoRA over it acts too; merging takes each weight once."""
+    graph = TinyGraph()
+    twice = patch(graph, "UNetSelfAttentionMultiply", {"q": 2.0, "k": 0.5, "v": 2.0, "out": 0.5})
+    merged = graph.add("ModelMergeSimple", model1=twice, model2=graph.keyframes, ratio=1.0)[0]
+    found = latents_of(server, graph, graph.ksampler(), graph.ksampler(twice), graph.ksampler(merged))
+    assert (found[1] - found[0]).abs().max() < 1e-3
+    assert (found[2] - found[1]).abs().max() < 1e-3
+
+
+def patch(graph: TinyGraph, name: str, inputs: dict[str, Any]) -> Any:
+    """A keyframe model behind a patching node."""
+    return graph.add(name, model=graph.keyframes, **inputs)[0]
+
+
+def sag_in_windows(graph: TinyGraph) -> Any:
+    model = patch(graph, "SelfAttentionGuidance", {"scale": 0.5, "blur_sigma": 2.0})
+    return graph.ksampler(graph.ours("ExtendVideo", model=model, window=4, overlap=2)[0])
+
+
+SKIPPED = {"double_layers": "7", "single_layers": "7", "start_percent": 0.0, "end_percent": 1.0}
 
 
 def skip_layer_guidance(graph: TinyGraph) -> Any:
-    layers = {"double_layers": "7", "single_layers": "7", "scale": 3.0, "rescaling_scale": 0.0}
-    return patched(graph, "SkipLayerGuidanceDiT", {**layers, "start_percent": 0.0, "end_percent": 1.0})
+    return patched(graph, "SkipLayerGuidanceDiT", {**SKIPPED, "scale": 3.0, "rescaling_scale": 0.0})
+
+
+def skip_layer_guidance_simple(graph: TinyGraph) -> Any:
+    return patched(graph, "SkipLayerGuidanceDiTSimple", SKIPPED)
+
+
+def skip_layer_guidance_sd3(graph: TinyGraph) -> Any:
+    inputs = {"layers": "7", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
+    return patched(graph, "SkipLayerGuidanceSD3", inputs)
+
+
+def scale_rope(graph: TinyGraph) -> Any:
+    inputs = {f"{kind}_{axis}": float(kind == "scale") for kind in ("scale", "shift") for axis in "xyt"}
+    return patched(graph, "ScaleROPE", inputs)
+
+
+def flow_levels(graph: TinyGraph) -> Any:
+    return patched(graph, "ModelSamplingSD3", {"shift": 3.0})
+
+
+def continuous_levels(graph: TinyGraph) -> Any:
+    inputs = {"sampling": "edm", "sigma_max": 120.0, "sigma_min": 0.002}
+    return patched(graph, "ModelSamplingContinuousEDM", inputs)
+
+
+def cascade_levels(graph: TinyGraph) -> Any:
+    return patched(graph, "ModelSamplingStableCascade", {"shift": 2.0})
 
 
 def schedule_of_other_length(graph: TinyGraph) -> Any:
@@ -97,8 +173,14 @@ def one_step_of_nothing(graph: TinyGraph) -> Any:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (self_attention_guidance, "cannot read videos: use Perturbed-Attention Guidance instead"),
+        (sag_in_windows, "use Perturbed-Attention Guidance with Long Video and Context Windows"),
         (skip_layer_guidance, "FusionFrames is a U-Net: use Perturbed-Attention Guidance instead"),
+        (skip_layer_guidance_simple, "FusionFrames is a U-Net: use Perturbed-Attention Guidance instead"),
+        (skip_layer_guidance_sd3, "FusionFrames is a U-Net: use Perturbed-Attention Guidance instead"),
+        (scale_rope, "Scale ROPE moves the positions of transformers"),
+        (flow_levels, "the model has noise levels of another kind of model"),
+        (continuous_levels, "the model has noise levels of another kind of model"),
+        (cascade_levels, "the model has noise levels of another kind of model"),
         (schedule_of_other_length, "num_keyframes must be the Prompt Schedule's, which is 8; got 5"),
         (odd_size, "must be multiples of 16 pixels for tiny; these latents stand for 72×72"),
         (far_too_large, "GB beside the model, and"),

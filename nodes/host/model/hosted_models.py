@@ -24,7 +24,6 @@ from ..comfy.preview_images import VideoLatents
 from ..sampling.sigmas import model_sampling, sampling_settings
 from .networks import InterpolationNetwork, KeyframeNetwork
 
-LATENT_CHANNELS = 4
 NULL_EMBEDDING = f"{TEXT_PREFIX}null_embedding"  # in a saved file
 DEFAULT_SCORES = {"motion_score": MOTION_SCORES["medium"], "noise_augmentation": 0}
 # Tensors held at once, in sizes of the trunk's first level over the latents: 11.6 and 2.9 in 1.1, 22.8 and 5.7 in tiny

@@ -34,7 +34,7 @@ from ..comfy.preview_images import VideoLatents
 from ..sampling.guiders import before_sampling, limit_prediction
 from .clip import make_clip
 from .hosted_models import Hosting, InterpolationModel, KeyframeModel, VideoModel
-from .patchers import patcher_class
+from .patchers import unet_patcher_class
 from .vae import make_vae
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": FP8}
@@ -98,7 +98,7 @@ def load_unet(whole: Component, precision: str, temporal: str = AUTO, disable_dy
     hosting = Hosting(component.model, component.null_embedding(), latents, kind, cast)
     model: VideoModel = MODELS[component.kind.name](hosting)
     _assign(model.diffusion_model, weights, component.sources, kind)
-    make = patcher_class(not disable_dynamic)
+    make = unet_patcher_class(not disable_dynamic, device)
     patcher = make(model, load_device=device, offload_device=management.unet_offload_device())
     patcher.cached_patcher_init = (load_unet, (whole, precision, temporal))
     for place, wrapper in WRAPPERS.items():

@@ -22,6 +22,8 @@ from ....fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from .attention_patches import Patches, attention_places
 from .operations import hosted
 
+LATENT_CHANNELS = 4  # of a video, which is what stock guidances ask a network's `in_channels` for
+
 
 class Memos:
     """What the steps of a sampling have in common, by their context: it lives as long as the context's tensor does.
@@ -75,6 +77,7 @@ class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is wh
     ) -> None:
         UNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
         self.positions, self.dtype, self.places, self.memos = positions, dtype, attention_places(self), Memos()
+        self.in_channels = LATENT_CHANNELS
 
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any
@@ -105,6 +108,7 @@ class InterpolationNetwork(Wrapped, InterpolationUNet):  # type: ignore[misc]  #
     ) -> None:
         InterpolationUNet.__init__(self, config, operations=hosted(operations), device=device, dtype=dtype)
         self.dtype, self.places, self.memos = dtype, attention_places(self), Memos()
+        self.in_channels = LATENT_CHANNELS
 
     def denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, control: Any, options: dict[str, Any], **conditions: Any

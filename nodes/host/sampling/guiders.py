@@ -13,8 +13,10 @@ from ..comfy.memory import require_room_to_sample
 from ..model.hosted_models import KeyframeModel
 from . import checks
 from .conditionings import ConditioningPair, FirstFrameConditionings
+from .frame_guidances import take_frames
+from .guided_frames import Sampled, hold
 from .steady_steps import steady
-from .stock_patches import require_known_conditions, require_known_patches
+from .stock_patches import require_known_conditions, require_known_levels, require_known_patches
 
 
 def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -24,9 +26,17 @@ def limit_prediction(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def before_sampling(
-    executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any
+    executor: Any,
+    noise: Tensor,
+    latent_image: Tensor,
+    sampler: Any,
+    sigmas: Tensor,
+    denoise_mask: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
-    """An OUTER_SAMPLE wrapper: refuses what cannot work, aligns contexts, makes the sampler able to take each step.
+    """An OUTER_SAMPLE wrapper: refuses what cannot work, aligns contexts, makes guidances able to read videos and
+    the sampler able to take each step.
 
     Raises ValueError, before the first step of whichever node samples.
     """
@@ -38,9 +48,12 @@ def before_sampling(
         checks.require_frames(guider.conds, noise)
     require_known_conditions(guider.conds)
     require_known_patches(model.diffusion_model, guider.model_options)
+    require_known_levels(guider.model_patcher.get_model_object("model_sampling"))
+    take_frames(model, guider.model_options)
     require_room_to_sample(guider.model_patcher, noise)
     align_contexts(guider.conds)
-    return executor(noise, latent_image, steady(sampler), sigmas, *args, **kwargs)
+    begun = hold(guider.model_options, Sampled(latent_image, denoise_mask))
+    return executor(noise, begun.latents, steady(sampler), sigmas, begun.mask, *args, **kwargs)
 
 
 def align_contexts(conds: dict[str, Any]) -> None:
@@ -68,9 +81,20 @@ class ThreeWayGuider(comfy.samplers.CFGGuider):
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: int | None = None) -> Tensor:
         """The guided clean latents."""
-        conds = [self.conds[name] for name in ("positive", "middle", "negative")]
-        predictions = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
-        return self.cfg.combine(predictions)
+        conds, options = [self.conds[name] for name in ("positive", "middle", "negative")], model_options or {}
+        predictions = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+        for name in ("sampler_cfg_function", "sampler_calc_cond_batch_function", "sampler_pre_cfg_function"):
+            if options.get(name):
+                raise ValueError(
+                    f"the model has a patch on guidance by two predictions ({name}), and this is by three: disconnect "
+                    "it, or use FusionFrames Prepare First Frame with Dual CFG Guider"
+                )
+        guided = self.cfg.combine(predictions)
+        for function in options.get("sampler_post_cfg_function", ()):  # as in ComfyUI's own guidance
+            told = {"denoised": guided, "cond": conds[0], "uncond": conds[1], "cond_scale": 1 + self.cfg.text_weight}
+            told |= {"cond_denoised": predictions[0], "uncond_denoised": predictions[1], "model": self.inner_model}
+            guided = function({**told, "sigma": timestep, "model_options": options, "input": x})
+        return guided
 
 
 def text_guider(model: Any, conditionings: ConditioningPair, guidance: float) -> Any:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ....fusionframes_core.sampling.options import SamplingOptions
 from ....fusionframes_core.settings import GenerationSettings, ResolvedSettings
 from ..model.hosted_models import InterpolationModel
 
+FACTOR = 8  # pixels to a latent; every model's
 OWN = 0  # in an input for a number: the model's own
 OWN_WEIGHT = -1  # the same where 0 has a meaning of its own
 
@@ -52,6 +55,17 @@ def require_model_for_own(model: Any | None, **given: float) -> None:
             f"{' and '.join(left)} must be above 0 where no model is connected; got 0, which means the model's own: "
             "connect model"
         )
+
+
+def shape_of(latents: Tensor, height: int, width: int, num_frames: int) -> VideoShape:
+    """The shape of a video's latents (B, 4, T, h, w). Raises ValueError where a number that is not 0 is another."""
+    found = VideoShape(latents.shape[-2] * FACTOR, latents.shape[-1] * FACTOR, latents.shape[2])
+    asked = VideoShape(height or found.height, width or found.width, num_frames or found.num_frames)
+    if asked != found:
+        raise ValueError(
+            f"width, height and num_keyframes must be 0, or those of the latents, which are {found}; got {asked}"
+        )
+    return found
 
 
 def video_shape(model: Any, height: int, width: int, num_frames: int) -> VideoShape:

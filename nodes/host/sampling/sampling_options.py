@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ....fusionframes_core.sampling.options import SamplingOptions
-from ....fusionframes_core.settings import ResolvedImageSettings
+from ....fusionframes_core.settings import ResolvedImageSettings, check_denoise
 from .model_values import OWN, OWN_WEIGHT, own_sampling, own_settings
 
 # In a list of samplers or schedulers: what the model's makers used, by its name and by the one that old workflows hold.
@@ -58,12 +58,22 @@ class ImageSamplingOptions(HostSamplingOptions):
 
 
 def sampling_options(
-    model: Any, seed: int, steps: int, cfg: float, sampler: str = DEFAULT, scheduler: str = DEFAULT
+    model: Any,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler: str = DEFAULT,
+    scheduler: str = DEFAULT,
+    denoise: float = 1.0,
 ) -> HostSamplingOptions:
-    """The options of a MODEL's inputs, whose cfg is ComfyUI's 1 + w; steps and cfg 0 are the model's own."""
+    """The options of a MODEL's inputs, whose cfg is ComfyUI's 1 + w; steps and cfg 0 are the model's own.
+
+    Raises ValueError for a `denoise` that the number of steps does not allow.
+    """
     own = own_sampling(model)
-    guidance = own.guidance if cfg == OWN else cfg - 1
-    return HostSamplingOptions(steps or own.steps, guidance, _name(sampler), seed, _name(scheduler))
+    guidance, count = own.guidance if cfg == OWN else cfg - 1, steps or own.steps
+    check_denoise(denoise, count, model.model.schedule.train_steps)
+    return HostSamplingOptions(count, guidance, _name(sampler), denoise=denoise, seed=seed, scheduler=_name(scheduler))
 
 
 def image_sampling_options(model: Any, inputs: ImageSamplingInputs) -> ImageSamplingOptions:

@@ -32,10 +32,10 @@ class Plan:
     sampler: Any
     sigmas: Tensor
 
-    def sample(self, samples: Tensor) -> Tensor:
+    def sample(self, samples: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sample in the place of latents (B, 4, T, h, w), on ComfyUI's intermediate device.
 
-        With progress, a preview of every frame and Cancel in every step.
+        `mask` is a LATENT's noise_mask. With progress, a preview of every frame and Cancel in every step.
         """
         total = len(self.sigmas) - 1
         bar = comfy.utils.ProgressBar(total)
@@ -50,6 +50,7 @@ class Plan:
             samples,
             self.sampler,
             self.sigmas,
+            denoise_mask=mask,
             callback=report,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=self.noise.seed,
@@ -79,9 +80,10 @@ def _plan(model: Any, guide: Callable[[Any], Any], noise: SeededNoise, options: 
     if options.scheduler is None:
         if schedule.respaced:  # 1.0: the schedule is another one for every number of steps
             model = model.clone()
-            model.add_object_patch("model_sampling", model_sampling(schedule, options.steps))
-        sigmas = official_sigmas(schedule, options.steps)
+            model.add_object_patch("model_sampling", model_sampling(schedule, options.whole_steps))
+        sigmas = official_sigmas(schedule, options.whole_steps)
     else:
         noise_levels = model.get_model_object("model_sampling")
-        sigmas = comfy.samplers.calculate_sigmas(noise_levels, options.scheduler, options.steps)
-    return Plan(noise, guide(model), make_sampler(options.sampler or schedule.sampler, noise), sigmas)
+        sigmas = comfy.samplers.calculate_sigmas(noise_levels, options.scheduler, options.whole_steps)
+    sampler = make_sampler(options.sampler or schedule.sampler, noise)
+    return Plan(noise, guide(model), sampler, sigmas[-(options.steps + 1) :] if options.denoise < 1 else sigmas)

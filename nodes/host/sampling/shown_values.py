@@ -18,6 +18,7 @@ def show_sampling(model: Any, options: HostSamplingOptions, shape: VideoShape | 
     sampler = options.sampler or model.model.schedule.sampler
     parts = [] if shape is None else [str(shape)]
     parts += [f"{options.steps} step{'s' * (options.steps != 1)}", options.guidance_words, sampler]
+    parts += [f"denoise {options.denoise:g}"] * (options.denoise < 1)
     show_values(model, ", ".join(parts), shape, options.steps)
 
 

@@ -52,8 +52,14 @@ class _Schedule(comfy_sampling.ModelSamplingDiscrete):
         return super().sigma(timestep / self.time_scale)
 
     def noise_scaling(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False) -> Tensor:
-        """Empty latents begin as plain noise, as in core, also where a schedule begins below its highest level."""
-        return super().noise_scaling(sigma, noise, latent_image, max_denoise or not bool(latent_image.any()))
+        """Empty frames begin as plain noise, as in core, also where a schedule begins below its highest level."""
+        filled = latent_image.flatten(3).any(-1).any(1) if latent_image.ndim == 5 else latent_image.any()[None, None]
+        if max_denoise or bool(filled.all()):
+            return super().noise_scaling(sigma, noise, latent_image, max_denoise)
+        plain = super().noise_scaling(sigma, noise, latent_image, True)
+        if not bool(filled.any()):
+            return plain
+        return torch.where(filled[:, None, :, None, None], super().noise_scaling(sigma, noise, latent_image), plain)
 
 
 def model_sampling(config: ScheduleConfig, steps: int | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,18 +14,18 @@ from comfy_api.latest import InputImpl, Types
 from torch import Tensor
 
 from ....fusionframes_core.errors import require_finite
+from ....fusionframes_core.media.frame_choice import regroup
 from ....fusionframes_core.models.movq.chunked_decode import BLENDED, overlap_of
 from ....fusionframes_core.sampling.options import InterpolationOptions
 from ..comfy.memory import show, warn_of_decoding
-from ..model.hosted_models import LATENT_CHANNELS
+from ..model.networks import LATENT_CHANNELS
 from . import checks
 from .conditionings import ConditioningPair, interpolation_conditionings, interpolation_latents
-from .model_values import OWN_WEIGHT, VideoShape
+from .model_values import FACTOR, OWN_WEIGHT, VideoShape
 from .sampling_options import HostSamplingOptions
 from .sampling_plan import plan
 
-FACTOR = 8  # pixels to a latent; every model's
-IMAGE_RATE = 8.0  # frames per second of images that do not say
+ENCODE_PIECE = 64  # frames, a multiple of what the encoder takes at once
 
 
 def empty_latents(batch: int, shape: VideoShape) -> Tensor:
@@ -39,12 +40,19 @@ def keyframe_rate(model: Any) -> float:
 
 
 def sample_keyframes(
-    model: Any, conditionings: ConditioningPair, samples: Tensor, options: HostSamplingOptions
+    model: Any,
+    conditionings: ConditioningPair,
+    samples: Tensor,
+    options: HostSamplingOptions,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """Keyframes in the place of empty latents. Raises ValueError for what does not fit, before the first step."""
+    """Keyframes in the place of latents, empty or of a video that is changed as far as the options' `denoise` says.
+
+    `mask` is a LATENT's: where they are changed. Raises ValueError for what does not fit, before the first step.
+    """
     checks.require_size(model, samples)
     checks.require_schedule(conditionings.positive, samples)
-    return plan(model, conditionings, options).sample(samples)
+    return plan(model, conditionings, options).sample(samples, mask)
 
 
 def interpolate(
@@ -110,30 +118,18 @@ def decode(vae: Any, latents: Tensor, temporal: bool, windows: DecodeWindows) ->
     return require_finite("decode", frames, vae.vae_dtype)
 
 
-@dataclass(frozen=True)
-class HostFrames:
-    """IMAGE frames (T, H, W, 3), how many a second, and the AUDIO that belongs to them, if any."""
+def encode_frames(vae: Any, pieces: Iterator[Tensor], width: int, height: int) -> Tensor:
+    """IMAGE frames in pieces (N, H, W, 3), scaled and cropped to a size (0: as they are), to latents (1, 4, T, h, w).
 
-    images: Tensor
-    rate: float
-    audio: Any | None = None
-
-
-def frames_of(video: Any | None, images: Tensor | None) -> HostFrames:
-    """The frames of a VIDEO, or of an IMAGE batch. Raises ValueError unless one of them is given."""
-    if video is not None and images is None:
-        components = video.get_components()
-        return HostFrames(components.images, float(components.frame_rate), components.audio)
-    if images is not None and video is None:
-        return HostFrames(images, IMAGE_RATE)
-    raise ValueError("connect either video or images")
-
-
-def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
-    """IMAGE frames (T, H, W, 3), scaled and cropped to a size (0: as they are), to latents (1, 4, T, h, w).
-
-    Raises ValueError for a size that is no multiple of the decoder's factor.
+    Raises ValueError for a size that is no multiple of the decoder's factor, and where there is no frame.
     """
+    latents = [vae.encode(_scaled(piece, width, height)) for piece in regroup(pieces, ENCODE_PIECE)]
+    if not latents:
+        raise ValueError("no frame is left of the video: lower skip_first_frames")
+    return torch.cat(latents, dim=2)
+
+
+def _scaled(frames: Tensor, width: int, height: int) -> Tensor:
     size = (width or frames.shape[2], height or frames.shape[1])
     if size != (frames.shape[2], frames.shape[1]):
         frames = comfy.utils.common_upscale(frames.movedim(-1, 1), *size, "bicubic", "center").movedim(1, -1)
@@ -142,7 +138,7 @@ def encode_frames(vae: Any, frames: Tensor, width: int, height: int) -> Tensor:
             f"frames must be multiples of {FACTOR} pixels wide and high; these are {size[0]}×{size[1]}: set width and "
             "height"
         )
-    return vae.encode(frames[..., :3])
+    return frames[..., :3]
 
 
 def to_video(images: Tensor, fps: float, audio: Any | None = None) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import comfy.model_sampling as comfy_sampling
+
 from ..model.attention_patches import PATCHES, REPLACEMENTS, Place
 
 CONDITIONS = {
@@ -12,13 +14,14 @@ CONDITIONS = {
     "gligen": "GLIGEN boxes are connected to the conditioning, and no GLIGEN is made for FusionFrames: disconnect them",
 }
 """Keys of a conditioning's entry."""
-GUIDANCES = {
-    "SelfAttentionGuidance": "Self-Attention Guidance blurs single images and cannot read videos: use "
-    "Perturbed-Attention Guidance instead",
-    "SkipLayerGuidance": "Skip Layer Guidance skips layers of transformers, and FusionFrames is a U-Net: use "
-    "Perturbed-Attention Guidance instead",
-}
-"""Beginnings of the names of functions that run after guidance."""
+SKIP_LAYERS = (
+    "Skip Layer Guidance skips layers of transformers, and FusionFrames is a U-Net: use Perturbed-Attention Guidance "
+    "instead"
+)
+GUIDANCES = {"SkipLayerGuidance": SKIP_LAYERS}
+"""Beginnings of the names of functions that guide."""
+OPTIONS = {"rope_options": "Scale ROPE moves the positions of transformers, and FusionFrames is a U-Net: disconnect it"}
+"""Keys of a MODEL's transformer_options."""
 
 
 def require_known_conditions(conds: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
@@ -30,16 +33,30 @@ def require_known_conditions(conds: Mapping[str, Iterable[Mapping[str, Any]]]) -
 
 def require_known_patches(network: Any, model_options: Mapping[str, Any]) -> None:
     """Raise ValueError for patches that would do nothing, or fail, on one of our U-Nets."""
-    for function in model_options.get("sampler_post_cfg_function", ()):
+    batching = model_options.get("sampler_calc_cond_batch_function")
+    for function in (*model_options.get("sampler_post_cfg_function", ()), batching):
         for name, sentence in GUIDANCES.items():
             if getattr(function, "__qualname__", "").startswith(name):
                 raise ValueError(sentence)
     options = model_options.get("transformer_options", {})
+    for key in sorted(OPTIONS.keys() & options.keys()):
+        raise ValueError(OPTIONS[key])
     require_known_kinds(options)
     places = set(network.places.values())
     for attention, replacements in options.get("patches_replace", {}).items():
         for key in replacements:
             _require_place(attention, key, places)
+
+
+def require_known_levels(noise_levels: Any) -> None:
+    """Raise ValueError for the model_sampling of another kind of model, with which every step would be another one."""
+    ours = isinstance(noise_levels, comfy_sampling.ModelSamplingDiscrete)
+    if not ours or isinstance(noise_levels, comfy_sampling.StableCascadeSampling):
+        kinds = ", ".join(kind.__name__ for kind in type(noise_levels).__bases__)
+        raise ValueError(
+            f"the model has noise levels of another kind of model ({kinds}): disconnect the Model Sampling node, or "
+            "take Model Sampling Discrete"
+        )
 
 
 def require_known_kinds(options: Mapping[str, Any]) -> None:

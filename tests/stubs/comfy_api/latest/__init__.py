@@ -40,6 +40,10 @@ class Types:
 
 
 class InputImpl:
+    class VideoFromFile:
+        def __init__(self, file: Any, *, start_time: float = 0, duration: float = 0) -> None: ...
+        def get_components(self) -> Any: ...
+
     @dataclass(frozen=True)
     class VideoFromComponents:
         components: Types.VideoComponents
