@@ -105,6 +105,11 @@ class Server:
             time.sleep(0.3)
 
     @property
+    def process_id(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Where the server answers."""
         return f"http://127.0.0.1:{self.port}"

@@ -39,7 +39,7 @@ PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
         | {"downscale_after_skip": True, "downscale_method": "bicubic", "upscale_method": "bicubic"},
         None,
     ),
-    "RescaleCFG": ({"multiplier": 0.7}, {"multiplier": 0.0}),
+    "RescaleCFG": ({"multiplier": 0.7}, None),
     "RenormCFG": ({"cfg_trunc": 100.0, "renorm_cfg": 0.5}, None),
     "APG": ({"eta": 1.0, "norm_threshold": 5.0, "momentum": 0.0}, None),
     "CFGZeroStar": ({}, None),
