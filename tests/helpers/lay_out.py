@@ -54,7 +54,8 @@ GROUPS = (
         "Keyframes",
         "#3f789e",
         (
-            *_ours("CloseLoop", "ExtendVideo", "EmptyVideoLatent", "PlanSampling", "SampleKeyframes", "ImageToVideo"),
+            *_ours("AddGuide", "CloseLoop", "ExtendVideo", "EmptyVideoLatent", "PlanSampling", "SampleKeyframes"),
+            *_ours("ImageToVideo"),
             *("KSampler", "SamplerCustomAdvanced"),
         ),
     ),
