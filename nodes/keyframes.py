@@ -111,8 +111,8 @@ class SampleKeyframes(inputs.Sized):
                     max=1.0,
                     step=0.01,
                     optional=True,
-                    tooltip="How much of the video in latents is made anew: 1 all of it, 0.5 keeps where things are. "
-                    "Below 1 connect latents.",
+                    tooltip="How much of the video in latents is made anew: 1 is all of it, less keeps more of it. Try "
+                    "0.5. Below 1 connect latents.",
                 ),
                 io.Latent.Input(
                     "latents",
