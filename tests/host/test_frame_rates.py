@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.host_graphs import TinyGraph
-from tests.helpers.host_media import read_video
+from tests.helpers.host_media import put_square, read_video
 from tests.helpers.host_server import Server, error_of, run_inside
 from tests.helpers.video_files import write_with_sound
 from tests.host.test_stock import latents_of
@@ -35,6 +35,13 @@ RATES: list[tuple[dict[str, Any], int, list[int]]] = [
     ({"target_fps": 8.0}, 1, list(range(9))),
     ({"target_fps": 2.0}, 0, [0, 1, 2]),
 ]
+
+
+@pytest.fixture
+def square(server: Server) -> str:
+    """A video of 5 frames in ComfyUI's input folder."""
+    put_square(server.base / "input")
+    return "square.mp4"
 
 
 def test_frames_are_taken_by_time(server: Server) -> None:
@@ -82,11 +89,11 @@ def test_impossible_rates_are_sentences(server: Server, inputs: dict[str, Any], 
     assert sentence in error_of(entry)
 
 
-def test_a_part_of_a_video(server: Server) -> None:
+def test_a_part_of_a_video(server: Server, square: str) -> None:
     """Rate, skip, every and cap, in this order, of a video of 5 frames at 8 a second, and of images."""
     graph = TinyGraph()
     inputs = {"vae": graph.vae, "width": 64, "height": 64, "every": 1, "fps": 0.0}
-    video = graph.add("LoadVideo", file="video.mp4")[0]
+    video = graph.add("LoadVideo", file=square)[0]
     images = graph.add("GetVideoComponents", video=video)[0]
     parts: list[tuple[dict[str, Any], list[int]]] = [
         ({}, [0, 1, 2, 3, 4]),
@@ -105,10 +112,10 @@ def test_a_part_of_a_video(server: Server) -> None:
         assert torch.allclose(latents, found[0][:, :, places], atol=1e-6), part
 
 
-def test_nothing_left_is_a_sentence(server: Server) -> None:
+def test_nothing_left_is_a_sentence(server: Server, square: str) -> None:
     graph = TinyGraph()
     inputs = {"vae": graph.vae, "width": 64, "height": 64, "every": 1, "fps": 0.0, "skip_first_frames": 9}
-    graph.save_latents(graph.ours("EncodeVideo", **inputs, video=graph.add("LoadVideo", file="video.mp4")[0])[0])
+    graph.save_latents(graph.ours("EncodeVideo", **inputs, video=graph.add("LoadVideo", file=square)[0])[0])
     assert "no frame is left of the video: lower skip_first_frames" in error_of(
         server.finish(server.queue(graph.prompt))
     )

@@ -10,6 +10,7 @@ import pytest
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.sampling.guides import Guide
 from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_media import put_square
 from tests.helpers.host_server import Rejected, Server, error_of
 from tests.host.test_stock import latents_of
 
@@ -18,13 +19,19 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 PROMPT = "a large red circle moving right"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def inputs(server: Server) -> None:
+    """A square that moves, in ComfyUI's input folder."""
+    put_square(server.base / "input")
+
+
 @pytest.fixture(scope="module")
 def pipeline() -> FusionFramesPipeline:
     """The tiny model in core."""
     return FusionFramesPipeline.from_pretrained("tiny")
 
 
-def encoded(graph: TinyGraph, name: str = "video.mp4") -> Any:
+def encoded(graph: TinyGraph, name: str = "square.mp4") -> Any:
     """Latents of a video (5 frames) or of an image in ComfyUI's input folder."""
     size = {"vae": graph.vae, "width": 64, "height": 64, "every": 1, "fps": 0.0}
     if name.endswith(".png"):
@@ -42,8 +49,8 @@ def guided(graph: TinyGraph, model: Any, index: int, name: str, **changes: Any) 
 def test_guides_are_held(server: Server) -> None:
     """First and last, through our sampler and KSampler; the frames between are the model's own."""
     graph = TinyGraph()
-    model = guided(graph, guided(graph, graph.keyframes, 0, "first.png"), -1, "last.png")
-    ends = [encoded(graph, "first.png"), encoded(graph, "last.png")]
+    model = guided(graph, guided(graph, graph.keyframes, 0, "first_square.png"), -1, "last_square.png")
+    ends = [encoded(graph, "first_square.png"), encoded(graph, "last_square.png")]
     links = [graph.sample_keyframes(), graph.sample_keyframes(model=model), graph.ksampler(model)]
     links.append(graph.ksampler(model, sampler_name="dpmpp_2m_sde", scheduler="karras"))
     first, last, plain, *held = latents_of(server, graph, *ends, *links)
@@ -58,10 +65,10 @@ def test_guides_are_held(server: Server) -> None:
 def test_strength_and_pull(server: Server) -> None:
     """A weaker guide is changed, and less is changed more; pull draws the frames around along."""
     graph = TinyGraph("a large white square moving right")
-    models = [guided(graph, graph.keyframes, 0, "first.png", strength=share) for share in (0.0, 0.4, 1.0)]
-    models.append(guided(graph, graph.keyframes, 0, "first.png", pull=0.7))
+    models = [guided(graph, graph.keyframes, 0, "first_square.png", strength=share) for share in (0.0, 0.4, 1.0)]
+    models.append(guided(graph, graph.keyframes, 0, "first_square.png", pull=0.7))
     links = [graph.sample_keyframes(model=model, steps=10) for model in models]
-    picture, *found = latents_of(server, graph, encoded(graph, "first.png"), *links)
+    picture, *found = latents_of(server, graph, encoded(graph, "first_square.png"), *links)
     gaps = [float((video[:, :, :1] - picture).abs().mean()) for video in found]
     around = [float((video[:, :, 1:] - picture).abs().mean()) for video in found]
     print(f"first frame {gaps}, frames around {around}")
@@ -75,9 +82,14 @@ def test_guides_as_in_core(server: Server, pipeline: FusionFramesPipeline) -> No
     graph = TinyGraph()
     frames = encoded(graph)
     guide = {"index": 1, "strength": 0.75, "pull": 0.5, "width": 0, "height": 0}
-    model = graph.ours("AddGuide", model=graph.keyframes, latents=encoded(graph, "first.png"), **guide)[0]
-    model = graph.ours("AddGuide", model=model, latents=encoded(graph, "last.png"), **{**guide, "index": -1})[0]
-    links = [frames, graph.sample_keyframes(model=model), encoded(graph, "first.png"), encoded(graph, "last.png")]
+    model = graph.ours("AddGuide", model=graph.keyframes, latents=encoded(graph, "first_square.png"), **guide)[0]
+    model = graph.ours("AddGuide", model=model, latents=encoded(graph, "last_square.png"), **{**guide, "index": -1})[0]
+    links = [
+        frames,
+        graph.sample_keyframes(model=model),
+        encoded(graph, "first_square.png"),
+        encoded(graph, "last_square.png"),
+    ]
     _, found, first, last = latents_of(server, graph, *links)
     guides = [Guide(first, 1, 0.75, 0.5), Guide(last, -1, 0.75, 0.5)]
     options = {"seed": 3, "steps": 3, "guidance": 4.0, "num_frames": 5}
@@ -127,15 +139,15 @@ def too_many_steps(graph: TinyGraph) -> Any:
 
 
 def guide_of_another_size(graph: TinyGraph) -> Any:
-    return graph.ksampler(guided(graph, graph.keyframes, 0, "first.png", width=128, height=64))
+    return graph.ksampler(guided(graph, graph.keyframes, 0, "first_square.png", width=128, height=64))
 
 
 def guide_beyond_the_end(graph: TinyGraph) -> Any:
-    return graph.ksampler(guided(graph, graph.keyframes, 5, "first.png"))
+    return graph.ksampler(guided(graph, graph.keyframes, 5, "first_square.png"))
 
 
 def guide_for_interpolation(graph: TinyGraph) -> Any:
-    return graph.ksampler(guided(graph, graph.interpolation, 0, "first.png"))
+    return graph.ksampler(guided(graph, graph.interpolation, 0, "first_square.png"))
 
 
 def guide_of_nothing(graph: TinyGraph) -> Any:
