@@ -95,7 +95,8 @@ class FusionFramesPipeline(Models):
         """Load "tiny", a model folder or a folder of official files.
 
         `dtype` may be float8_e4m3fn: the U-Nets' matrices in 8 bits, everything else and all arithmetic in bf16.
-        `offload` is where models are while another stage runs: "none" (on the device), "cpu" or "disk".
+        `offload` is where models are while another stage runs: "none" (on the device), "cpu" or "disk"; with "layers"
+        a U-Net is in main memory while it works, too, and its blocks come to the device one by one.
         `text_encoder` is the folder of Flan-UL2 for official files, `text_mode` "full", "8bit", "4bit" or "layers".
         `temporal_blocks` is another temporal conditioning (paper section 4.1) whose weights lie in the folder, or
         "none", the image U-Net; `loras` are LoRA files of either U-Net and their strengths.

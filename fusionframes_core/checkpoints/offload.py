@@ -14,9 +14,10 @@ from torch import nn
 from ..config import ModelConfig
 from ..models.layout import channels_last
 from ..models.text_encoder import TextEncoder
-from .component import ModelParts, StoredModel, component_names
+from .component import UNETS, ModelParts, StoredModel, component_names
+from .streamed_layers import StreamedLayers
 
-OFFLOADS = ("none", "cpu", "disk")
+OFFLOADS = ("none", "cpu", "disk", "layers")
 Loader = Callable[[], nn.Module]
 AnyModels = TypeVar("AnyModels", bound="Models")
 
@@ -25,7 +26,8 @@ class OffloadedModels:
     """The models of a pipeline by name.
 
     `offload`: "none" keeps every model on the device; "cpu" brings each there for its stage and takes it back to main
-    memory; "disk" loads it for its stage and forgets it, so that no more than one is in memory.
+    memory; "disk" loads it for its stage and forgets it, so that no more than one is in memory; "layers" is as "cpu",
+    but a U-Net's blocks come one by one while it works (see `streamed_layers`).
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class OffloadedModels:
         self.config, self.offload, self._device = config, offload, torch.device(device)
         self._loaders = dict(loaders)
         self._models: dict[str, nn.Module] = {}
+        self._streams: dict[str, StreamedLayers] = {}
         if offload == "none":
             for name in self._loaders:
                 self.model(name)
@@ -45,7 +48,8 @@ class OffloadedModels:
         cls, model: StoredModel, dtype: torch.dtype, device: torch.device | str, offload: str
     ) -> OffloadedModels:
         """The components of a model on the disk, which are loaded in `dtype` as `offload` says."""
-        loaders = {name: partial(component.load, dtype, device) for name, component in model.components.items()}
+        place = "cpu" if offload == "layers" else device  # a whole U-Net may not fit there
+        loaders = {name: partial(component.load, dtype, place) for name, component in model.components.items()}
         return cls(model.config, loaders, device, offload)
 
     @classmethod
@@ -74,6 +78,7 @@ class OffloadedModels:
     def move(self, device: torch.device | str) -> None:
         """Make another device the one that models work on."""
         self._device = torch.device(device)
+        self._streams.clear()
         if self.offload == "none":
             for model in self._models.values():
                 _moved(model, self._device)
@@ -84,13 +89,21 @@ class OffloadedModels:
         if self.offload == "none":
             yield self.model(name)
             return
+        streamed = self.offload == "layers" and name in UNETS
         try:
-            yield _moved(self.model(name), self.device)
+            yield self._stream(name).open() if streamed else _moved(self.model(name), self.device)
         finally:
             self._put_away(name)
 
+    def _stream(self, name: str) -> StreamedLayers:
+        if name not in self._streams:
+            self._streams[name] = StreamedLayers(_laid_out(self.model(name), self.device), self.device)
+        return self._streams[name]
+
     def _put_away(self, name: str) -> None:
-        if self.offload == "cpu":
+        if name in self._streams:
+            self._streams[name].close()
+        elif self.offload in ("cpu", "layers"):
             _moved(self._models[name], torch.device("cpu"))
         else:
             self._models.pop(name, None)
@@ -102,8 +115,12 @@ class OffloadedModels:
 def _moved(model: nn.Module, device: torch.device) -> nn.Module:
     """The model on the device; one that is streamed from the disk sees to that itself."""
     streamed = any(parameter.is_meta for parameter in model.parameters())
-    moved = model if streamed else model.to(device)
-    return channels_last(moved) if device.type == "cuda" else moved  # turned once, whatever they were loaded for
+    return _laid_out(model if streamed else model.to(device), device)
+
+
+def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with its kernels as the device convolves them, whatever they were loaded for."""
+    return channels_last(model) if device.type == "cuda" else model
 
 
 def _constant(model: nn.Module) -> Loader:

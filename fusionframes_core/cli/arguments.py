@@ -224,7 +224,10 @@ def make_parser() -> Parser:
         )
         command.add_argument("--dtype", choices=DTYPES, help="of the weights (default: fp32 on a CPU, bf16 on a GPU)")
         command.add_argument(
-            "--offload", choices=OFFLOADS, default="none", help="where a model is while another works (default: none)"
+            "--offload",
+            choices=OFFLOADS,
+            default="none",
+            help="where a model is while another works, layers: also a U-Net's blocks (default: none)",
         )
         command.add_argument(
             "--decode-chunk",

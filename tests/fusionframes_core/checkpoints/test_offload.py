@@ -93,7 +93,7 @@ def test_from_the_disk_no_two_models_are_in_memory_at_once(micro_folder: Path) -
 
 
 def test_a_bad_name_is_refused(micro_folder: Path) -> None:
-    with pytest.raises(ValueError, match="offload must be one of none, cpu, disk; got 'gpu'"):
+    with pytest.raises(ValueError, match="offload must be one of none, cpu, disk, layers; got 'gpu'"):
         FusionFramesPipeline.from_pretrained(micro_folder, offload="gpu")
     with pytest.raises(ValueError, match="text_mode must be one of full, 8bit, 4bit, layers; got '2bit'"):
         FusionFramesPipeline.from_pretrained(micro_folder, text_mode="2bit")
