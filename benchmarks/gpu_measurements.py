@@ -25,6 +25,7 @@ from benchmarks.official_stages import STAGES, TOKENS, Setting, work_trees
 from benchmarks.our_stages import OUR_STAGES, OurStage, Place, latents, random_model, shrunk, text
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.kernels.kernel_choice import fused_kernels
+from fusionframes_core.models.compiled import compile_network
 from fusionframes_core.models.movq.banded_decode import BandedDecoder
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
@@ -149,6 +150,13 @@ def compiled_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
     return {"compile_seconds": time.perf_counter() - start, "ms": bench.milliseconds(work)}
 
 
+def graphed_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
+    """CUDA graphs of the stage's U-Net, as `--compile graphs` has them: the time of a replayed step."""
+    model, work = stage.build(bench.extent, bench.place)
+    compile_network(model, "graphs")
+    return {"ms": bench.milliseconds(work), "gb": bench.gigabytes(work)}
+
+
 def comfyui_overhead(bench: Bench) -> dict[str, Any]:
     """Processor time of the nodes over core's, for the tiny model on the CPU, median of 3 runs by turns."""
     tree, helpers = Path(os.environ[COMFYUI_PATH]), ROOT / "tests" / "helpers"
@@ -187,6 +195,9 @@ def measurements(bench: Bench, compiled: bool) -> list[Measurement]:
     made += [Measurement("kernels", name, partial(kernel, build=build), 3) for name, build in KERNELS.items()]
     if os.environ.get(COMFYUI_PATH) and os.environ.get(COMFYUI_PYTHON):
         made.append(Measurement("comfyui", "tiny", comfyui_overhead, 60))
+    if bench.on_gpu:
+        steps = [stage for stage in OUR_STAGES if stage.part != "movq"]
+        made += [Measurement("graphs", stage.name, partial(graphed_stage, stage=stage), 10) for stage in steps]
     if compiled:
         made += [Measurement("compiled", stage.name, partial(compiled_stage, stage=stage), 200) for stage in OUR_STAGES]
     return made

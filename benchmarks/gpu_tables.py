@@ -105,6 +105,18 @@ def compiled(rows: Rows) -> list[Cells]:
     ]
 
 
+def graphs(rows: Rows) -> list[Cells]:
+    eager = rows.get("stages", {})
+    return [
+        {
+            "stage": name,
+            "replayed, ms": number(found["ms"]),
+            "eager / replayed": ratio(eager.get(name, {}).get("ms"), found["ms"]),
+        }
+        for name, found in rows.get("graphs", {}).items()
+    ]
+
+
 TABLES: dict[str, Callable[[Rows], list[Cells]]] = {
     "Stages": stages,
     "One video": video,
@@ -112,6 +124,7 @@ TABLES: dict[str, Callable[[Rows], list[Cells]]] = {
     "Group interpolation against Masked Frame Interpolation, one prediction": masked,
     "Single operations": kernels,
     "ComfyUI against core: processor time, tiny model on the CPU": comfyui,
+    "CUDA graphs": graphs,
     "torch.compile": compiled,
 }
 

@@ -113,9 +113,13 @@ class FusionFramesPipeline(Models):
         device: torch.device | str = "cpu",
         offload: str = "none",
         decode_chunk: int | None = None,
+        compile: str = "none",
     ) -> FusionFramesPipeline:
-        """Load what `open_model` has looked at; arguments as for `from_pretrained` and the pipeline itself."""
-        return cls(OffloadedModels.of_model(model, dtype, device, offload), decode_chunk)
+        """Load what `open_model` has looked at; arguments as for `from_pretrained` and the pipeline itself.
+
+        `compile` is how the U-Nets run: "none", "torch" (torch.compile) or "graphs" (CUDA graphs).
+        """
+        return cls(OffloadedModels.of_model(model, dtype, device, offload, compile), decode_chunk)
 
     @torch.no_grad()
     def __call__(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..config import ModelConfig
+from ..models.compiled import check_compile, compile_network, forget_graphs
 from ..models.layout import channels_last
 from ..models.text_encoder import TextEncoder
 from .component import UNETS, ModelParts, StoredModel, component_names
@@ -27,15 +28,22 @@ class OffloadedModels:
 
     `offload`: "none" keeps every model on the device; "cpu" brings each there for its stage and takes it back to main
     memory; "disk" loads it for its stage and forgets it, so that no more than one is in memory; "layers" is as "cpu",
-    but a U-Net's blocks come one by one while it works (see `streamed_layers`).
+    but a U-Net's blocks come one by one while it works (see `streamed_layers`). `compile` is how U-Nets run (see
+    `models.compiled`).
     """
 
     def __init__(
-        self, config: ModelConfig, loaders: Mapping[str, Loader], device: torch.device | str, offload: str
+        self,
+        config: ModelConfig,
+        loaders: Mapping[str, Loader],
+        device: torch.device | str,
+        offload: str,
+        compile: str = "none",
     ) -> None:
         if offload not in OFFLOADS:
             raise ValueError(f"offload must be one of {', '.join(OFFLOADS)}; got {offload!r}")
-        self.config, self.offload, self._device = config, offload, torch.device(device)
+        check_compile(compile, torch.device(device), offload)
+        self.config, self.offload, self.compile, self._device = config, offload, compile, torch.device(device)
         self._loaders = dict(loaders)
         self._models: dict[str, nn.Module] = {}
         self._streams: dict[str, StreamedLayers] = {}
@@ -45,12 +53,12 @@ class OffloadedModels:
 
     @classmethod
     def of_model(
-        cls, model: StoredModel, dtype: torch.dtype, device: torch.device | str, offload: str
+        cls, model: StoredModel, dtype: torch.dtype, device: torch.device | str, offload: str, compile: str = "none"
     ) -> OffloadedModels:
         """The components of a model on the disk, which are loaded in `dtype` as `offload` says."""
         place = "cpu" if offload == "layers" else device  # a whole U-Net may not fit there
         loaders = {name: partial(component.load, dtype, place) for name, component in model.components.items()}
-        return cls(model.config, loaders, device, offload)
+        return cls(model.config, loaders, device, offload, compile)
 
     @classmethod
     def of_parts(cls, parts: ModelParts) -> OffloadedModels:
@@ -68,7 +76,8 @@ class OffloadedModels:
     def model(self, name: str) -> Any:
         """A model, loaded if it is not."""
         if name not in self._models:
-            self._models[name] = self._loaders[name]()
+            loaded = self._loaders[name]()
+            self._models[name] = compile_network(loaded, self.compile) if name in UNETS else loaded
         return self._models[name]
 
     def loaded(self) -> tuple[nn.Module, ...]:
@@ -87,7 +96,10 @@ class OffloadedModels:
     def stage(self, name: str) -> Iterator[Any]:
         """The model on the device; afterwards it is where `offload` says."""
         if self.offload == "none":
-            yield self.model(name)
+            try:
+                yield self.model(name)
+            finally:
+                forget_graphs(self.model(name))
             return
         streamed = self.offload == "layers" and name in UNETS
         try:
@@ -101,6 +113,8 @@ class OffloadedModels:
         return self._streams[name]
 
     def _put_away(self, name: str) -> None:
+        if name in self._models:
+            forget_graphs(self._models[name])
         if name in self._streams:
             self._streams[name].close()
         elif self.offload in ("cpu", "layers"):

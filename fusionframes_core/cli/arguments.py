@@ -15,6 +15,7 @@ from ..checkpoints.offload import OFFLOADS
 from ..checkpoints.temporal_blocks import AUTO, TEMPORAL_CHOICES
 from ..checkpoints.text_encoder_weights import MODES
 from ..files import check_name, home_path
+from ..models.compiled import COMPILES
 from ..sampling.guides import PULL
 from ..settings import GenerationSettings
 
@@ -228,6 +229,12 @@ def make_parser() -> Parser:
             choices=OFFLOADS,
             default="none",
             help="where a model is while another works, layers: also a U-Net's blocks (default: none)",
+        )
+        command.add_argument(
+            "--compile",
+            choices=COMPILES,
+            default="none",
+            help="how U-Nets run: torch compiles them first, for minutes; graphs (NVIDIA) replays each step's kernels",
         )
         command.add_argument(
             "--decode-chunk",

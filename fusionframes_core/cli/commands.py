@@ -180,7 +180,8 @@ def _open(arguments: argparse.Namespace) -> StoredModel:
 def _load(model: StoredModel, arguments: argparse.Namespace) -> FusionFramesPipeline:
     device = _device(arguments.device)
     dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
-    return FusionFramesPipeline.from_model(model, dtype, device, arguments.offload, arguments.decode_chunk)
+    held = (arguments.offload, arguments.decode_chunk, arguments.compile)
+    return FusionFramesPipeline.from_model(model, dtype, device, *held)
 
 
 def _device(name: str) -> torch.device:
