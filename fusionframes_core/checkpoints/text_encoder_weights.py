@@ -1,4 +1,8 @@
-"""Ways to hold a large text encoder: in 16 bits, in 8 or 4 (bitsandbytes), or layer by layer from the disk."""
+"""Ways to hold a large text encoder: in 16 bits, in 8 or 4 (bitsandbytes), or layer by layer from the disk.
+
+However it is held, T5 computes in float32 (bitsandbytes' products apart): a prompt is encoded once, its rounding would
+stay in every step of a video, and one layer at a time in float32 costs little.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +60,12 @@ def load_text_encoder(
     check_sources(encoder, sources)
     if options.mode == "full":
         load_sources(encoder, sources, device, dtype)
+        if dtype != torch.float32:
+            compute_in_float32(encoder)
     else:
         _load_outside(encoder, sources, torch.device(device), dtype)
         if options.mode == "layers":
-            _stream(encoder, sources, torch.device(device), dtype)
+            _stream(encoder, sources, torch.device(device))
         else:
             _quantise(encoder, sources, torch.device(device), dtype, options.mode)
     return encoder.eval().requires_grad_(False)
@@ -96,14 +102,32 @@ def _block_sources(sources: Sources, index: int) -> Sources:
     ]
 
 
-def _stream(encoder: TextEncoder, sources: Sources, device: torch.device, dtype: torch.dtype) -> None:
-    """Each block's weights come when it runs and go when it has run: memory is that of one block."""
+def compute_in_float32(encoder: TextEncoder) -> None:
+    """A block's weights are float32 while it runs; what is kept of them is as it was loaded."""
+    kept: dict[nn.Parameter, torch.Tensor] = {}
+
+    def widen(block: nn.Module, _: Any) -> None:
+        for weight in block.parameters():
+            kept[weight], weight.data = weight.data, weight.data.float()
+
+    def narrow(block: nn.Module, _: Any, __: Any) -> None:
+        for weight in block.parameters():
+            weight.data = kept.pop(weight)
+
+    blocks: Any = encoder.t5.block
+    for block in blocks:
+        block.register_forward_pre_hook(widen)
+        block.register_forward_hook(narrow, always_call=True)
+
+
+def _stream(encoder: TextEncoder, sources: Sources, device: torch.device) -> None:
+    """Each block's weights come, in float32, when it runs and go when it has run: memory is that of one block."""
     blocks: Any = encoder.t5.block
     for index, block in enumerate(blocks):
         block_sources = _block_sources(sources, index)
 
         def fetch(module: nn.Module, _: Any, found: Sources = block_sources) -> None:
-            weights = read_sources(found, module.state_dict(), device, dtype)
+            weights = read_sources(found, module.state_dict(), device, torch.float32)
             module.load_state_dict(weights, strict=True, assign=True)
             module.requires_grad_(False)
 

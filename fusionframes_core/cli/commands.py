@@ -49,7 +49,9 @@ def generate(arguments: argparse.Namespace) -> None:
     image = _read_image(arguments.image, model.config)
     multiple = settings.rate_multiple(model.config.fps) or Fraction(PASS_FACTOR**settings.passes)
     made = len(frames_by_time(settings.num_frames, settings.passes, multiple))
-    check_fits(generation_bytes(model.config, settings.size, made), settings.size, _device(arguments.device))
+    device, dtype = _place(arguments)
+    needed = generation_bytes(model.config, settings.size, made, dtype, arguments.decode_chunk)
+    check_fits(needed, settings.size, device)
     pipeline = _load(model, arguments)
     given = read_beginning(pipeline, settings, arguments)
     with _progress() as report:
@@ -178,10 +180,15 @@ def _open(arguments: argparse.Namespace) -> StoredModel:
 
 
 def _load(model: StoredModel, arguments: argparse.Namespace) -> FusionFramesPipeline:
-    device = _device(arguments.device)
-    dtype = DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
+    device, dtype = _place(arguments)
     held = (arguments.offload, arguments.decode_chunk, arguments.compile)
     return FusionFramesPipeline.from_model(model, dtype, device, *held)
+
+
+def _place(arguments: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
+    """Where the models work, and in which type."""
+    device = _device(arguments.device)
+    return device, DTYPES[arguments.dtype or ("fp32" if device.type == "cpu" else "bf16")]
 
 
 def _device(name: str) -> torch.device:

@@ -9,11 +9,12 @@ from itertools import pairwise
 
 import torch
 
+from ..checkpoints.component import KINDS
 from ..config import ModelConfig
 from ..models.free_memory import available_bytes
 from ..models.movq.chunked_decode import chunk_windows
-from ..models.movq.decode_plan import ENCODE_CHUNK
-from ..settings import spatial_factor
+from ..models.movq.decode_plan import ENCODE_CHUNK, decode_bytes
+from ..settings import latent_size, spatial_factor
 
 _GIB = 1024**3
 # Measured with the tiny model on a CPU in float32; within a quarter of what 256x256 and 360x640 took.
@@ -59,9 +60,17 @@ def check_fits(needed: int, size: tuple[int, int], device: torch.device) -> None
         )
 
 
-def generation_bytes(config: ModelConfig, size: tuple[int, int], frames: int) -> int:
-    """About what decoding `frames` frames of a generation needs beside the weights."""
-    return int(min(frames, DECODE_CHUNK) * _frame_bytes(config, size) + _PIXEL_BYTES * size[0] * size[1] * frames)
+def generation_bytes(
+    config: ModelConfig, size: tuple[int, int], frames: int, dtype: torch.dtype, chunk: int | None = None
+) -> int:
+    """The least that decoding `frames` frames of a generation needs beside the weights.
+
+    `chunk`: frames decoded at once; None: the decoder takes what is free, down to one frame in bands.
+    """
+    latents = latent_size(config, size)
+    kept = KINDS["movq"].stored_dtypes.get(dtype, dtype)
+    least, banded = (1, True) if chunk is None else (min(chunk, frames), False)
+    return decode_bytes(config.movq, least, latents, kept, banded) + _PIXEL_BYTES * size[0] * size[1] * frames
 
 
 @contextmanager

@@ -14,47 +14,42 @@ from torch.nn import functional
 COVER, OFFICIAL = "cover", "official"
 IMAGE_FITS = (COVER, OFFICIAL)
 """How a first image is fitted into a video."""
+_WHOLE_LEVEL = 1e-4  # what float32 may lack of one of 255 levels, that is no less for it
 
 
 def fit_image(pixels: Tensor, size: tuple[int, int], fit: str = COVER) -> Tensor:
     """Pixels (B, 3, H, W), or (B, 4, H, W) with alpha, scaled, and of that the centre (B, 3, height, width).
 
-    "cover" enlarges small ones too and ignores alpha. "official" is 1.1's code: an image smaller than the video keeps
-    its size, with black around it, and colours are scaled by their alpha, which is then dropped. Raises ValueError for
-    another name.
+    "cover" enlarges small ones too and ignores alpha. "official" is 1.1's code: everything in 8 bits; an image smaller
+    than the video keeps its size, with black around it; colours are scaled by their alpha, which is then dropped.
+    Raises ValueError for another name.
     """
     if fit not in IMAGE_FITS:
         raise ValueError(f"image_fit must be one of {', '.join(IMAGE_FITS)}; got {fit!r}")
-    official, (height, width) = fit == OFFICIAL, size
+    if fit == OFFICIAL:
+        return torch.stack([_fit_in_8_bits(picture, size) for picture in pixels.cpu()]).to(pixels.device)
+    height, width = size
     factor = min(pixels.shape[-1] / width, pixels.shape[-2] / height)
-    factor = max(factor, 1.0) if official else factor
-    scaled = (round(pixels.shape[-2] / factor), round(pixels.shape[-1] / factor))
-    if not official:
-        scaled = (max(scaled[0], height), max(scaled[1], width))
+    scaled = (max(round(pixels.shape[-2] / factor), height), max(round(pixels.shape[-1] / factor), width))
     if scaled != tuple(pixels.shape[-2:]):
-        pixels = _resize_by_alpha(pixels, scaled) if official and pixels.shape[1] == 4 else _resize(pixels, scaled)
+        pixels = functional.interpolate(pixels, scaled, mode="bicubic", antialias=True).clamp(-1, 1)
     # PIL's crop rounds a half to the even number, and Python's round does.
     top, left = round((scaled[0] - height) / 2), round((scaled[1] - width) / 2)
-    return _crop(pixels[:, :3], top, left, size)
+    return pixels[:, :3, top : top + height, left : left + width]
 
 
-def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
+def _fit_in_8_bits(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture (3 or 4, H, W) as 1.1's code scales, crops and reads it, with Pillow."""
+    from PIL import Image
 
-
-def _resize_by_alpha(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """As PIL resizes RGBA: colours times alpha, and back."""
-    colours, alpha = (pixels[:, :3] + 1) / 2, (pixels[:, 3:] + 1) / 2
-    alphas = (_resize(alpha * 2 - 1, size) + 1) / 2
-    weighted = (_resize(colours * alpha * 2 - 1, size) + 1) / 2
-    return torch.cat([(weighted / alphas.clamp(min=1e-6)).clamp(0, 1) * (alphas > 0), alphas], dim=1) * 2 - 1
-
-
-def _crop(pixels: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """The window of `size` (height, width) at (top, left); black, which is −1, where it is outside."""
-    height, width = pixels.shape[-2:]
-    borders = (-left, left + size[1] - width, -top, top + size[0] - height)
-    return functional.pad(pixels, borders, value=-1.0)  # a negative border cuts
+    height, width = size
+    cut_off = ((pixels + 1) * 127.5 + _WHOLE_LEVEL).clamp(0, 255).to(torch.uint8)
+    picture = Image.fromarray(cut_off.permute(1, 2, 0).numpy())
+    factor = max(1, min(picture.size[0] / width, picture.size[1] / height))
+    picture = picture.resize((round(picture.size[0] / factor), round(picture.size[1] / factor)))
+    left, top = (picture.size[0] - width) / 2, (picture.size[1] - height) / 2
+    picture = picture.crop((left, top, left + width, top + height)).convert("RGB")
+    return to_pixels(np.array(picture)[None])[:, 0]
 
 
 Frames = NDArray[np.uint8]

@@ -105,6 +105,7 @@ class TextEncoder(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.t5 = _build_t5(config, device, dtype)
+        keep_float32(self.t5)
         self.projection = layers.linear(config.d_model, config.context_dim, bias=False)
         self.norm = layers.layer_norm(config.context_dim)
         self.null_embedding = new_null_embedding(config.context_dim, layers)
@@ -222,6 +223,26 @@ def project_in_float32(states: Tensor, projection: nn.Linear, norm: nn.LayerNorm
     """The norm of the projected states, computed in float32 whatever type the weights are kept in."""
     projected = functional.linear(states, projection.weight.float())
     return functional.layer_norm(projected, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+
+
+def keep_float32(stack: nn.Module) -> None:
+    """Let a T5 of 16-bit weights add up its layers in float32, and give float32 states: only products are rounded.
+
+    Its norms compute in float32 as they are. A T5 in float32 does nothing else than before.
+    """
+
+    def add_up(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (given[0].float(), *given[1:])
+
+    def last_norm(norm: Any, given: tuple[Any, ...], made: Tensor) -> Tensor:
+        if made.dtype == torch.float32:
+            return made
+        scale = torch.rsqrt(given[0].pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+        return norm.weight.float() * (given[0] * scale)
+
+    blocks, norm = typing.cast(Any, stack).block, typing.cast(Any, stack).final_layer_norm
+    blocks[0].register_forward_pre_hook(add_up)
+    norm.register_forward_hook(last_norm)
 
 
 def tokens_as_prompt(ids: list[int], count: int) -> list[int]:

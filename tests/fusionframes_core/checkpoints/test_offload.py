@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.offload import OFFLOADS
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
@@ -105,6 +106,24 @@ def test_a_text_encoder_read_layer_by_layer_gives_the_same_context(micro_folder:
     for _ in range(2):
         assert torch.equal(parts.encode([PROMPT, ""]).context, whole.encode([PROMPT, ""]).context)
         assert all(parameter.is_meta for parameter in parts.t5.block.parameters())
+
+
+@pytest.mark.parametrize("mode", ["full", "layers"])
+def test_sixteen_bits_of_text_are_computed_in_float32(mode: str, micro_folder: Path, tmp_path: Path) -> None:
+    """The context is that of the rounded weights in float32, and what is kept of them stays in 16 bits."""
+    parts = open_model(micro_folder).load()
+    half = parts.text_encoder.to(torch.bfloat16)
+    save_model_folder(parts, tmp_path, dtype=None)
+    stored = open_model(tmp_path, text_mode=mode).components["text_encoder"].load(torch.bfloat16)
+    kept = {name: weight.data_ptr() for name, weight in stored.t5.named_parameters() if not weight.is_meta}
+    found = stored.encode([PROMPT, ""])
+    assert found.context.dtype == torch.float32
+    assert all(weight.dtype == torch.bfloat16 for weight in stored.parameters() if not weight.is_meta)
+    assert {name: weight.data_ptr() for name, weight in stored.t5.named_parameters() if not weight.is_meta} == kept
+    rounded = half.encode([PROMPT, ""])  # products in bf16
+    wanted = half.float().encode([PROMPT, ""])
+    torch.testing.assert_close(found.context, wanted.context, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(rounded.context, wanted.context, atol=1e-5, rtol=1e-5)
 
 
 def test_fewer_bits_without_bitsandbytes_are_refused_in_a_sentence(

@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 from fusionframes_core.__main__ import main
 from fusionframes_core.cli import memory_plan
 from fusionframes_core.cli.interpolating import Interpolation
-from fusionframes_core.cli.memory_plan import MemoryPlan, plan_memory, windows_of
+from fusionframes_core.cli.memory_plan import MemoryPlan, generation_bytes, plan_memory, windows_of
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_pixels, to_uint8
 from fusionframes_core.media.read_video import read_video
 from fusionframes_core.media.write_video import write_mp4, write_video
 from fusionframes_core.pipeline import FusionFramesPipeline
+from fusionframes_core.presets import KANDINSKY_VIDEO_1_1
 from tests.fusionframes_core.cli.test_commands import files, refusal
 from tests.helpers.video_files import audio_packets, bars, half_of, loud_from, write_timed, write_with_sound
 
@@ -152,6 +153,17 @@ def test_plans_shrink_with_the_size(micro_config: ModelConfig) -> None:
     assert (small.window, small.encode, small.decode) == (64, 8, 16)
     assert large.window == 8
     assert large.bytes > small.bytes
+
+
+def test_a_generation_needs_no_more_than_its_decoder_can_do_with() -> None:
+    """The official size is not refused for frames that are not decoded at once; a chunk that is asked for is."""
+    config, size = KANDINSKY_VIDEO_1_1, (512, 512)
+    least = generation_bytes(config, size, 45, torch.bfloat16)
+    asked = generation_bytes(config, size, 45, torch.bfloat16, chunk=16)
+    assert 0.5e9 < least < 2e9
+    assert asked > 8 * least
+    assert generation_bytes(config, size, 45, torch.float8_e4m3fn) == least
+    assert generation_bytes(config, size, 45, torch.float32) > 1.5 * least
 
 
 @pytest.mark.parametrize("command", ["interpolate", "generate"])
