@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..config import to_dict
+from ..config import ModelConfig, to_dict
 from ..errors import CheckpointError
 from ..files import atomic_path
+from ..models.text_encoder import TextEncoder
 from .checkpoint_info import TEXT_PREFIX, CheckpointInfo, component_of, identify
 from .component import KINDS, ModelParts, kind_of_file
 from .names import RULES, TEXT_RULES, official_from_ours
 from .official_folder import CONFIGS_FILE, OFFICIAL_FILES, OWN_SECTION, TEXT_FOLDERS
 from .state_dict import converted
+from .text_encoder_weights import TOKENIZER_FILE
 from .weights_file import PICKLED, PORTION, SAFETENSORS, WeightsFile, open_weights
 
 LAYOUTS = ("ours", "official")
@@ -122,7 +125,19 @@ def save_official_folder(parts: ModelParts, folder: str | Path) -> None:
     What the official files do not say (sampling, sizes, our own choices) is in `configs.json`.
     """
     folder = Path(folder)
-    version = "1.1" if parts.config.keyframe.image_input else "1.0"
+    save_official_networks(parts, folder)
+    _save_t5(parts, folder / TEXT_FOLDERS[0])
+    with atomic_path(folder / CONFIGS_FILE) as partial:
+        partial.write_text(json.dumps({OWN_SECTION: to_dict(parts.config)}, indent=2) + "\n", "utf-8")
+
+
+@torch.no_grad()
+def save_official_networks(parts: ModelParts, folder: Path) -> None:
+    """The files of `save_official_folder` but for T5's: U-Nets, autoencoders, and what the text has beside T5.
+
+    A component is asked for when its file is written, and let go.
+    """
+    version = version_of(parts.config)
     text = {name: value for name, value in parts.text_encoder.state_dict().items() if not name.startswith("t5.")}
     text.setdefault("interpolation.null_embedding", text["null_embedding"])
     for name, stem in OFFICIAL_FILES[version].items():
@@ -137,9 +152,11 @@ def save_official_folder(parts: ModelParts, folder: str | Path) -> None:
             tensors = {prefix + official_from_ours(ours, rules): value for ours, value in model.state_dict().items()}
         tensors |= _official_text(text, name, version)
         write_tensors({key: value.contiguous() for key, value in tensors.items()}, folder / f"{stem}.pt", {})
-    _save_t5(parts, folder / TEXT_FOLDERS[0], version)
-    with atomic_path(folder / CONFIGS_FILE) as partial:
-        partial.write_text(json.dumps({OWN_SECTION: to_dict(parts.config)}, indent=2) + "\n", "utf-8")
+
+
+def version_of(config: ModelConfig) -> str:
+    """The version in whose official layout a model is written."""
+    return "1.1" if config.keyframe.image_input else "1.0"
 
 
 def _official_text(text: Mapping[str, Tensor], name: str, version: str) -> dict[str, Tensor]:
@@ -153,12 +170,22 @@ def _official_text(text: Mapping[str, Tensor], name: str, version: str) -> dict[
     return found
 
 
-def _save_t5(parts: ModelParts, folder: Path, version: str) -> None:
-    state = parts.text_encoder.state_dict()
-    t5 = {official_from_ours(ours, RULES["t5", version]): value for ours, value in state.items() if ours[:3] == "t5."}
-    write_tensors({key: value.contiguous() for key, value in t5.items()}, folder / "model.safetensors", {})
-    encoder: Any = parts.text_encoder
+def _save_t5(parts: ModelParts, folder: Path) -> None:
+    state = official_t5(parts.text_encoder, version_of(parts.config))
+    write_tensors({key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors", {})
+    save_text_files(parts.text_encoder, folder)
+
+
+def official_t5(encoder: TextEncoder, version: str) -> dict[str, Tensor]:
+    """T5's tensors under their official names."""
+    rules = RULES["t5", version]
+    return {official_from_ours(ours, rules): value for ours, value in encoder.state_dict().items() if ours[:3] == "t5."}
+
+
+def save_text_files(encoder: TextEncoder, folder: Path) -> None:
+    """`config.json` and `tokenizer.json` beside T5's weights."""
+    t5, tokenizer = typing.cast(Any, encoder.t5), typing.cast(Any, encoder.tokenizer)
     with atomic_path(folder / "config.json") as partial:
-        partial.write_text(json.dumps(encoder.t5.config.to_dict(), indent=2) + "\n", "utf-8")
-    with atomic_path(folder / "tokenizer.json") as partial:
-        encoder.tokenizer.backend_tokenizer.save(str(partial))
+        partial.write_text(json.dumps(t5.config.to_dict(), indent=2) + "\n", "utf-8")
+    with atomic_path(folder / TOKENIZER_FILE) as partial:
+        tokenizer.backend_tokenizer.save(str(partial))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.helpers.host_server import Server
+
 
 class Node:
     """A node of a graph; `node[1]` is a link to its second output."""
@@ -30,6 +32,23 @@ class Graph:
     def ours(self, name: str, /, **inputs: Any) -> Node:
         """Add one of our nodes."""
         return self.add(f"FusionFrames_{name}", **inputs)
+
+
+class Untouched(Graph):
+    """A graph of our nodes with the values that a node has when it is put on the canvas."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.info = server.get("/object_info")
+
+    def node(self, name: str, **links: Any) -> Any:
+        """Add a node; only what is connected is given, and what chooses files."""
+        given = self.info[f"FusionFrames_{name}"]["input"]
+        every = {
+            key: options for group in ("required", "optional") for key, (_, *options) in given.get(group, {}).items()
+        }
+        values = {key: options[0]["default"] for key, options in every.items() if options and "default" in options[0]}
+        return self.ours(name, **{**values, **links})
 
 
 class TinyGraph(Graph):

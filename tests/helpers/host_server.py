@@ -21,7 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,9 @@ class Rejected(Exception):
 
 
 class Server:
-    """ComfyUI on the CPU with this pack, and the little of its API that the tests need."""
+    """ComfyUI with this pack, by default on the CPU, and the little of its API that the tests need."""
 
-    def __init__(self, comfyui: Path, python: Path, pack: Path) -> None:
+    def __init__(self, comfyui: Path, python: Path, pack: Path, options: Sequence[str] = ("--cpu",)) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="fusionframes-comfyui-"))
         self.log = self.base / "server.log"
         self.client = uuid.uuid4().hex
@@ -66,7 +66,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self._command = [
-            *(str(python), "-u", str(comfyui / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)),
+            *(str(python), "-u", str(comfyui / "main.py"), *options, "--listen", "127.0.0.1", "--port", str(self.port)),
             *("--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"),
             *("--disable-auto-launch", "--disable-api-nodes"),
         ]
@@ -166,7 +166,8 @@ class Server:
         line = re.search(rf"^.*seconds.*{PACK_NAME}$", self.log.read_text(), re.MULTILINE)
         assert line is not None, self.log.read_text()
         assert "IMPORT FAILED" not in line[0], self.log.read_text()
-        return float(re.search(r"([0-9.]+) seconds", line[0])[1])
+        (seconds,) = re.findall(r"([0-9.]+) seconds", line[0])
+        return float(seconds)
 
 
 def run_inside(comfyui: Any, *arguments: str, seconds: float = 600) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from fusionframes_core.checkpoints.text_encoder_weights import read_tokenizer
 from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.models.text_encoder import TextEncoder
 from fusionframes_core.pipeline import FusionFramesPipeline
-from tests.helpers.host_graphs import Graph
+from tests.helpers.host_graphs import Untouched
 from tests.helpers.host_media import read_images
 from tests.helpers.host_official import FOLDERS, TOKENIZER, install, small_model, tamed
 from tests.helpers.host_server import Rejected, Server, error_of
@@ -59,23 +59,6 @@ def small_parts(version: str) -> ModelParts:
     return ModelParts(
         config, text_encoder=text, **{name: tamed(random_model(build(getattr(config, name)))) for name in names}
     )
-
-
-class Untouched(Graph):
-    """A graph of our nodes with the values that a node has when it is put on the canvas."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__()
-        self.info = server.get("/object_info")
-
-    def node(self, name: str, **links: Any) -> Any:
-        """Add a node; only what is connected is given, and what chooses files."""
-        given = self.info[f"FusionFrames_{name}"]["input"]
-        every = {
-            key: options for group in ("required", "optional") for key, (_, *options) in given.get(group, {}).items()
-        }
-        values = {key: options[0]["default"] for key, options in every.items() if options and "default" in options[0]}
-        return self.ours(name, **{**values, **links})
 
 
 def video_of(graph: Untouched, name: str) -> None:
