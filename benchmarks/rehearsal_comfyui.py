@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 
 from benchmarks.rehearsal_runs import Run, Short, peak_memory
 from tests.helpers.host_server import Server, api_prompt, error_of
@@ -43,7 +42,6 @@ def run_workflows(comfyui: ComfyUI, models: Path, version: str, short: Short) ->
         paths.write_text(json.dumps({"rehearsal": {"base_path": str(models), **folders}}))  # JSON is YAML
         options = (*device, "--extra-model-paths-config", str(paths))
         with Server(comfyui.path, comfyui.python, PACK, options) as server:
-            Image.effect_noise((640, 480), 40).convert("RGB").save(server.base / "input" / "first.png")
             yield name, run_prompt(server, shortened(server, name, short))
 
 

@@ -93,7 +93,7 @@ SMALL = [((256, 256), (512, 512)), ((400, 300), (512, 512)), ((400, 151), (128, 
 def test_large_images_are_cropped_where_the_official_code_crops_them(
     given: tuple[int, int], size: tuple[int, int], fit: str
 ) -> None:
-    """By the official name to the bit, else within the rounding of PIL's 8 bits; one pixel off is ten levels and more."""
+    """By the official name to the bit, else within the rounding of PIL's 8 bits; one pixel off is ten levels."""
     picture = random_picture(given)
     pixels = torch.tensor(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
     found, wanted = fit_image(pixels, size[::-1], fit)[0], official_image(picture, *size)
@@ -135,6 +135,7 @@ def test_finer_values_are_cut_off_by_the_official_name() -> None:
     for pixels in (whole, whole.add(1).div(2).mul(2).sub(1), finer):
         assert torch.equal(fit_image(pixels, (2, 256), "official"), whole)
     assert torch.equal(fit_image(finer, (2, 256)), finer)
+
 
 def test_noise_on_the_image_is_uniform_in_1_1_and_gaussian_by_name() -> None:
     schedule, latent = PRESETS["1.1"].keyframe_schedule, torch.zeros(1, 4, 1, 64, 64)

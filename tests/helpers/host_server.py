@@ -290,7 +290,9 @@ def _take(inputs: dict[str, Any], left: list[Any], prefix: str = "") -> Iterator
             value = left.pop(0) if left else MISSING
             yield name, value
             if kind == DYNAMIC_COMBO:
-                chosen = next((option for option in told["options"] if option["key"] == value), {"inputs": {}})
+                chosen: dict[str, Any] = next(
+                    (option for option in told["options"] if option["key"] == value), {"inputs": {}}
+                )
                 yield from _take(chosen["inputs"], left, f"{name}.")
             elif told.get("control_after_generate") and left:
                 left.pop(0)
