@@ -7,6 +7,7 @@ stand-ins into place for what they import and do not use, and answers torch's ra
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import sys
@@ -103,7 +104,7 @@ def put_stand_ins(version: str) -> None:
     from transformers import CLIPImageProcessor, CLIPModel, T5EncoderModel, T5Model  # noqa: F401 (these look for it)
 
     if version == "1.1":
-        from diffusers import DDPMScheduler  # noqa: F401 (so does this)
+        _ = importlib.import_module("diffusers").DDPMScheduler  # so does this, which only the official code needs
 
     if importlib.util.find_spec("pandas") is None:
         sys.modules["pandas"] = types.ModuleType("pandas")
