@@ -9,12 +9,13 @@ that version. A line for each run says how much memory and time it took, and one
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
 from benchmarks.rehearsal_comfyui import comfyui_at, run_workflows
 from benchmarks.rehearsal_files import VERSIONS, link_for_comfyui, scaled, write_files
-from benchmarks.rehearsal_runs import MODES, Run, Short, run_mode
+from benchmarks.rehearsal_runs import BITSANDBYTES, MODES, Run, Short, run_mode
 from fusionframes_core.cli.arguments import parse_size
 from fusionframes_core.config import ModelConfig
 
@@ -78,6 +79,9 @@ def main() -> int:
     print(HEADER.format("--dtype, --offload, --text-mode"), flush=True)
     succeeded = True
     for mode in arguments.modes:
+        if mode[2] in BITSANDBYTES and importlib.util.find_spec("bitsandbytes") is None:
+            print(f"| {' '.join(mode)} | left out: bitsandbytes is not installed |")
+            continue
         run = run_mode(folder, mode, short)
         succeeded &= run.succeeded
         print(row(" ".join(mode), run), flush=True)

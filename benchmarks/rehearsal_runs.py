@@ -20,11 +20,14 @@ MODES: tuple[tuple[str, str, str], ...] = (
     ("bf16", "none", "full"),
     ("bf16", "cpu", "full"),
     ("bf16", "disk", "full"),
+    ("bf16", "disk", "8bit"),
+    ("bf16", "disk", "4bit"),
     ("bf16", "disk", "layers"),
     ("fp8", "disk", "layers"),
 )
 """--dtype, --offload and --text-mode, as in the table of docs/official-models.md."""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+BITSANDBYTES = ("8bit", "4bit")  # text modes that need that package
 MARK, WHOLE, GPU = "REHEARSAL", "whole", "GPU"  # begins the lines that a run says of itself; what they can be of
 
 

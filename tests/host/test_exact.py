@@ -102,14 +102,13 @@ def test_the_vae_is_bf16_then_fp32_and_fp16_only_when_asked(comfyui: Any, root: 
     }
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_rehearsal_runs_the_shipped_workflows(comfyui: Any, tmp_path: Path, version: str) -> None:
+def test_a_rehearsal_runs_a_shipped_workflow(comfyui: Any, tmp_path: Path) -> None:
     """With files of the official names where users put them, outside ComfyUI's own folder."""
-    config = scaled(VERSIONS[version], 0.05)
+    config = scaled(VERSIONS["1.0"], 0.05)
     write_files(config, tmp_path / "files")
-    link_for_comfyui(tmp_path / "files", version, tmp_path / "models")
+    link_for_comfyui(tmp_path / "files", "1.0", tmp_path / "models")
     short = Short(config.size, steps=1, frames=2)
-    for name, run in run_workflows(ComfyUI(*comfyui), tmp_path / "models", version, short):
+    for name, run in run_workflows(ComfyUI(*comfyui), tmp_path / "models", "1.0", short):
         print(name, f"{run.memory / 1e9:.1f} GB, {run.seconds:.0f} s")
         assert run.succeeded, run.said
         assert run.seconds > 0

@@ -16,7 +16,6 @@ MOST_MODULES = 12
 TESTED_THROUGH = {
     "fusionframes_core.cli.commands": "tests/fusionframes_core/cli/test_commands.py",
     "fusionframes_core.cli.input_clip": "tests/fusionframes_core/cli/test_interpolate_videos.py",
-    "fusionframes_core.image_to_video": "tests/fusionframes_core/test_image_to_video.py",
     "fusionframes_core.media.frame_colour": "tests/fusionframes_core/media/test_kinds.py",
     "fusionframes_core.media.gif_writer": "tests/fusionframes_core/media/test_video.py",
     "fusionframes_core.media.png_writer": "tests/fusionframes_core/media/test_video.py",
