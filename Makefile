@@ -18,7 +18,8 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format pictures layouts bench tables train-tiny clean distclean
+.PHONY: help setup demo test quick lint format pictures layouts bench tables train-tiny train-tiny-card \
+	card-latents clean distclean
 
 help:
 	@echo "make demo        set up and write $(OUTPUT)/demo.mp4 and its contact sheet (PROMPT=\"...\" SEED=0)"
@@ -31,6 +32,7 @@ help:
 	@echo "make bench       side-by-side benchmarks"
 	@echo "make tables      the paper's tables in small, trained and measured, into RESULTS.md"
 	@echo "make train-tiny  train the bundled model again, all stages"
+	@echo "make train-tiny-card  the bundled model's image and keyframe stages go on, on a GPU"
 	@echo "make clean       remove caches and $(OUTPUT)/;  make distclean removes $(VENV) too"
 
 # torch first and alone, so that no later requirement chooses another build of it.
@@ -163,6 +165,42 @@ runs/image_decoder/movq.safetensors: runs/autoencoder/movq.safetensors
 
 runs/decoder/movq.safetensors: runs/image_decoder/movq.safetensors
 	$(TRAIN) training.train_decoder --config $(CONFIGS)/tiny_decoder.yaml
+
+# The image and keyframe stages of the bundled model go on with a card: one process, bf16, batches of 512 frames and of 64
+# clips. The clips are encoded by the CPU, which needs no card: `make -j4 card-latents`. CARD="--train.steps 2 ..." are
+# options of every run, CARD_CLIPS clips of each kind.
+CARD        ?=
+CARD_CLIPS  ?= 6000
+CARD_DATA   := $(patsubst %,runs/card/latents/%.safetensors,keyframes turning keyframes_held_out)
+CARD_CHOICE := runs/card/temporal/temporal_%.safetensors
+TINY        := fusionframes_core/tiny
+
+train-tiny-card: runs/card/keyframes/keyframe.safetensors $(patsubst runs/temporal/%,runs/card/temporal/%,$(CHOICES))
+	$(BIN)/python -m training.assemble --output runs/card/tiny --text_encoder $(TINY)/text_encoder.safetensors \
+		--keyframe $< --interpolation $(TINY)/interpolation.safetensors --movq $(TINY)/movq.safetensors \
+		$(addprefix --temporal+=,$(filter runs/card/temporal/%,$^))
+	@echo 'runs/card/tiny is a model folder: python -m training.evaluate shapes --model runs/card/tiny'
+
+card-latents: $(CARD_DATA)
+
+$(CARD_DATA): runs/card/latents/%.safetensors: | $(DEVELOP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq $(TINY)/movq.safetensors --decoder conv1 --output $@ $(CARD_$*)
+
+CARD_keyframes          := --kind keyframes --count $(CARD_CLIPS) --seed 21
+CARD_turning            := --kind turning --count $(CARD_CLIPS) --seed 22
+CARD_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
+
+runs/card/image/image.safetensors: $(CARD_DATA)
+	$(BIN)/python -m training.train_image --config $(CONFIGS)/tiny_image_card.yaml $(CARD)
+
+runs/card/keyframes/keyframe.safetensors: runs/card/image/image.safetensors
+	$(BIN)/python -m training.train_keyframes --config $(CONFIGS)/tiny_keyframes_card.yaml $(CARD)
+
+# The other conditionings begin with what fits of the new one: the image weights below them are new.
+$(CARD_CHOICE): runs/card/keyframes/keyframe.safetensors
+	$(BIN)/python -m training.train_keyframes --config $(CONFIGS)/tiny_keyframes_card.yaml --image null --init $< \
+		--temporal $* --train.output runs/card/keyframes_$* --train.steps 2000 --train.decay_steps 800 $(CARD)
+	@mkdir -p $(@D) && cp runs/card/keyframes_$*/$(@F) $@
 
 clean:
 	rm -rf "$(OUTPUT)" .pytest_cache .ruff_cache .mypy_cache build *.egg-info
