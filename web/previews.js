@@ -6,7 +6,7 @@ import { app } from '../../scripts/app.js'
 
 const OUTPUT = 'fusionframes_keyframes' // of nodes/host/comfy/keyframe_video.py
 const WIDGET = 'fusionframes_preview'
-const HEIGHT = 236 // pixels
+const HEIGHT = 216 // pixels
 const CAPTION = 24 // of them
 
 const ours = (id) => {

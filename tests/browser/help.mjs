@@ -21,8 +21,10 @@ function rendered(title) {
   if (page?.querySelector('h1')?.innerText !== title || !pictures.every((picture) => picture.complete)) return null
   const edge = page.getBoundingClientRect().right
   const over = [...page.querySelectorAll('*')].filter((part) => part.getBoundingClientRect().right > edge + 1)
+  const blocks = [page, page.parentElement, ...page.querySelectorAll('p, li, ul, ol, pre, table')]
+  const scrolled = blocks.filter((part) => part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 0)
   return {
-    title, length: page.innerText.length, over: over.map((part) => part.innerText),
+    title, length: page.innerText.length, over: [...over, ...scrolled].map((part) => part.innerText),
     pictures: pictures.map((picture) => ({ source: new URL(picture.src).pathname, width: picture.naturalWidth }))
   }
 }

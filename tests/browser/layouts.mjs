@@ -102,11 +102,11 @@ await visit(url, executablePath, async (page, report) => {
     await picture('opened')
     await page.evaluate(hurry, [QUICK, SMALL])
     const before = await page.evaluate(() => window.ends.length)
-    await page.getByTestId('queue-button').click()
-    const ended = (count) => window.ends.length > count || Object.keys(window.app.lastNodeErrors ?? {}).length > 0
-    await page.waitForFunction(ended, before, { timeout: 300000 })
+    const queued = (answer) => answer.request().method() === 'POST' && new URL(answer.url()).pathname.endsWith('/prompt')
+    const [answer] = await Promise.all([page.waitForResponse(queued), page.getByTestId('queue-button').click()])
+    if (answer.ok()) await page.waitForFunction((count) => window.ends.length > count, before)
     await page.waitForTimeout(1500) // for the video
-    found.end = await page.evaluate((count) => window.ends[count] ?? { name: 'refused', why: JSON.stringify(window.app.lastNodeErrors) }, before)
+    found.end = answer.ok() ? await page.evaluate(() => window.ends.at(-1)) : { name: 'refused', why: await answer.text() }
     found.done = await page.evaluate(places)
     found.previews = await page.evaluate(previews)
     await picture('done')

@@ -14,11 +14,11 @@ from typing import Any
 Size = tuple[float, float]
 
 TITLE = 30  # pixels of a node's title, which is above its position
-GAP = 30  # between nodes, below one and above the next one's title
-PAD, HEADER = 14, 44  # of a group: around its nodes, and its title above them
-BETWEEN = 44  # columns, and groups of a column
+GAP = 20  # between nodes, below one and above the next one's title
+PAD, HEADER = 14, 40  # of a group: around its nodes, and its title above them
+BETWEEN = 32  # columns, and groups of a column
 WINDOW = (1600, 1000)
-FREE = (80, 104, 1580, 940)  # of the window: what the frontend's own panels leave, as left, top, right, bottom
+FREE = (80, 104, 1580, 957)  # of the window: what the frontend's own panels leave, as left, top, right, bottom
 LARGEST, MERGED = 0.9, 0.95  # scale; and what a column with groups of two stages must win, as a factor of the scale
 
 NOTE = "MarkdownNote"

@@ -25,9 +25,10 @@ WORKFLOWS = [file.stem for file in sorted(ROOT.joinpath("workflows").glob("*.jso
 HEAVY = {"transformers", "cv2", "diffusers", "accelerate", "scipy", "sklearn", "pandas", "matplotlib", "tensorboard"}
 # The pack under a path-like module name, as ComfyUI loads it, after everything that ComfyUI itself has loaded by then.
 IMPORT = """
-import asyncio, importlib.util, json, sys, time
+import asyncio, importlib.util, json, sys, tempfile, time
 folder = sys.argv.pop(1)
-sys.argv.append("--cpu")
+inputs = tempfile.TemporaryDirectory()  # for the examples, which the pack puts there
+sys.argv += ["--cpu", "--input-directory", inputs.name]
 import comfy.options
 comfy.options.enable_args_parsing()
 import torch, nodes, comfy_api.latest

@@ -11,9 +11,10 @@ import pytest
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 LOAD = """
-import asyncio, sys
+import asyncio, sys, tempfile
 folder = sys.argv.pop(1)
-sys.argv.append("--cpu")
+inputs = tempfile.TemporaryDirectory()  # for the examples, which the pack puts there
+sys.argv += ["--cpu", "--input-directory", inputs.name]
 import comfy.options
 comfy.options.enable_args_parsing()
 import logging, torch, nodes, comfy.samplers, comfy.utils, comfy.text_encoders.t5

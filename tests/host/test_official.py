@@ -236,15 +236,16 @@ def test_official_workflow_runs(
 
 @pytest.mark.parametrize("name", ["text_to_video_1_0", "text_to_video_1_1", "image_to_video_1_1"])
 def test_official_workflow_declares_its_files(root: Path, name: str) -> None:
-    """Every file that a loader names is declared with the folder and the address to get it from."""
+    """Every file that a loader names is declared with the folder and the address to get it from.
+
+    Flan-UL2 is not: it is a folder, and the frontend, which looks for files, would mark the node red for ever.
+    """
     for node in json.loads((root / "workflows" / f"{name}.json").read_text())["nodes"]:
-        names = {value for value in node["widgets_values"] if str(value).endswith((".pt", "flan-ul2"))}
+        names = {value for value in node["widgets_values"] if str(value).endswith(".pt")}
         declared = node["properties"].get("models", [])
         assert {model["name"] for model in declared} == names
         for model in declared:
-            assert model["url"].startswith(
-                ("https://huggingface.co/ai-forever/KandinskyVideo", "https://huggingface.co/google")
-            )
+            assert model["url"].startswith("https://huggingface.co/ai-forever/KandinskyVideo")
             assert model["url"].endswith(Path(model["name"]).name)
             assert model["directory"] in ("diffusion_models", "text_encoders", "vae")
 
