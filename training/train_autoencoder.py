@@ -70,7 +70,7 @@ class AutoencoderStage(PresetStage):
             self.latent_noise,
             self.latent_std,
         )
-        validate = None if self.data else AutoencoderValidation(config.size[0])
+        validate = None if self.data else AutoencoderValidation(config.size[0], self.train.batch_size)
         spec = StageSpec("autoencoder", architecture={"movq": movq_config}, validate=validate)
         trainer = Trainer(self.train, NoisyAutoencoder(movq), objective, spec)
         trainer.run()

@@ -80,7 +80,7 @@ class DecoderStage(PresetStage):
             "decoder",
             frames=self.frames,
             architecture={"movq": movq_config},
-            validate=None if self.data else DecoderValidation(self.frames, config.size[0]),
+            validate=None if self.data else DecoderValidation(self.frames, config.size[0], self.train.batch_size),
             sample=objective.sample,
         )
         trainer = Trainer(self.train, model, objective, spec)

@@ -66,7 +66,9 @@ class ImageStage(PresetStage):
         objective = ImageObjective(config, source, self.train.batch_size, NoiseLevels(self.high_share))
         validate = None
         if held_out is not None:
-            validate = HeldOutLoss(replace(objective, source=held_out, batch_size=HELD_OUT_FRAMES))
+            validate = HeldOutLoss(
+                replace(objective, source=held_out, batch_size=HELD_OUT_FRAMES), self.train.batch_size
+            )
         architecture = {"image": model.config, "keyframe_schedule": config.keyframe_schedule}
         spec = StageSpec("image", architecture=architecture, validate=validate)
         trainer = Trainer(self.train, model, objective, spec)

@@ -129,7 +129,8 @@ class InterpolationStage(PresetStage):
 def held_out_loss(objective: InterpolationObjective, held_out: Source) -> HeldOutLoss:
     """The loss on held-out clips that all have their keyframes, unperturbed as in sampling."""
     given = KeyframeDropout(perturbed_share=0.0, unconditional_share=0.0)
-    return HeldOutLoss(replace(objective, source=held_out, batch_size=HELD_OUT_CLIPS, dropout=given))
+    unbroken = replace(objective, source=held_out, batch_size=HELD_OUT_CLIPS, dropout=given)
+    return HeldOutLoss(unbroken, objective.batch_size)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class KeyframeStage(PresetStage):
         if held_out is None:
             return None
         gap = partial(objective.motion_gap, held_out) if isinstance(held_out, ShapesSource) else None
-        return HeldOutLoss(replace(objective, source=held_out, batch_size=HELD_OUT_CLIPS), gap)
+        return HeldOutLoss(replace(objective, source=held_out, batch_size=HELD_OUT_CLIPS), objective.batch_size, gap)
 
     def _sampler(self, config: ModelConfig, encoder: TextEncoder | None) -> Sampler | None:
         if not self.train.sample_every:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -29,22 +27,6 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         log_with=list(settings.trackers) or None,
         project_dir=str(settings.output),
     )
-
-
-def on_device(value: Any, device: torch.device) -> Any:
-    """The tensors in nested mappings, dataclasses, lists and tuples, on `device`; on the CPU the value itself."""
-    if device.type == "cpu":
-        return value
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: on_device(entry, device) for key, entry in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {f.name: on_device(getattr(value, f.name), device) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **changed)
-    if isinstance(value, list | tuple) and any(isinstance(entry, Tensor) for entry in value):
-        return type(value)(on_device(entry, device) for entry in value)
-    return value
 
 
 def any_process(accelerator: Accelerator, flag: bool) -> bool:

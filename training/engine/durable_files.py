@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,22 +84,11 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write(partial)` fill a folder beside `folder`, then rename it to `folder`.
-
-    On any failure the partial folder is removed and an older `folder` stays as it was.
-    """
-    partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        write(partial)
-        for path in (*partial.iterdir(), partial):
-            sync(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+def commit_folder(partial: Path, folder: Path) -> None:
+    """Rename `partial`, a whole folder, to `folder`, once all of it is on the disk; an older `folder` goes."""
+    for path in (*partial.iterdir(), partial):
+        sync(path)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
+    sync(folder.parent)

@@ -46,10 +46,3 @@ class Means:
     def means(self) -> dict[str, float]:
         """The mean of every figure of which there is a number."""
         return {name: total / count for name, (total, count) in sorted(self.sums.items()) if count}
-
-
-def held_out_figures(loss: Tensor, figures: Mapping[str, Figure]) -> dict[str, float]:
-    """A loss on held-out clips and its figures, as `val_loss`, `val_...`."""
-    means = Means()
-    means.add({"loss": loss.item(), **figures})
-    return {f"val_{name}": value for name, value in means.means().items()}

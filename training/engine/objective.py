@@ -13,9 +13,9 @@ from .figures import Figures
 
 Batch = Mapping[str, Any]
 Validate = Callable[[nn.Module], dict[str, float]]
-"""The model with averaged weights, on the CPU → figures on held-out data."""
+"""The model with averaged weights, on its device and in its shards → figures on held-out data; in every process."""
 Sampler = Callable[[nn.Module], np.ndarray]
-"""The model with averaged weights → a video, uint8 (T, H, W, 3)."""
+"""The model with averaged weights, likewise → a video, uint8 (T, H, W, 3)."""
 
 
 class Objective(Protocol):

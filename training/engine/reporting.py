@@ -40,6 +40,7 @@ class Reporter:
         if settings.trackers:
             accelerator.init_trackers(stage, config={k: str(v) for k, v in vars(settings).items()})
         self.started = time.perf_counter()
+        self._paused, self._last = 0.0, (first, self.started)
 
     def step(self, step: int, loss: float) -> None:
         """One more step is done."""
@@ -56,9 +57,16 @@ class Reporter:
             yield
         finally:
             self.started += time.perf_counter() - start
+            self._paused += time.perf_counter() - start
 
     def _seconds_per_step(self, step: int) -> float:
         return (time.perf_counter() - self.started) / max(1, step - self.first)
+
+    def seconds_since_last(self, step: int) -> float:
+        """A step's time since the call before, or the run's start: without what came earlier, as compiling."""
+        now = time.perf_counter() - self._paused
+        (before, then), self._last = self._last, (step, now)
+        return (now - then) / max(1, step - before)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Print figures, append them to log.jsonl and send them to the trackers."""

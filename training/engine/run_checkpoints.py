@@ -1,8 +1,9 @@
 """Checkpoints of a run: complete, atomic, and the same for any number of processes.
 
-A checkpoint is a folder `checkpoints/<step>` with safetensors files of full tensors by name (`model`, `optimizer`,
-`average`) and `progress.json`. The step is the position in the data and in every random stream too: batches and noise
-are drawn from (seed, step, micro-batch) alone, and the learning rate is a function of the step.
+A checkpoint is a folder `checkpoints/<step>` with safetensors files of full tensors or their shards by name (`model`,
+`optimizer`, `average`) and `progress.json`. Weights that do not train are not in it, only their fingerprint. The step
+is the position in the data and in every random stream too: batches and noise are drawn from (seed, step, micro-batch)
+alone, and the learning rate is a function of the step.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from .durable_files import PARTIAL, full_disk_says, write_folder
+from .checkpoint_parts import StoredPart, Tensors, file_name, nbytes, on_cpu
+from .durable_files import PARTIAL, commit_folder, full_disk_says, sync
 
 FILES = ("model", "optimizer", "average")
-FORMAT = 1
+FORMAT = 2  # 1 has one process's files, and in `model` the weights that do not train too
 
 
 class Checkpoints:
@@ -43,44 +44,68 @@ class Checkpoints:
             )
         return complete[-1] if complete else None
 
-    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], more: Mapping[str, Any]) -> None:
-        """Write the checkpoint of `step`, then remove older ones. Raises DiskFull; the last one is intact then."""
-        last = self.last()
-        size = sum(tensor.nbytes for part in tensors.values() for tensor in part.values()) / 1e6
-        kept = f"the checkpoint of step {int(last.name)} is intact" if last else "there is no earlier checkpoint"
+    def partial(self, step: int) -> Path:
+        """Where the checkpoint of `step` is until it is whole."""
+        return self.folder / f"{step:08d}{PARTIAL}"
 
-        def write(partial: Path) -> None:
-            for name in FILES:
-                save_file(unshare_storage(tensors[name]), partial / f"{name}.safetensors")
-            progress = {"format": FORMAT, "stage": self.stage, "step": step, **more}
-            progress["architecture"] = self.architecture
-            (partial / "progress.json").write_text(json.dumps(progress))
+    def begin(self, step: int) -> None:
+        """Make room for a checkpoint; what a killed run left half-written goes."""
+        for path in self.folder.glob(f"*{PARTIAL}"):
+            shutil.rmtree(path, ignore_errors=True)
+        with self.room_for(step):
+            self.partial(step).mkdir(parents=True)
 
+    def write(self, step: int, portions: Mapping[str, Tensors], rank: int = 0, processes: int = 1) -> None:
+        """Write the files of one process. Raises DiskFull; the last checkpoint is intact then."""
+        with self.room_for(step, nbytes(portions.values()) / 1e6):
+            for part in FILES:
+                path = self.partial(step) / file_name(part, rank, processes)
+                save_file(on_cpu(portions[part], copy=False), path)
+                sync(path)
+
+    def commit(self, step: int, progress: Mapping[str, Any]) -> None:
+        """Let the files of all processes be the checkpoint of `step`, and remove older ones. Raises DiskFull."""
+        progress = {"format": FORMAT, "stage": self.stage, "step": step, **progress, "architecture": self.architecture}
         target = self.folder / f"{step:08d}"
-        with full_disk_says(
-            f"no space left for the checkpoint of step {step} ({size:.0f} MB) in {self.folder}; {kept}"
-        ):
-            write_folder(target, write)
-        self.clean(target)
-
-    def clean(self, kept: Path | None) -> None:
-        """Remove what a killed run left half-written, and every checkpoint but `kept`."""
+        with self.room_for(step):
+            (self.partial(step) / "progress.json").write_text(json.dumps(progress))
+            commit_folder(self.partial(step), target)
         for path in self.folder.glob("*"):
-            if path != kept:
+            if path != target:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def check(self, path: Path, shapes: Mapping[str, Mapping[str, Iterable[int]]]) -> dict[str, Any]:
-        """Its progress. Raises ValueError unless it is of this stage and architecture, and `model` and `average` have
-        these shapes."""
-        with _damage_named(path):
+    def discard(self, step: int) -> None:
+        """Remove what was written of a checkpoint that cannot be."""
+        shutil.rmtree(self.partial(step), ignore_errors=True)
+
+    @contextlib.contextmanager
+    def room_for(self, step: int, megabytes: float | None = None) -> Iterator[None]:
+        """Turn a full disk inside into DiskFull of one sentence."""
+        last = self.last()
+        kept = f"the checkpoint of step {int(last.name)} is intact" if last else "there is no earlier checkpoint"
+        size = "" if megabytes is None else f" ({megabytes:.0f} MB)"
+        with full_disk_says(f"no space left for the checkpoint of step {step}{size} in {self.folder}; {kept}"):
+            yield
+
+    def progress(self, path: Path) -> dict[str, Any]:
+        """What a checkpoint says of its run. Raises ValueError unless it is of this stage."""
+        with damage_named(path):
             progress = json.loads((path / "progress.json").read_text())
         if progress["stage"] != self.stage:
             raise ValueError(
                 f"{path} is a checkpoint of stage {progress['stage']!r}, this is {self.stage!r}: name another output"
             )
+        return progress
+
+    def check(self, path: Path, shapes: Mapping[str, Mapping[str, Iterable[int]]], frozen: str) -> dict[str, Any]:
+        """Its progress. Raises ValueError unless it is of this stage and architecture, `model` and `average` have these
+        shapes, and the weights that do not train have the fingerprint `frozen`."""
+        progress = self.progress(path)
         for part, expected in shapes.items():
-            with _damage_named(path), safe_open(str(path / f"{part}.safetensors"), framework="pt") as file:
-                stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            with damage_named(path), self.open(path, part, progress) as file:
+                stored = file.shapes()
+            if progress["format"] == 1:
+                stored = {name: shape for name, shape in stored.items() if part != "model" or name in expected}
             difference = describe_difference(stored, {name: tuple(shape) for name, shape in expected.items()})
             if difference:
                 what = "the model" if part == "model" else "what trains"
@@ -93,16 +118,20 @@ class Checkpoints:
                     f"{path} does not fit: {name} was {known[name]!r} and is {self.architecture[name]!r} now; "
                     "name another output"
                 )
+        if progress.get("frozen", frozen) != frozen:
+            raise ValueError(
+                f"{path} does not fit: it was trained over other frozen weights; name the files that it began with, "
+                "or another output"
+            )
         return progress
 
-    def load(self, path: Path, part: str) -> dict[str, Tensor]:
-        """Tensors of one of FILES."""
-        with _damage_named(path):
-            return load_file(path / f"{part}.safetensors")
+    def open(self, path: Path, part: str, progress: Mapping[str, Any]) -> StoredPart:
+        """One of FILES, to read from; use it within `damage_named`."""
+        return StoredPart(path, part, progress.get("processes", 1))
 
 
 @contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
     """Turn damage that a checkpoint took after it was written into a ValueError of one sentence."""
     try:
         yield
@@ -120,17 +149,6 @@ def flatten_config(value: Any, name: str = "") -> dict[str, Any]:
     for key, entry in value.items():
         flat |= flatten_config(entry, f"{name}.{key}" if name else str(key))
     return flat
-
-
-def unshare_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors of which no two share storage, as safetensors needs them."""
-    seen: set[int] = set()
-    separate = {}
-    for name, tensor in tensors.items():
-        shared = tensor.untyped_storage().data_ptr() in seen
-        seen.add(tensor.untyped_storage().data_ptr())
-        separate[name] = tensor.clone().contiguous() if shared else tensor.contiguous()
-    return separate
 
 
 def describe_difference(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:

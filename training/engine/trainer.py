@@ -18,30 +18,27 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import set_seed
 from torch import nn
 
 from fusionframes_core.checkpoints.state_dict import save_weights
 
-from .devices import any_process, check_same_step, make_accelerator, on_device, only_run_in, sum_over_processes
-from .durable_files import DiskFull, full_disk_says
+from .averaging import Average
+from .checkpoint_writer import CheckpointWriter
+from .devices import check_same_step, make_accelerator, only_run_in, sum_over_processes
+from .durable_files import full_disk_says
 from .figures import Means
+from .flops import Meter
+from .frozen import prepare_frozen
 from .objective import Batch, Objective, StageSpec
+from .optimizers import clip_gradients, prepare
 from .prefetch import Prefetcher
 from .reporting import Reporter, save_bad_batch
 from .run_checkpoints import Checkpoints, flatten_config
 from .run_settings import TrainSettings
-from .sharding import (
-    Average,
-    checkpoint_activations,
-    clip_gradients,
-    copy_into,
-    full_tensor,
-    gradient_sync,
-    load_optimizer_state,
-    optimizer_state,
-    place_model,
-)
+from .run_state import RunState
+from .sharding import full_tensor, gradient_sync, place_model, reshard
+from .staging import DeviceCopies, Staged
 
 T = TypeVar("T")
 STOPPED = 143  # exit status after SIGTERM, as shells say it
@@ -54,23 +51,25 @@ class Trainer:
         """Raises ValueError for a launcher with its own sharding, or a model of which nothing trains."""
         self.settings, self.objective, self.stage = settings, objective, stage
         self.accelerator = make_accelerator(settings)
-        if self.accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP):
-            raise ValueError(
-                "launch without DeepSpeed or FSDP: `shard: optimizer` is ZeRO stage 1, `shard: full` is FSDP"
-            )
         set_seed(settings.seed, device_specific=True)
-        self.names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        if not self.names:
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        if not names:
             raise ValueError("model must have at least one trainable parameter; every one is frozen")
-        if settings.activation_checkpointing:
-            checkpoint_activations(model)
-        self.model, self.optimizer, self.trainable = place_model(self.accelerator, model, settings)
+        frozen = prepare_frozen(model, settings)
+        self.meter = Meter(model, settings, self.accelerator.device)
+        model = place_model(self.accelerator, model, settings)
+        self.model, self.optimizer, self.trainable = prepare(self.accelerator, model, settings)
         self.average = Average(self.trainable, settings.ema_decay)
+        self.state = RunState(self.accelerator, self.module, names, self.optimizer, self.average, frozen)
         self.checkpoints = Checkpoints(settings.output, stage.name, flatten_config(stage.architecture))
+        on_cpu, background = self.accelerator.device.type == "cpu", settings.background_checkpoints
+        self.writer = CheckpointWriter(
+            self.accelerator, self.checkpoints, not on_cpu if background is None else background
+        )
+        self.copies = DeviceCopies(self.accelerator.device)
         threads = settings.loader_threads
-        if threads is None:  # on a CPU a thread would take from the step
-            threads = int(self.accelerator.device.type != "cpu")
-        self.batches = Prefetcher(self._make_batch, threads)
+        # On a CPU a thread would take from the step.
+        self.batches = Prefetcher(self._make_batch, int(not on_cpu) if threads is None else threads)
         self.step = 0
         self._recent_loss = 0.0  # mean of the last log_every steps
         self._seconds_waiting = 0.0  # for batches, since the last line of the log
@@ -116,9 +115,10 @@ class Trainer:
             reporter.step(self.step, loss)
             due = self.step % settings.checkpoint_every == 0
             if due or self.step % settings.log_every == 0:
+                used = self._utilisation(reporter)
                 with reporter.clock_paused():
                     figures = self._take_figures(validate=due)
-                reporter.log(self.step, figures)
+                reporter.log(self.step, figures | used)
             if self.stage.sample is not None and settings.sample_every and self.step % settings.sample_every == 0:
                 with reporter.clock_paused():
                     reporter.video(self.step, self._evaluate(self.stage.sample))
@@ -128,9 +128,11 @@ class Trainer:
                 saved = self.step
             if self._stopping:
                 reporter.message(f"stopped: step {self.step} is saved, and the same command goes on from there")
+                self.writer.finish()
                 raise SystemExit(STOPPED)
         if saved != self.step:
             self.save()
+        self.writer.finish()
 
     def _train_step(self) -> float:
         """One step; its loss, over all processes."""
@@ -138,16 +140,19 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.rate(self.step)
-        total, figures, batches = 0.0, Means(), []
+        losses, found, batches = [], [], []
         for part in range(parts):
             batch = self._next_batch(part)
             with gradient_sync(self.accelerator, self.model, settings, last=part == parts - 1):
-                loss, batch_figures = self.objective.loss(self.model, batch)
+                loss, batch_figures = self.objective.loss(self.meter.watch(self.model), batch)
                 self.accelerator.backward(loss / parts)
-            total += loss.item() / parts
-            figures.add(batch_figures)
+            losses.append(loss.detach())
+            found.append(batch_figures)
             batches.append(batch)
-        mean = self._reduce(total, figures, batches)
+        figures = Means()
+        for batch_figures in found:
+            figures.add(batch_figures)
+        mean = self._reduce(sum(loss.item() / parts for loss in losses), figures, batches)
         norm = clip_gradients(self.accelerator, self.trainable, settings)
         # With a scaler (fp16) such gradients are a matter of course: it leaves the step out.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
@@ -169,27 +174,29 @@ class Trainer:
         stream, batch = self.batches.take(divmod(here, parts), [divmod(i, parts) for i in range(here + 1, last)])
         self._seconds_waiting += time.perf_counter() - start
         torch.manual_seed(stream)
-        return on_device(batch, self.accelerator.device)
+        return self.copies.finish(batch)
 
-    def _make_batch(self, key: tuple[int, int]) -> tuple[int, Batch]:
-        """The seed of torch's stream and the batch of (step, part)."""
+    def _make_batch(self, key: tuple[int, int]) -> tuple[int, Staged]:
+        """The seed of torch's stream and the batch of (step, part), on its way to the device."""
         step, part = key
         index = part * self.accelerator.num_processes + self.accelerator.process_index
         rng = np.random.default_rng((self.settings.seed, step, index))
         stream = int(rng.integers(2**31))
-        return stream, self.objective.make_batch(rng)
+        return stream, self.copies.start(self.objective.make_batch(rng))
 
     def _reduce(self, loss: float, figures: Means, batches: list[Batch]) -> float:
         """The mean loss over all processes; `figures` become theirs too. Every process stops when one has to."""
         # Until there is a mean of log_every steps to compare with, no loss is too large.
         wrong = not math.isfinite(loss) or 0 < self.settings.explosion * self._recent_loss < loss
-        numbers = [loss, float(wrong), float(self._stop_requested), *figures.flatten()]
+        flags = (wrong, self._stop_requested, self.writer.busy, self.writer.failed)
+        numbers = [loss, *map(float, flags), *figures.flatten()]
         summed = sum_over_processes(self.accelerator, torch.tensor(numbers, dtype=torch.float64))
         if summed[1]:
             why = "not finite" if not math.isfinite(summed[0]) else f"over {self.settings.explosion:g} times its mean"
             raise self._failure(f"loss {loss:g} at step {self.step} is {why}", batches if wrong else None)
         self._stopping = bool(summed[2])
-        figures.unflatten(summed[3:].tolist())
+        self.writer.advance(bool(summed[3]), bool(summed[4]))
+        figures.unflatten(summed[5:].tolist())
         return summed[0].item() / self.accelerator.num_processes
 
     def _failure(self, what: str, batches: list[Batch] | None) -> FloatingPointError:
@@ -199,6 +206,7 @@ class Trainer:
         else:
             path = self.settings.output / f"bad_batch_{self.step:08d}_{self.accelerator.process_index}.safetensors"
             where = save_bad_batch({str(part): batch for part, batch in enumerate(batches)}, path)
+        self.writer.finish()  # every process comes here together
         last = self.checkpoints.last()
         kept = f"the checkpoint of step {int(last.name)} is intact" if last else "no checkpoint yet"
         return FloatingPointError(f"{what}; {where}; {kept}")
@@ -209,68 +217,50 @@ class Trainer:
         figures["seconds_waiting"] = self._seconds_waiting / self._means.sums["loss"][1]  # for data, a step
         self._recent_loss, self._means, self._seconds_waiting = figures["loss"], Means(), 0.0
         if self.stage.validate is not None and validate:
-            figures |= self._evaluate(self._on_cpu(self.stage.validate))
+            figures |= self._evaluate(self.stage.validate)
         return figures
 
-    def _on_cpu(self, measure: Callable[[nn.Module], T]) -> Callable[[nn.Module], T]:
-        """`measure` of a copy on the CPU: what stages validate with (text encoders, clips) lies there."""
-        if self.accelerator.device.type == "cpu":
-            return measure
-        return lambda model: measure(copy.deepcopy(model).cpu())
+    def _utilisation(self, reporter: Reporter) -> dict[str, float]:
+        """TFLOP/s and MFU of the steps since the last line, where the card's peak is known."""
+        seconds = reporter.seconds_since_last(self.step)
+        with reporter.clock_paused():
+            used = self.meter.utilisation
+        if self.meter.problem:
+            reporter.message(f"the log has no mfu: {self.meter.problem}")
+            self.meter.problem = ""
+        return {} if used is None else used.figures(seconds)
 
     def _evaluate(self, measure: Callable[[nn.Module], T]) -> T:
-        """`measure(model)` with averaged weights; the run's random streams stay as they are."""
+        """`measure(model)` with averaged weights, by all processes; the run's random streams stay as they are."""
         self.module.eval()
         with self.average.applied(), torch.no_grad(), torch.random.fork_rng():
-            return measure(self.module)
+            try:
+                return measure(self.module)
+            finally:
+                reshard(self.module)
 
     def _request_stop(self, *_: object) -> None:
         self._stop_requested = True
 
     def save(self) -> None:
-        """Write a checkpoint. Raises DiskFull on every process; the last checkpoint is intact then."""
-        states = {
-            "model": {name: full_tensor(value) for name, value in self.module.state_dict().items()},
-            "optimizer": optimizer_state(self._raw_optimizer, self.names, self.trainable),
-            "average": {n: full_tensor(v) for n, v in zip(self.names, self.average.values, strict=True)},
-        }
-        scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
-        more = {
+        """Write a checkpoint, or begin to. Raises DiskFull on every process; the last checkpoint is intact then."""
+        scaler = self.accelerator.scaler
+        progress = {
             "seed": self.settings.seed,
             "averaged": self.average.count,
             "recent": self._recent_loss,
-            "scaler": scaler,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "sums": self._means.sums,
+            "frozen": self.state.frozen,
         }
-        more["sums"] = self._means.sums
-        problem: Exception | None = None
-        if self.accelerator.is_main_process:
-            try:
-                self.checkpoints.save(self.step, states, more)
-            except Exception as error:
-                problem = error
-        if any_process(self.accelerator, problem is not None):
-            elsewhere = f"the checkpoint of step {self.step} could not be written: see the first process"
-            raise problem or DiskFull(elsewhere)
-
-    @property
-    def _raw_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
+        self.writer.save(self.step, self.state.portions(), copy.deepcopy(progress))
 
     def _resume(self) -> None:
         path = self.checkpoints.last() if self.settings.resume else None
         check_same_step(self.accelerator, None if path is None else int(path.name), self.settings.output)
         if path is None:
             return
-        state = self.module.state_dict()
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
-        trained = {n: tuple(p.shape) for n, p in zip(self.names, self.trainable, strict=True)}
-        progress = self.checkpoints.check(path, {"model": shapes, "average": trained})
-        for name, value in self.checkpoints.load(path, "model").items():
-            copy_into(state[name], value)
-        averages = self.checkpoints.load(path, "average")
-        for name, target in zip(self.names, self.average.values, strict=True):
-            copy_into(target, averages[name])
-        load_optimizer_state(self._raw_optimizer, self.names, self.trainable, self.checkpoints.load(path, "optimizer"))
+        progress = self.state.load(self.checkpoints, path)
         if self.accelerator.scaler is not None and progress["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(progress["scaler"])
         self.step, self.average.count, self._recent_loss = progress["step"], progress["averaged"], progress["recent"]
@@ -281,11 +271,12 @@ class Trainer:
 
         Every process has to call it.
         """
-        weights = {
-            key.removeprefix(prefix): full_tensor(value)
-            for key, value in self.module.state_dict().items()
-            if key.startswith(prefix)
-        }
+        weights = {}
+        for key, value in self.module.state_dict().items():
+            if key.startswith(prefix):
+                whole = full_tensor(value)  # by all processes, for the first
+                if self.accelerator.is_main_process:
+                    weights[key.removeprefix(prefix)] = whole
         if self.accelerator.is_main_process:
             with full_disk_says(f"no space left for {self.settings.output / name}; the last checkpoint is intact"):
                 save_weights(weights, self.settings.output / name, dtype=torch.float32, metadata=metadata)

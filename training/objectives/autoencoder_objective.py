@@ -14,6 +14,7 @@ from ..data.sources import DrawPixels
 from ..engine.figures import Figures
 from ..engine.objective import Batch
 from ..moving_shapes.scene_pixels import random_frames
+from .held_out import device_of
 from .reconstruction import ReconstructionLoss, batch_psnr
 
 SPREAD_WEIGHT = 0.1
@@ -61,9 +62,11 @@ class AutoencoderValidation:
     """PSNR and the latents' deviation on 128 frames of unseen combinations, without noise."""
 
     size: int
+    at_once: int  # that go through the model: as many as a training step has
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Figures of a NoisyAutoencoder."""
-        pixels = random_frames(np.random.default_rng(1), 128, self.size, held_out=True)
-        output, latents = model(pixels, 0.0)
+        pixels, device = random_frames(np.random.default_rng(1), 128, self.size, held_out=True), device_of(model)
+        found = [[part.cpu() for part in model(some.to(device), 0.0)] for some in pixels.split(self.at_once)]
+        output, latents = (torch.cat(parts) for parts in zip(*found, strict=True))
         return {"val_psnr": batch_psnr(output, pixels), "val_latent_std": float(latents.std())}

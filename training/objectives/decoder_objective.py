@@ -19,6 +19,7 @@ from ..data.sources import DrawPixels
 from ..engine.figures import Figures
 from ..engine.objective import Batch
 from ..moving_shapes.scene_pixels import random_clips
+from .held_out import device_of
 from .initial_weights import load_image_part
 from .perceptual_loss import Discriminator, adversarial_losses, feature_distance
 from .reconstruction import ReconstructionLoss, batch_psnr, flicker_loss
@@ -103,7 +104,7 @@ class DecoderObjective:
 
     def sample(self, model: nn.Module) -> np.ndarray:
         """A sequence beside its reconstruction, uint8 (T, H, 2 W, 3)."""
-        pixels = self.draw(np.random.default_rng(2), 1).to(next(model.parameters()).device)
+        pixels = self.draw(np.random.default_rng(2), 1).to(device_of(model))
         movq = movq_of(model)
         return to_uint8(torch.cat((pixels, movq.decode(movq.encode(pixels))), dim=-1)[0])
 
@@ -114,13 +115,16 @@ class DecoderValidation:
 
     frames: int
     size: int
+    at_once: int  # that go through the model: as many as a training step has
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Figures of a VideoDecoder."""
         pixels = random_clips(np.random.default_rng(1), 16, self.frames, self.size, held_out=True)
-        movq = movq_of(model)
-        latents = movq.encode(pixels)
-        image, video = (movq.decode(latents, temporal=temporal) for temporal in (False, True))
+        movq, found = movq_of(model), []
+        for some in pixels.split(self.at_once):
+            latents = movq.encode(some.to(device_of(model)))
+            found.append([movq.decode(latents, temporal=temporal).cpu() for temporal in (False, True)])
+        image, video = (torch.cat(parts) for parts in zip(*found, strict=True))
         return {
             "val_psnr_image": batch_psnr(image, pixels),
             "val_psnr_video": batch_psnr(video, pixels),

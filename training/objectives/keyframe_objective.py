@@ -14,8 +14,10 @@ from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.models.unet.unet import KeyframeCondition
 
 from ..data.sources import Drawn, ShapesSource
+from ..engine.nested import split_batch
 from ..evaluation.motion_gap import motion_gap
 from .denoising import CaptionedObjective
+from .held_out import device_of
 
 GAP_CLIPS = 44  # at most, that the motion gap is measured on
 
@@ -45,9 +47,15 @@ class KeyframeObjective(CaptionedObjective):
         Of Moving Shapes alone the captions are known, and what is their opposite.
         """
 
-        def predict(x: Tensor, t: Tensor, text: TextContext) -> Tensor:
-            return model(x, t, KeyframeCondition(text.context, text.mask, self.positions(x)))
+        device = device_of(model)
 
-        latents, scenes = held_out.clips.latents[:GAP_CLIPS].float(), held_out.clips.scenes[:GAP_CLIPS]
+        def predict(x: Tensor, t: Tensor, text: TextContext) -> Tensor:
+            found = []
+            for (some, times, words), _ in split_batch((x, t, text.to(device)), self.batch_size):
+                condition = KeyframeCondition(words.context, words.mask, self.positions(some))
+                found.append(model(some, times, condition))
+            return torch.cat(found)
+
+        latents, scenes = held_out.clips.latents[:GAP_CLIPS].to(device).float(), held_out.clips.scenes[:GAP_CLIPS]
         noise, prediction = torch.Generator().manual_seed(0), self.config.keyframe_schedule.prediction
         return motion_gap(predict, latents, scenes, held_out.encoder, self.schedule, noise, prediction)

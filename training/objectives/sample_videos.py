@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_uint8
+from fusionframes_core.models.movq.chunked_decode import decode_chunked
+from fusionframes_core.models.movq.decode_plan import decoder_for, plan_for
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
@@ -33,6 +35,18 @@ def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
     return movq.eval().requires_grad_(False)
 
 
+def decode_sample(movq: MoVQ, latents: Tensor) -> np.ndarray:
+    """The first video of latents (B, 4, T, h, w) as frames, decoded where they are, in chunks of what is free there."""
+    device, shown = latents.device, latents[:1]
+    try:
+        plan = plan_for(movq.to(device), shown)
+    except ValueError:  # not even one frame fits beside what trains
+        return to_uint8(movq.cpu().decode(shown.cpu())[0])
+    pixels = decode_chunked(decoder_for(movq, plan), shown, plan.chunk, plan.overlap)
+    movq.cpu()
+    return to_uint8(pixels[0])
+
+
 def keyframe_sampler(config: ModelConfig, encoder: TextEncoder, prompt: str, movq: Path | None) -> Sampler:
     """Draws keyframes of one prompt, always from the same noise."""
     positions = frame_positions(config.frame_positions, config.num_frames)
@@ -45,7 +59,7 @@ def keyframe_sampler(config: ModelConfig, encoder: TextEncoder, prompt: str, mov
         sampler = StageSampler(config.keyframe_schedule, options, stage_noise(0, KEYFRAME_STAGE, 1, device))
         pair = ContextPair(*(text.to(device) for text in texts))
         latents = sample_keyframes(model, pair, positions.to(device)[None], size, sampler)
-        return to_uint8(decoder.decode(latents.cpu())[0])
+        return decode_sample(decoder, latents)
 
     return sample
 
@@ -63,6 +77,6 @@ def interpolation_sampler(
         sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "interpolation", 1, device))
         pair = ContextPair(null.to(device), null.to(device))
         latents = run(model, keyframes.to(device), pair, asked, sampler, config.drop_temporal)
-        return to_uint8(decoder.decode(latents.cpu())[0])
+        return decode_sample(decoder, latents)
 
     return sample

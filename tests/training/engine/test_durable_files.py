@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.engine.durable_files import append_line, sync, write_folder, write_json
+from training.engine.durable_files import append_line, commit_folder, sync, write_json
 
 
 @pytest.fixture
@@ -27,7 +27,10 @@ def windows_folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_folders_that_cannot_be_opened_are_written_all_the_same(tmp_path: Path, windows_folders: list[Path]) -> None:
-    write_folder(tmp_path / "checkpoint", lambda folder: (folder / "x").write_text("content") and None)
+    partial = tmp_path / "checkpoint.partial"
+    partial.mkdir()
+    (partial / "x").write_text("content")
+    commit_folder(partial, tmp_path / "checkpoint")
     assert (tmp_path / "checkpoint" / "x").read_text() == "content"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
     assert windows_folders == [tmp_path / "checkpoint.partial", tmp_path]

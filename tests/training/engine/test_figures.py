@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from training.engine.figures import Means, held_out_figures
+from training.engine.figures import Means
 
 
 def test_every_sample_counts_alike() -> None:
@@ -44,8 +44,3 @@ def test_adding_up_over_processes_and_going_through_json_lose_nothing() -> None:
     both.merge(one)
     both.merge(two)
     assert summed.means() == both.means() == {"a": pytest.approx(0.7 / 3), "b": 2.0}
-
-
-def test_held_out_figures_have_their_prefix() -> None:
-    found = held_out_figures(torch.tensor(0.5), {"loss_low": torch.tensor([1.0, 2.0]), "gap": 0.25})
-    assert found == {"val_loss": 0.5, "val_loss_low": 1.5, "val_gap": 0.25}

@@ -20,7 +20,7 @@ import training.engine.run_checkpoints
 from tests.helpers.toy_trainer import Toy, settings, toy_spec, toy_trainer
 from training.engine.devices import check_same_step
 from training.engine.durable_files import DiskFull
-from training.engine.sharding import clip_gradients
+from training.engine.optimizers import clip_gradients
 from training.engine.trainer import Trainer
 
 
@@ -198,7 +198,7 @@ def test_a_foreign_checkpoint_is_refused_before_the_first_step(tmp_path: Path) -
     with pytest.raises(ValueError, match="is a checkpoint of stage 'toy', this is 'other': name another output"):
         toy_trainer(settings(tmp_path), spec=toy_spec("other")).run()
     trainer = toy_trainer(settings(tmp_path))
-    trainer.names, trainer.trainable = trainer.names[:1], trainer.trainable[:1]
+    trainer.state.names, trainer.average.values = trainer.state.names[:1], trainer.average.values[:1]
     with pytest.raises(ValueError, match="what trains has changed since"):
         trainer.run()
     (tmp_path / "old" / "checkpoint").mkdir(parents=True)

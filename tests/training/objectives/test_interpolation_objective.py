@@ -74,11 +74,28 @@ def test_dropout_takes_keyframes_away_and_perturbs_them() -> None:
 
 
 def test_validation_is_the_same_every_time() -> None:
-    measure = HeldOutLoss(objective(KeyframeDropout(0.0, 0.0)), lambda model: {"gap": 0.5})
+    measure = HeldOutLoss(objective(KeyframeDropout(0.0, 0.0)), 16, lambda model: {"gap": 0.5})
     torch.manual_seed(7)
     first = measure(Spy())
     assert first["val_gap"] == 0.5
     assert measure(Spy()) == first
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 16])
+def test_validation_in_parts_is_the_mean_of_all_clips(at_once: int) -> None:
+    """However many go through the model together: 16 clips, whose noise the law of large numbers makes alike."""
+    seen: list[int] = []
+
+    class Counting(Spy):
+        def forward(self, x: Tensor, t: Tensor, condition: InterpolationCondition) -> Tensor:
+            seen.append(len(x))
+            assert len(condition.keyframes) == len(condition.skip_frames) == len(t) == len(x)
+            return x
+
+    found = HeldOutLoss(objective(KeyframeDropout(0.0, 0.0)), at_once)(Counting())
+    assert sum(seen) == 16
+    assert max(seen) == at_once
+    assert found["val_loss"] == pytest.approx(HeldOutLoss(objective(None), 16)(Counting())["val_loss"], rel=0.2)
 
 
 def test_a_base_is_checked_at_once() -> None:
