@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.engine.companions import SILENCE
 from training.engine.figures import Figures
 from training.engine.objective import Batch, StageSpec
 from training.engine.run_settings import TrainSettings
@@ -59,6 +62,27 @@ class ToyObjective:
         return error, {"largest": x.abs().max().item(), "positive": x[x[:, 0] > 0, 0]}
 
 
+class Failing:
+    """The trainer's own objective, until this process fails at a step; only once in a folder."""
+
+    def __init__(self, trainer: Trainer, how: str, step: int) -> None:
+        self.trainer, self.how, self.step = trainer, how, step
+        self.objective, self.done = trainer.objective, trainer.settings.output / "failed"
+
+    def make_batch(self, rng: np.random.Generator) -> Batch:
+        """The objective's, or none."""
+        if self.trainer.step == self.step and not self.done.exists():
+            self.done.touch()
+            if self.how == "raises":
+                raise ValueError("clips must be whole")
+            os.kill(os.getpid(), signal.SIGKILL if self.how == "killed" else signal.SIGSTOP)
+        return self.objective.make_batch(rng)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
+        """The objective's."""
+        return self.objective.loss(model, batch)
+
+
 def toy_spec(stage: str = "toy", built: Any = None) -> StageSpec:
     """Of the stage `stage`, with black samples and the architecture `built`."""
     return StageSpec(stage, architecture=built or {}, sample=lambda model: np.zeros((3, 16, 16, 3), np.uint8))
@@ -85,7 +109,15 @@ def settings(folder: Path, **changes: Any) -> TrainSettings:
     return TrainSettings(**{**values, **more, **changes})
 
 
-def train(train: TrainSettings, width: int = 8, stage: str = "toy", pause: float = 0.0) -> None:
+def train(
+    train: TrainSettings,
+    width: int = 8,
+    stage: str = "toy",
+    pause: float = 0.0,
+    fails: str = "",
+    fails_at: int = -1,
+    silence: float = SILENCE,
+) -> None:
     """Train the toy and write `toy.safetensors`.
 
     Args:
@@ -93,8 +125,14 @@ def train(train: TrainSettings, width: int = 8, stage: str = "toy", pause: float
         width: of the hidden layer.
         stage: what the checkpoints are named after.
         pause: seconds that drawing a batch takes.
+        fails: how the last process ends at step `fails_at`, once: "raises", "killed" (SIGKILL) or "stopped" (SIGSTOP).
+        fails_at: that step.
+        silence: seconds without a sign of life that the others wait.
     """
     trainer = toy_trainer(train, width, toy_spec(stage), pause)
+    trainer.companions.silence = silence
+    if fails and trainer.accelerator.is_last_process:
+        trainer.objective = Failing(trainer, fails, fails_at)
     trainer.run()
     trainer.export("toy.safetensors")
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from torch import Tensor
+
+from training.engine.checkpoint_parts import StoredPart
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCELERATE = ROOT / "training" / "configs" / "accelerate"
@@ -18,7 +21,11 @@ ACCELERATE = ROOT / "training" / "configs" / "accelerate"
 
 def write_config(folder: Path, **arguments: Any) -> Path:
     """A config file of the toy stage; arguments that TrainSettings has go under `train`."""
-    own = {key: arguments.pop(key) for key in ("width", "stage", "pause") if key in arguments}
+    own = {
+        key: arguments.pop(key)
+        for key in ("width", "stage", "pause", "fails", "fails_at", "silence")
+        if key in arguments
+    }
     defaults = {"output": str(folder / "run"), "steps": 30, "batch_size": 4, "learning_rate": 0.01, "warmup_steps": 5}
     more = {"decay_steps": 10, "log_every": 1, "checkpoint_every": 7, "trackers": []}
     path = folder / f"config_{len(list(folder.glob('*.yaml')))}.yaml"
@@ -67,6 +74,14 @@ def kill_after(process: Any, log: Path, lines: int) -> None:
 def read_lines(log: Path) -> list[str]:
     """Complete lines so far."""
     return log.read_text().split("\n")[:-1] if log.exists() else []
+
+
+def stored(folder: Path, part: str) -> dict[str, Tensor]:
+    """The whole tensors of a run's last checkpoint, whoever wrote their pieces."""
+    (path,) = (folder / "checkpoints").iterdir()
+    progress = json.loads((path / "progress.json").read_text())
+    with StoredPart(path, part, progress["processes"]) as file:
+        return {name: file.tensor(name) for name in file.pieces}
 
 
 def losses(folder: Path) -> dict[int, float]:

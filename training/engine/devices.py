@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .run_settings import TrainSettings
 
+# Launchers' ways to share the work, by the variable that switches each on, and which setting does the same.
+OTHER_LAUNCHERS = {
+    "ACCELERATE_USE_DEEPSPEED": (
+        "DeepSpeed",
+        "`shard: optimizer` is its ZeRO stage 1 and `shard: full` its stages 2 and 3; instead of moving states to the "
+        "CPU, `optimizer: adamw8bit` holds them in a quarter of the memory",
+    ),
+    "ACCELERATE_USE_FSDP": ("accelerate's FSDP", "`shard: full` is FSDP"),
+    "ACCELERATE_USE_MEGATRON_LM": ("Megatron-LM", "`shard: full` spreads the weights"),
+}
+
+
+def check_launcher(environment: Mapping[str, str]) -> None:
+    """Raise ValueError for a launcher that would share the work by itself; it names the setting that does the same."""
+    for variable, (name, instead) in OTHER_LAUNCHERS.items():
+        if environment.get(variable, "").lower() in ("true", "1"):
+            raise ValueError(f"launch without {name}: {instead}")
+
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Several processes on a machine without a GPU talk by gloo, however they were launched."""
+    """Several processes on a machine without a GPU talk by gloo, however they were launched.
+
+    Raises ValueError for a launcher with its own sharding, and for a tracker that is not installed.
+    """
+    check_launcher(os.environ)
     unknown = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
     if unknown:
         raise ValueError(f"trackers names {unknown[0]}, which is not installed; `trackers: []` needs none")
@@ -26,6 +50,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         log_with=list(settings.trackers) or None,
         project_dir=str(settings.output),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # no second copy of them
     )
 
 

@@ -70,7 +70,7 @@ def compile_blocks(model: nn.Module) -> None:
     setattr(config, limit, max(GRAPHS, getattr(config, limit)))
     blocks: list[nn.Module] = [module for module in model.modules() if isinstance(module, CHECKPOINTED)]
     for block in blocks or [model]:
-        block.compile()
+        block.compile(dynamic=False)  # every width a graph of its own: as variables, sizes take no kernel well
 
 
 def shard_fully(model: nn.Module, device: torch.device, precision: str) -> nn.Module:

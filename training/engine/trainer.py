@@ -25,6 +25,7 @@ from fusionframes_core.checkpoints.state_dict import save_weights
 
 from .averaging import Average
 from .checkpoint_writer import CheckpointWriter
+from .companions import Companions
 from .devices import check_same_step, make_accelerator, only_run_in, sum_over_processes
 from .durable_files import full_disk_says
 from .figures import Means
@@ -70,6 +71,7 @@ class Trainer:
         threads = settings.loader_threads
         # On a CPU a thread would take from the step.
         self.batches = Prefetcher(self._make_batch, int(not on_cpu) if threads is None else threads)
+        self.companions = Companions()
         self.step = 0
         self._recent_loss = 0.0  # mean of the last log_every steps
         self._seconds_waiting = 0.0  # for batches, since the last line of the log
@@ -90,7 +92,7 @@ class Trainer:
         """
         with full_disk_says(f"no space left in {self.settings.output}"):
             self.settings.output.mkdir(parents=True, exist_ok=True)
-        with only_run_in(self.accelerator, self.settings.output):
+        with only_run_in(self.accelerator, self.settings.output), self.companions.watching(self._intact):
             self._run()
         self.average.apply()
         return self.module
@@ -207,9 +209,11 @@ class Trainer:
             path = self.settings.output / f"bad_batch_{self.step:08d}_{self.accelerator.process_index}.safetensors"
             where = save_bad_batch({str(part): batch for part, batch in enumerate(batches)}, path)
         self.writer.finish()  # every process comes here together
+        return FloatingPointError(f"{what}; {where}; {self._intact()}")
+
+    def _intact(self) -> str:
         last = self.checkpoints.last()
-        kept = f"the checkpoint of step {int(last.name)} is intact" if last else "no checkpoint yet"
-        return FloatingPointError(f"{what}; {where}; {kept}")
+        return f"the checkpoint of step {int(last.name)} is intact" if last else "no checkpoint yet"
 
     def _take_figures(self, validate: bool) -> dict[str, float]:
         """Means since the last line of the log, which begin anew; with `validate` also the held-out figures."""

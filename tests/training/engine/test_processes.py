@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.helpers.training_runs import entries, finish, kill_after, launch, losses, read_lines, write_config
+from tests.helpers.training_runs import entries, finish, kill_after, launch, losses, read_lines, stored, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +25,7 @@ def assert_same_run(found: Path, wanted: Path) -> None:
     assert losses(found) == losses(wanted)
     tensors = [load_file(folder / "toy.safetensors") for folder in (found, wanted)]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[1])
-    states = [
-        load_file(next((folder / "checkpoints").iterdir()) / "optimizer.safetensors") for folder in (found, wanted)
-    ]
+    states = [stored(folder, "optimizer") for folder in (found, wanted)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
 
