@@ -117,6 +117,25 @@ def graphs(rows: Rows) -> list[Cells]:
     ]
 
 
+def training(rows: Rows) -> list[Cells]:
+    """Steps of each stage, by setting, beside the official network trained plainly."""
+    found = rows.get("training", {})
+    made = []
+    for name, row in found.items():
+        plain = found.get(f"{name.partition(',')[0]}, official network, plainly", {})
+        fits = not row.get("out_of_memory")
+        made.append({
+            "step": name,
+            "ms": number(row.get("ms")) if fits else "does not fit",
+            "GB at the peak": number(row.get("gb"), 2),
+            "TFLOP/s": number(row.get("tflops")),
+            "MFU": number(row.get("mfu"), 3),
+            "official / ours": ratio(plain.get("ms"), row.get("ms")) if row is not plain else "",
+            "first step, s": number(row.get("first_seconds")),
+        })  # fmt: skip
+    return made
+
+
 TABLES: dict[str, Callable[[Rows], list[Cells]]] = {
     "Stages": stages,
     "One video": video,
@@ -126,6 +145,7 @@ TABLES: dict[str, Callable[[Rows], list[Cells]]] = {
     "ComfyUI against core: processor time, tiny model on the CPU": comfyui,
     "CUDA graphs": graphs,
     "torch.compile": compiled,
+    "Training steps, batch 1": training,
 }
 
 

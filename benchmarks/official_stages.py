@@ -106,7 +106,7 @@ def _stand_in(module: str, names: tuple[str, ...]) -> None:
         setattr(sys.modules[module], name, None)
 
 
-def _unet_arguments(size: Size, **changes: Any) -> dict[str, Any]:
+def unet_arguments(size: Size, **changes: Any) -> dict[str, Any]:
     attends = (False, *([True] * (size.levels - 1)))
     return {
         "model_channels": size.channels,
@@ -177,7 +177,7 @@ def keyframe_step(version: str, setting: Setting) -> Sides:
     extras = {"num_channels": 9, "noise_augmentation": True, "motion_score": True} if newer else {
         "num_channels": 4, "num_frames": count}  # fmt: skip
     kind = official_module(version, "model.unet").UNet
-    official = randomise(kind(**_unet_arguments(size, out_channels=4, **extras)))
+    official = randomise(kind(**unet_arguments(size, out_channels=4, **extras)))
     models = ours_from(official, UNet, unet_config, version), official
     x = torch.randn(rows * count, extras["num_channels"], size.side, size.side).to(setting.device)
     context, mask = _texts(rows, setting)
@@ -210,7 +210,7 @@ def interpolation_step(version: str, setting: Setting, **extras: Any) -> Sides:
     count = size.frames
     module = official_module(version, "model.unet_interpolation" if newer else "model.unet")
     extras |= {"temporal_type": "conv1D"} if newer else {"interpolation": True}
-    official = randomise(module.UNet(**_unet_arguments(size, num_channels=20, out_channels=12, **extras)))
+    official = randomise(module.UNet(**unet_arguments(size, num_channels=20, out_channels=12, **extras)))
     models = ours_from(official, InterpolationUNet, interpolation_config, version), official
     keyframes = torch.randn(2, 4, count + 1, size.side, size.side).to(setting.device)
     keyframes[1] = 0
@@ -238,9 +238,8 @@ def interpolation_step(version: str, setting: Setting, **extras: Any) -> Sides:
     )
 
 
-def movq_decode(version: str, setting: Setting) -> Sides:
-    """A chunk of frames: the image decoder of 1.0, `conv3_attn` of 1.1."""
-    size, newer = setting.size, version == "1.1"
+def official_movq(version: str, size: Size) -> Any:
+    """The official autoencoder: with the image decoder in 1.0, with `conv3_attn` in 1.1."""
     arguments = {
         "double_z": False,
         "z_channels": 4,
@@ -253,9 +252,15 @@ def movq_decode(version: str, setting: Setting) -> Sides:
         "attn_resolutions": [256 // 2 ** (len(size.movq_mult) - 1)],
         "dropout": 0.0,
     }
-    if newer:
+    if version == "1.1":
         arguments |= {"temporal": True, "temporal_attention_block": True}
-    official = randomise(official_module(version, "movq").MoVQ(arguments))
+    return official_module(version, "movq").MoVQ(arguments)
+
+
+def movq_decode(version: str, setting: Setting) -> Sides:
+    """A chunk of frames by either version's decoder."""
+    size, newer = setting.size, version == "1.1"
+    official = randomise(official_movq(version, size))
     models = ours_from(official, MoVQ, movq_config, version if newer else None), official
     latents = torch.randn(size.movq_frames, 4, size.movq_side, size.movq_side).to(setting.device)
     video = as_videos(latents, 1).to(setting.dtype)

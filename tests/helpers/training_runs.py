@@ -33,12 +33,18 @@ def write_config(folder: Path, **arguments: Any) -> Path:
     return path
 
 
-def launch(config: Path, processes: int = 1, launcher: str = "torch", module: str = "tests.helpers.toy_trainer") -> Any:
-    """Start a stage, by plain python, torch's launcher or `accelerate launch` with cpu2.yaml."""
+def launch(
+    config: Path,
+    processes: int = 1,
+    launcher: str = "torch",
+    module: str = "tests.helpers.toy_trainer",
+    more: tuple[str, ...] = (),
+) -> Any:
+    """Start a stage, by plain python, torch's launcher or `accelerate launch` with cpu2.yaml; `more`: for torch's."""
     if processes == 1:
         command = [sys.executable, "-m", module]
     elif launcher == "torch":
-        how = ["--standalone", "--nproc_per_node", str(processes)]
+        how = ["--standalone", "--nproc_per_node", str(processes), *more]
         command = [sys.executable, "-m", "torch.distributed.run", *how, "-m", module]
     else:
         how = ["--config_file", str(ACCELERATE / "cpu2.yaml"), "--num_processes", str(processes)]

@@ -102,7 +102,7 @@ class MetaTwin:
     def __init__(self, model: nn.Module) -> None:
         known: dict[int, Any] = {}
         for tensor in (*model.parameters(), *model.buffers()):
-            twin = tensor.detach().to("meta")
+            twin = to_meta(tensor)
             trains = isinstance(tensor, nn.Parameter)
             known[id(tensor)] = nn.Parameter(twin, requires_grad=tensor.requires_grad) if trains else twin
         self.twin = copy.deepcopy(model, known).train()
@@ -118,8 +118,8 @@ class MetaTwin:
 
 
 def to_meta(tensor: Tensor) -> Tensor:
-    """Its shape and type alone."""
-    return tensor.detach().to("meta")
+    """Its shape alone; of one type for all numbers, since autocast does not reach there."""
+    return tensor.detach().to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)
 
 
 class Recorded:

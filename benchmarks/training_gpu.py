@@ -1,0 +1,130 @@
+"""`python -m benchmarks.training_gpu`: training steps of the paper's stages on a card, in at most eight minutes.
+
+Seconds a step, peak memory and model FLOP utilisation of every stage with each choice of `train:`, beside the same step
+written plainly with the official network (KANDINSKY_VIDEO_PATH). Models have random weights, made on the card. Every
+result is written down as it is found, and the same command goes on where a run was cut off. `--small` runs everything
+in small, on a CPU too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu import Results, run, setting_of
+from benchmarks.gpu_bench import Bench, Measurement
+from benchmarks.gpu_tables import markdown
+from benchmarks.harness import ROOT
+from benchmarks.official_stages import VARIABLE, work_trees
+from benchmarks.our_stages import FULL, SMALL, Place
+from benchmarks.training_stages import OFFICIAL_STEPS, TRAINED, Choice, if_it_fits, our_step, plain_step
+
+RESULTS = ROOT / "runs" / "training_gpu.jsonl"
+SHIPPED = Choice("as shipped", {"activation_checkpointing": True})
+# What is tried of each stage, best guesses first; a row's seconds are a guess too, for the time budget.
+CHOICES: dict[str, tuple[Choice, ...]] = {
+    "keyframes": (
+        SHIPPED,
+        Choice("frozen bf16, channels-last", {**SHIPPED.changes, "frozen": "bf16", "channels_last": True}),
+        Choice(
+            "the same, compiled",
+            {**SHIPPED.changes, "frozen": "bf16", "channels_last": True, "compile": True},
+            seconds=120,
+        ),
+        Choice("frozen bf16, channels-last, no checkpointing", {"frozen": "bf16", "channels_last": True}),
+    ),
+    "interpolation": (
+        Choice("8-bit Adam, channels-last", {**SHIPPED.changes, "optimizer": "adamw8bit", "channels_last": True}),
+        Choice(
+            "the same, compiled",
+            {**SHIPPED.changes, "optimizer": "adamw8bit", "channels_last": True, "compile": True},
+            seconds=120,
+        ),
+        Choice("8-bit Adam, no checkpointing", {"optimizer": "adamw8bit", "channels_last": True}),
+        Choice("as shipped, on one card", SHIPPED.changes),
+    ),
+    "decoder": (
+        SHIPPED,
+        Choice("channels-last", {**SHIPPED.changes, "channels_last": True}),
+        Choice("channels-last, no checkpointing", {"channels_last": True}),
+    ),
+}
+
+
+def measurements(compiled: bool) -> list[Measurement]:
+    """Every row: each stage's shipped one and the official network first, then the other choices."""
+    has_8bit = importlib.util.find_spec("bitsandbytes") is not None
+    first, later = [], []
+    for stage in TRAINED:
+        wanted = [
+            choice
+            for choice in CHOICES[stage]
+            if (compiled or not choice.changes.get("compile")) and (has_8bit or "optimizer" not in choice.changes)
+        ]
+        rows = [
+            Measurement(
+                "training",
+                f"{stage}, {choice.name}",
+                partial(if_it_fits, partial(our_step, stage, choice)),
+                choice.seconds,
+            )
+            for choice in wanted
+        ]
+        first += rows[:1]
+        later += rows[1:]
+        if OFFICIAL_STEPS[stage].version in work_trees():
+            name = f"{stage}, official network, plainly"
+            first.append(Measurement("training", name, partial(if_it_fits, partial(plain_step, stage)), seconds=40))
+    return first + later
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks.training_gpu", description=__doc__.splitlines()[0])
+    made.add_argument("--small", action="store_true", help="small models, on a CPU too: checks that everything runs")
+    made.add_argument("--minutes", type=float, default=8.0, help="no measurement is begun that would end later")
+    made.add_argument("--repeats", type=int, default=5, help="timed steps; the median counts (default 5)")
+    made.add_argument("--only", metavar="STAGE", default="", help="only one stage: " + ", ".join(TRAINED))
+    made.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
+    made.add_argument("--out", type=Path, default=None, help=f"results, gone on with (default {RESULTS.name} in runs/)")
+    made.add_argument("--fresh", action="store_true", help="forget earlier results")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0; 1 when something failed or no time was left; 2 for a bad argument."""
+    options = parser().parse_args(arguments)
+    gpu = torch.cuda.is_available()
+    todo = [one for one in measurements(not options.no_compile) if options.only in one.row.partition(",")[0]]
+    problem = ""
+    if not gpu and not options.small:
+        problem = "no GPU: --small runs everything in small on the CPU"
+    elif options.repeats < 1 or not todo:
+        problem = "--repeats must be at least 1" if todo else f"--only {options.only!r} names no stage"
+    bench = Bench(SMALL if options.small else FULL, Place("cuda" if gpu else "cpu", torch.bfloat16), options.repeats)
+    path = options.out or (RESULTS.with_stem(f"{RESULTS.stem}_small") if options.small else RESULTS)
+    try:
+        results = None if problem else Results(path, setting_of(bench), options.fresh)
+    except ValueError as error:
+        problem = str(error)
+    if results is None or problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    problems = run(bench, todo, results, options.minutes)
+    print(markdown(results.rows))
+    print("\n" + ", ".join(f"{name} {value}" for name, value in setting_of(bench).items()))
+    missing = [] if work_trees() else [f"{VARIABLE} names the official work trees, whose networks are trained beside"]
+    if importlib.util.find_spec("bitsandbytes") is None:
+        missing.append("interpolation needs bitsandbytes (8-bit Adam) to fit one card; it is not installed")
+    print("\n".join([*missing, *problems]))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
