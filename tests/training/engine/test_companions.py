@@ -75,13 +75,14 @@ def two_processes(config: Path) -> list[Any]:
         ),
         (
             "stopped",
-            "error: process 1 has given no sign of life for 4 s, so this one ends too; the checkpoint of step 7",
+            "error: process 1 has given no sign of life for 15 s, so this one ends too; the checkpoint of step 7",
         ),
     ],
 )
 def test_one_process_ends_the_other_with_a_sentence(tmp_path: Path, how: str, sentence: str) -> None:
     """It raises, is killed, or stands still, as a machine does whose network has gone."""
-    first, second = two_processes(write_config(tmp_path, fails=how, fails_at=9, silence=4.0))
+    silence = 15.0 if how == "stopped" else SILENCE
+    first, second = two_processes(write_config(tmp_path, fails=how, fails_at=9, silence=silence))
     try:
         said, _ = first.communicate(timeout=200)
     finally:
