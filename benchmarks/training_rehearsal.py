@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import ROOT
-from benchmarks.rehearsal import RandomParts, scaled
+from benchmarks.rehearsal_files import RandomParts, scaled
 from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.presets import PAPER
