@@ -71,12 +71,17 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare one data set."""
     config = open_model(arguments.model).config
     size = tuple(arguments.size or config.size)
+    buckets = tuple(getattr(arguments, "buckets", None) or ())
+    if buckets and arguments.size:
+        raise ValueError("--size and --buckets exclude each other: name every size as a bucket")
     # Latents go through a U-Net, pixels alone only through the autoencoder.
-    check_size(size, size_multiple(config) if "latents" in arguments.keep else spatial_factor(config.movq))
+    multiple = size_multiple(config) if "latents" in arguments.keep else spatial_factor(config.movq)
+    for wanted in buckets or (size,):
+        check_size(wanted, multiple)
     check_device(arguments.device)
     least = arguments.min_frames or (7 if arguments.layout is vimeo90k else 33)
     options = {name: getattr(arguments, name) for name in OPTIONS}
-    recipe = Recipe((size[0], size[1]), tuple(arguments.keep), min_frames=least, **options)
+    recipe = Recipe((size[0], size[1]), tuple(arguments.keep), min_frames=least, buckets=buckets, **options)
     part = parse_part(arguments.part, os.environ) if arguments.part else None
     data = arguments.layout(arguments)
     report = prepare(data, arguments.out, recipe, arguments.chunk, arguments.workers, part, arguments.drop_removed)
@@ -159,6 +164,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of `512x448`. Raises argparse.ArgumentTypeError for another text."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"a size must be HEIGHTxWIDTH, as 512x448; got {text!r}")
+    return int(height), int(width)
+
+
 def _add_layout_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "folder":
         command.add_argument("--captions", type=home_path, help=".csv or .jsonl with the fields video and caption")
@@ -170,6 +183,9 @@ def _add_layout_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--split", default="train", help=f"{', '.join(SPLITS)} (MSR-VTT: validate too)")
     if name == "ucf101":
         command.add_argument("--fold", type=int, default=1, choices=(1, 2, 3))
+    if name in ("folder", "webdataset"):
+        help = "several sizes, as 512x512 448x576 576x448: a video takes the one whose shape is nearest to its own"
+        command.add_argument("--buckets", type=parse_size, nargs="+", metavar="HEIGHTxWIDTH", help=help)
     if name == "shapes":
         command.add_argument("--count", type=int, default=1000)
         command.add_argument("--seed", type=int, default=0)

@@ -53,7 +53,7 @@ def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "captions": {"count": sum(report["captions"]["count"] for report in reports), "first": said[:EXAMPLES]},
         "skipped": [entry for report in reports for entry in report["skipped"]],
         "parts": len(reports),
-        "text": reports[0]["text"],
+        **{name: reports[0][name] for name in ("text", "movq") if name in reports[0]},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -17,6 +18,21 @@ NAMED_IN_AN_ERROR = 5
 ON_AVERAGE = " on average"
 SAME_RATE = 0.99
 """Rates that differ by less are one rate: 24000/1001 FPS is 24 FPS."""
+
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Several sizes: a video takes the one whose shape is nearest to its own, so that little is cropped."""
+
+    sizes: tuple[Size, ...]
+
+    def nearest(self, height: int, width: int) -> Size:
+        """The size for pictures of this one; of equally near ones the first."""
+        return min(self.sizes, key=lambda size: abs(math.log(size[0] * width / (size[1] * height))))
 
 
 class DataError(ValueError):
@@ -114,7 +130,7 @@ class DataSet(Protocol):
     def items(self, chunk: object) -> Iterator[Item]:
         """The videos of one of `find`'s chunks. Raises VideoError where the chunk itself breaks off."""
 
-    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
+    def footage(self, item: Item, size: Size | Buckets, fps: float | None) -> Footage:
         """Pictures (height, width, 3) of `size`, at `fps` where there are so many. Raises VideoError, at the latest
         while they are read."""
 

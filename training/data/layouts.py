@@ -18,7 +18,20 @@ from fusionframes_core.media.media_files import VIDEO_SUFFIXES
 
 from .caption_files import caption_rows
 from .caption_match import match_captions
-from .items import DataError, Footage, Found, Item, Picture, Rate, VideoError, chunked, missing_sentence, some_of
+from .items import (
+    Buckets,
+    DataError,
+    Footage,
+    Found,
+    Item,
+    Picture,
+    Rate,
+    Size,
+    VideoError,
+    chunked,
+    missing_sentence,
+    some_of,
+)
 from .text_files import UnreadableText, lines_of, read_text
 from .video_frames import decode, fit
 from .video_walk import Walk, walk_videos
@@ -38,7 +51,7 @@ class VideoFiles:
         """The chunk's own list."""
         yield from cast("list[Item]", chunk)
 
-    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
+    def footage(self, item: Item, size: Size | Buckets, fps: float | None) -> Footage:
         """The decoded file."""
         return decode(cast(Path, item.source), size, fps)
 
@@ -161,11 +174,11 @@ class Vimeo90k:
         """See DataSet."""
         yield from cast("list[Item]", chunk)
 
-    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
+    def footage(self, item: Item, size: Size | Buckets, fps: float | None) -> Footage:
         """The seven pictures."""
         return Footage(self._septuplet(cast(Path, item.source), size), SEPTUPLET_RATE, Rate(SEPTUPLET_RATE))
 
-    def _septuplet(self, folder: Path, size: tuple[int, int]) -> Iterator[Picture]:
+    def _septuplet(self, folder: Path, size: Size | Buckets) -> Iterator[Picture]:
         shape = None
         for number in range(1, SEPTUPLET + 1):
             path = folder / f"im{number}.png"

@@ -60,19 +60,41 @@ class PreparedClips:
                 for path in chunk_files(place):
                     self.clips += [(path, i, clip) for i, clip in enumerate(read_summary(path)["clips"])]
             if len(self.clips) > before:
-                shapes[folder] = _shapes(*self.clips[before][:2])
+                shapes[folder] = _shapes(*self.clips[before])
         if not self.clips:
             raise DataError(f"{', '.join(map(str, folders))}: every video was skipped, see {REPORT}")
         nulls = {folder: _null_of(folder) for folder in shapes}
         self.null = next(iter(nulls.values()))
         _check_alike({folder: found | {"texts": nulls[folder].shape} for folder, found in shapes.items()})
+        self.folders = folders
         self._lacking = {kind: [folder for folder, found in shapes.items() if kind not in found] for kind in KEEP}
         self.lengths = np.array([clip["frames"] for *_, clip in self.clips])
+        self.sizes = [tuple(clip.get("size", ())) for *_, clip in self.clips]  # () where a folder has one size
+        self._bucket = np.array([sorted(set(self.sizes)).index(size) for size in self.sizes])
         self.spacing = Spacing.of([clip["fps"] for *_, clip in self.clips])
         self._open: dict[Path, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
+
+    def latent_sizes(self) -> list[tuple[int, ...]]:
+        """Channels, height and width of the latents: one for each size that there is. Raises DataError without any."""
+        self._check_kind("latents")
+        one_of_each = dict(zip(self.sizes, self.clips, strict=True)).values()
+        slices = (self._file(path).get_slice(f"{number}.latents") for path, number, _ in one_of_each)
+        return sorted({tuple(stored.get_shape()[1:]) for stored in slices})
+
+    def autoencoders(self) -> dict[Path, dict[str, str] | None]:
+        """Of each folder the `file` and `fingerprint` of what encoded it; None where an older version did."""
+        return {folder: json.loads((folder / REPORT).read_text("utf-8")).get("movq") for folder in self.folders}
+
+    def text_of(self, caption: str) -> StoredText | None:
+        """The stored text of a caption; None where no clip has it."""
+        for path, number, clip in self.clips:
+            if caption in clip["captions"]:
+                tokens = self._file(path).get_tensor(f"{number}.{clip['captions'].index(caption)}.text")
+                return StoredText(tokens.float(), self.null.padding)
+        return None
 
     def keyframes(
         self, rng: np.random.Generator, count: int, num_frames: int = KEYFRAMES, step: int = KEYFRAME_STEP
@@ -95,11 +117,16 @@ class PreparedClips:
         return self._draw(rng, "pixels", num_frames, np.full(count, step), Spacing.by_number(len(self.clips)))
 
     def _draw(self, rng: np.random.Generator, kind: str, frames: int, steps: np.ndarray, spacing: Spacing) -> ClipBatch:
-        if self._lacking[kind]:
-            raise DataError(f"{self._lacking[kind][0]} holds no {kind}: prepare it with --keep {kind}")
+        self._check_kind(kind)
         videos, captions, texts = [], [], []
-        for step in map(int, steps):
-            index = rng.choice(self._long_enough(frames, step, spacing))
+        steps, bucket = steps.copy(), None
+        for place, step in enumerate(map(int, steps)):
+            fitting = self._alike(self._long_enough(frames, step, spacing), bucket)
+            if not len(fitting):  # no clip of the batch's size is long enough for this step, but for the first one's
+                steps[place] = step = int(steps[0])
+                fitting = self._alike(self._long_enough(frames, step, spacing), bucket)
+            index = rng.choice(fitting)
+            bucket = self._bucket[index]
             path, number, clip = self.clips[index]
             places = spacing.places(index, frames, step)
             start = int(rng.integers(clip["frames"] - places[-1]))
@@ -110,6 +137,14 @@ class PreparedClips:
             captions.append(clip["captions"][chosen])
         text = self.null.padding.join(texts)
         return ClipBatch(torch.stack(videos), text, captions, torch.from_numpy(steps.astype(np.int64)))
+
+    def _check_kind(self, kind: str) -> None:
+        if self._lacking[kind]:
+            raise DataError(f"{self._lacking[kind][0]} holds no {kind}: prepare it with --keep {kind}")
+
+    def _alike(self, clips: np.ndarray, bucket: int | None) -> np.ndarray:
+        """Those of the clips that are of a batch's size; all of them while it is empty (None)."""
+        return clips if bucket is None else clips[self._bucket[clips] == bucket]
 
     def _long_enough(self, frames: int, step: int, spacing: Spacing) -> np.ndarray:
         """The clips that hold `frames` frames `step` apart. Raises DataError when there is none."""
@@ -151,10 +186,13 @@ def _null_of(folder: Path) -> StoredText:
         ) from error
 
 
-def _shapes(path: Path, number: int) -> dict[str, str]:
-    """What one clip of a folder holds, so all of them: kind → the shape of a frame, `4x8x8`."""
+def _shapes(path: Path, number: int, clip: dict[str, Any]) -> dict[str, str]:
+    """What one clip of a folder holds, so all of them: kind → the shape of a frame, `4x8x8`, or its sizes."""
     with safe_open(str(path), framework="pt") as file:
         kept = [kind for kind in KEEP if f"{number}.{kind}" in file.keys()]  # noqa: SIM118 -- no dict
+        if "size" in clip:
+            sizes = ", ".join("x".join(map(str, size)) for size in sorted(read_settings(path.parent)["size"]))
+            return dict.fromkeys(kept, f"of the sizes {sizes}")
         return {kind: "x".join(map(str, file.get_slice(f"{number}.{kind}").get_shape()[1:])) for kind in kept}
 
 

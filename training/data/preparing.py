@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
 
 from ..engine.durable_files import write_json
 from .chunk_index import chunk_files
 from .data_parts import Part, check_alike
 from .data_report import NULL, REPORT, read_report
+from .encoder_identity import component_identity
 from .items import DataError, DataSet
 from .planning import Job, make_plan
 from .recipe import Recipe
@@ -66,9 +68,15 @@ def prepare(
         pass
     if not (folder / NULL).exists():
         save_weights({"text": (encoder or Encoder(recipe)).text("")}, folder / NULL, dtype=None)
-    report = read_report(folder, found) | {"text": dataclasses.asdict(padding_of(recipe.model))}
+    stored = {"text": dataclasses.asdict(padding_of(recipe.model)), "movq": _autoencoder(recipe)}
+    report = read_report(folder, found) | stored
     write_json(folder / REPORT, report)
     return report
+
+
+def _autoencoder(recipe: Recipe) -> dict[str, str]:
+    """What encoded the frames: latents of one autoencoder are noise to another."""
+    return component_identity(open_model(recipe.model, only=("movq",)).components["movq"])
 
 
 def _run_here(data: DataSet, jobs: list[Job], encoder: Encoder) -> Iterator[None]:

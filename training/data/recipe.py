@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .items import SAME_RATE, Rate, VideoError
+from .items import SAME_RATE, Buckets, Rate, Size, VideoError
 
 KEEP = ("latents", "pixels")
 TOO_SLOW = "too slow"
@@ -15,7 +15,7 @@ TOO_SLOW = "too slow"
 class Recipe:
     """What is made of a video. Frames count after resampling to `fps` (None: as they are)."""
 
-    size: tuple[int, int]  # height, width
+    size: Size  # height, width
     keep: tuple[str, ...] = ("latents",)
     fps: float | None = None
     min_frames: int = 33
@@ -25,6 +25,7 @@ class Recipe:
     device: str = "cpu"
     batch: int = 16  # frames encoded at once
     allow_slow: bool = False  # use videos whose own rate is below `fps`, as they are
+    buckets: tuple[Size, ...] = ()  # instead of `size`: each video takes the nearest of these shapes
 
     def __post_init__(self) -> None:
         if not self.keep or not set(self.keep) <= set(KEEP):
@@ -33,6 +34,11 @@ class Recipe:
             raise ValueError(f"min_frames must be from 1 to max_frames; got {self.min_frames} and {self.max_frames}")
         if self.fps is not None and self.fps <= 0:
             raise ValueError(f"fps must be above 0; got {self.fps}")
+
+    @property
+    def shape(self) -> Size | Buckets:
+        """What videos are brought to."""
+        return Buckets(self.buckets) if self.buckets else self.size
 
     def is_too_slow(self, rate: float) -> bool:
         """Whether a video of this rate (FPS) is left out, since it lacks frames that were asked for."""
@@ -47,6 +53,7 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """What must not change in a folder: device and batch do not matter, `allow_slow` decides per video."""
         made = asdict(self)
-        for name in ("device", "batch", "allow_slow"):
+        made["size"] = made["buckets"] or made["size"]
+        for name in ("device", "batch", "allow_slow", "buckets"):
             del made[name]
         return made

@@ -17,7 +17,7 @@ from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from ..moving_shapes.clips import Clips, load_clips
 from ..moving_shapes.scene_pixels import random_clips, random_frames
 from ..moving_shapes.scenes import Scene, caption
-from .prepared_clips import ClipBatch, PreparedClips, context_of, with_nulls
+from .prepared_clips import KEYFRAME_STEP, ClipBatch, PreparedClips, context_of, with_nulls
 
 TEXT_DROP = 0.1  # share of the captions that are empty, for guidance
 
@@ -107,12 +107,13 @@ class ShapesSource:
 class PreparedSource:
     """Folders that training.prepare wrote: videos of any kind, latents and text encoded once."""
 
-    def __init__(self, folders: list[Path]) -> None:
-        self.clips = PreparedClips(folders)
+    def __init__(self, folders: list[Path], step: int = KEYFRAME_STEP) -> None:
+        """`step`: how many frames keyframes are apart."""
+        self.clips, self.step = PreparedClips(folders), step
 
     def keyframes(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
-        """Frames 12 apart from a random start (section 5)."""
-        return self._drawn(self.clips.keyframes(rng, count, num_frames))
+        """Frames `step` apart (section 5: 12) from a random start."""
+        return self._drawn(self.clips.keyframes(rng, count, num_frames, self.step))
 
     def windows(self, rng: np.random.Generator, count: int, num_frames: int) -> Drawn:
         """Frames s apart, s ∈ {1, ..., 12}."""

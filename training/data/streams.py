@@ -18,7 +18,7 @@ from webdataset.shardlists import expand_urls
 from fusionframes_core.media.media_files import is_hidden
 
 from ..moving_shapes.scenes import CLIP_LENGTH, Scene, caption, render, sample_scene
-from .items import DataError, Footage, Found, Item, Rate, Unit, VideoError
+from .items import Buckets, DataError, Footage, Found, Item, Rate, Size, Unit, VideoError
 from .shard_samples import read_samples
 from .video_frames import decode
 
@@ -59,7 +59,7 @@ class WebDataset:
         """The samples of one shard, in order."""
         return read_samples(str(cast(Unit, chunk).source))
 
-    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
+    def footage(self, item: Item, size: Size | Buckets, fps: float | None) -> Footage:
         """The decoded sample."""
         if item.problem:
             raise VideoError(item.problem)
@@ -109,8 +109,9 @@ class MovingShapes:
             scene = sample_scene(rng, self.held_out)
             yield Item(f"scene_{index:06d}", scene, (caption(scene, rng),))
 
-    def footage(self, item: Item, size: tuple[int, int], fps: float | None) -> Footage:
+    def footage(self, item: Item, size: Size | Buckets, fps: float | None) -> Footage:
         """Drawn square, then brought to `size`."""
+        size = size.nearest(1, 1) if isinstance(size, Buckets) else size
         rate = min(fps or SHAPES_RATE, SHAPES_RATE)
         times = np.arange(0, CLIP_LENGTH + 1e-6, SHAPES_RATE / rate)
         frames = render(cast(Scene, item.source), times, max(size))

@@ -16,12 +16,13 @@ from fusionframes_core.media.read_video import open_video
 from fusionframes_core.media.timeline import DEFAULT_RATE
 from fusionframes_core.media.video_source import VideoFileError
 
-from .items import SAME_RATE, Footage, Picture, Rate, VideoError
+from .items import SAME_RATE, Buckets, Footage, Picture, Rate, Size, VideoError
 
 
-def fit(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The middle of a picture (H, W, 3) in the shape of `size` (height, width), resized to it."""
+def fit(picture: Picture, size: Size | Buckets) -> Picture:
+    """The middle of a picture (H, W, 3) in the shape of `size` (height, width), resized to it; see Buckets."""
     height, width = picture.shape[:2]
+    size = size.nearest(height, width) if isinstance(size, Buckets) else size
     scale = min(height / size[0], width / size[1])
     rows, columns = (min(side, round(wanted * scale)) for side, wanted in zip((height, width), size, strict=True))
     top, left = (height - rows) // 2, (width - columns) // 2
@@ -32,7 +33,7 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
     return cv2.resize(middle, size[::-1], interpolation=method).astype(np.uint8, copy=False)
 
 
-def decode(source: Path | BytesIO, size: tuple[int, int], fps: float | None) -> Footage:
+def decode(source: Path | BytesIO, size: Size | Buckets, fps: float | None) -> Footage:
     """Pictures of a file, or of a folder of numbered ones, which are taken to be at `fps` (None: at 24).
 
     Times decide which pictures those are. A file has `fps` of them a second; its own rate where that is the same, or
@@ -64,7 +65,7 @@ def _as_video_error() -> Iterator[None]:
         raise VideoError(f"broken: {' '.join(reason.split())}") from error
 
 
-def _pictures(pictures: Iterator[Picture], size: tuple[int, int]) -> Iterator[Picture]:
+def _pictures(pictures: Iterator[Picture], size: Size | Buckets) -> Iterator[Picture]:
     with _as_video_error():
         for picture in pictures:
             yield fit(picture, size)

@@ -124,7 +124,7 @@ class Chunk:
             if before and old and old.has_frames_of(item, self.encoder.recipe):
                 entry, clips = replace(entry, rate=old.rate, varies=old.varies), before.clips_of(item.key)
             else:
-                footage = data.footage(item, self.encoder.recipe.size, self.encoder.recipe.fps)
+                footage = data.footage(item, self.encoder.recipe.shape, self.encoder.recipe.fps)
                 entry = replace(entry, rate=footage.own.fps, varies=footage.own.varies)
                 self.encoder.recipe.check_rate(footage.own)
                 clips = encode_clips(footage, self.encoder)
@@ -144,7 +144,9 @@ class Chunk:
             number, frames = len(self.clips), len(next(iter(clip.frames.values())))
             self.tensors |= {f"{number}.{name}": tensor for name, tensor in clip.frames.items()}
             self.tensors |= {f"{number}.{j}.text": texts[caption].clone() for j, caption in enumerate(captions)}
-            place = {"first": clip.first, "frames": frames, "fps": clip.rate}
+            place: dict[str, Any] = {"first": clip.first, "frames": frames, "fps": clip.rate}
+            if self.encoder.recipe.buckets:
+                place["size"] = _size_of(clip)
             self.clips.append({"video": item.key, "captions": captions, **place})
 
     def summary(self) -> dict[str, Any]:
@@ -155,6 +157,13 @@ class Chunk:
             "videos": sum(not entry.why for entry in self.entries),
             "items": [asdict(entry) for entry in self.entries],
         }
+
+
+def _size_of(clip: Clip) -> list[int]:
+    """Height and width of what is kept of a clip: of its latents, or of its pixels alone."""
+    latents = clip.frames.get("latents")
+    shape = clip.frames["pixels"].shape[1:3] if latents is None else latents.shape[2:]
+    return list(shape)
 
 
 def encode_clips(footage: Footage, encoder: Encoder) -> list[Clip]:
