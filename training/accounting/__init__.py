@@ -1,0 +1,1 @@
+"""What a training step costs, counted on meta tensors: memory by part, floating-point operations, days."""
