@@ -12,6 +12,8 @@ import torch
 
 from fusionframes_core.config import ModelConfig
 
+from .accounting.fitting import check_here
+from .accounting.stage_plans import plan_decoder
 from .data.sources import open_sequences
 from .engine.model_config import PresetStage
 from .engine.objective import StageSpec
@@ -62,8 +64,9 @@ class DecoderStage(PresetStage):
         """Train the decoder of `config`'s autoencoder. Raises ValueError for settings and weights that do not fit."""
         if self.frames < 1:
             raise ValueError(f"frames must be at least 1; got {self.frames}")
-        torch.manual_seed(self.train.seed)  # of the initial weights
         movq_config = replace(config.movq, decoder=self.decoder or config.movq.decoder)
+        check_here(plan_decoder(replace(config, movq=movq_config), self.train, self.frames, self.parts))
+        torch.manual_seed(self.train.seed)  # of the initial weights
         movq = decoder_model(movq_config, self.movq, self.parts)
         model = VideoDecoder(movq, self.adversarial_weight > 0)
         objective = DecoderObjective(

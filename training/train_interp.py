@@ -14,6 +14,8 @@ import torch
 
 from fusionframes_core.config import ModelConfig
 
+from .accounting.fitting import check_here
+from .accounting.stage_plans import plan_interpolation
 from .data.sources import Source, open_held_out, open_source
 from .engine.model_config import PresetStage
 from .engine.objective import Sampler, StageSpec
@@ -84,6 +86,8 @@ class InterpolationStage(PresetStage):
         """
         dropout = KeyframeDropout(self.perturbed_share, self.unconditional_share)
         architecture = architecture_named(self.architecture)
+        if self.architecture == "groups":
+            check_here(plan_interpolation(config, self.train, self.window))
         torch.manual_seed(self.train.seed)  # of the initial weights
         start = InterpolationStart(self.image, self.init, self.input_copy, self.output_copy)
         model = start.build(architecture, config)

@@ -17,6 +17,8 @@ from fusionframes_core.config import ModelConfig, UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder
 from fusionframes_core.models.unet.unet import UNet
 
+from .accounting.fitting import check_here
+from .accounting.stage_plans import plan_keyframes
 from .data.sources import ShapesSource, open_held_out, open_source
 from .engine.model_config import PresetStage
 from .engine.objective import Sampler, StageSpec
@@ -80,6 +82,9 @@ class KeyframeStage(PresetStage):
 
         Raises ValueError for settings, weights and data that do not fit.
         """
+        temporal = self.temporal or config.keyframe.temporal
+        planned = replace(config, keyframe=replace(config.keyframe, temporal=temporal))
+        check_here(plan_keyframes(planned, self.train))
         torch.manual_seed(self.train.seed)  # of the initial weights
         model = keyframe_model(config.keyframe, self.image, self.init, self.temporal)
         encoder = load_text_encoder(self.text_encoder, config.text) if self.text_encoder else None

@@ -10,27 +10,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from fusionframes_core.checkpoints.component import ModelParts
-from fusionframes_core.checkpoints.lora import UNETS
+from fusionframes_core.checkpoints.component import StoredModel
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.config import ModelConfig
+from fusionframes_core.settings import spatial_factor
 
-from .data.sources import ShapesSource, Source, open_source
+from .accounting.fitting import check_here, compute_device
+from .accounting.stage_plans import LoraPlan
+from .data.prepared_clips import KEYFRAME_STEP
+from .data.sources import PreparedSource, ShapesSource, Source, open_source
 from .engine.durable_files import full_disk_says
-from .engine.objective import Objective, StageSpec
+from .engine.objective import Objective, Sampler, StageSpec
 from .engine.run_settings import TrainSettings
 from .engine.sharding import full_tensor
 from .engine.stage_command import run_stage
 from .engine.trainer import Trainer
 from .moving_shapes.clips import WINDOW, encode_clips
-from .objectives.adapters import LoraModel, save_lora
+from .objectives.adapters import AdapterSettings, LoraModel, layers_named, save_lora
+from .objectives.base_weights import check_base, load_base
 from .objectives.denoising import NoiseLevels
 from .objectives.interpolation_objective import InterpolationObjective
 from .objectives.keyframe_objective import KeyframeObjective
+from .objectives.lora_samples import LoraSamples
+from .objectives.lora_start import base_metadata, check_data, check_part, open_init
 
-TARGETS = ("to_query", "to_key", "to_value", "output_layer", "projection")
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "keyframe": KeyframeObjective,
     "interpolation": InterpolationObjective,
@@ -43,15 +49,22 @@ class LoraStage:
 
     Args:
         train: the run: output folder, steps, batch size (videos), rates.
-        model: "tiny" or a model folder.
+        model: "tiny" or a model folder, also of official files.
         part: "keyframe" or "interpolation", the U-Net to adapt.
         rank: of the adapters.
-        targets: endings of the names of the layers that get one; default: attention and convolutions.
+        targets: endings of the names of the layers that get one, instead of those that `layers` names.
         clips: latents made by training.latents with the model's autoencoder, with what is to be learned.
         shape: instead, draw clips of this shape of Moving Shapes: ring and hexagon are unknown to the bundled model.
         count: how many of them.
         high_share: share of the noise levels drawn from the upper half.
         data: instead, folders made by training.prepare with the model, of videos with what is to be learned.
+        alpha: the adapters count alpha / rank times; None: once.
+        dropout: share of a layer's inputs that its adapter does not see in a step.
+        layers: "all" (attention and convolutions), "attention", or "temporal": what mixes frames alone.
+        base: how the frozen U-Net is kept: "fp32", "bf16", "8bit" or "4bit" (which need bitsandbytes).
+        keyframe_step: with `data`, how many frames keyframes are apart; less for short videos, which then seem slower.
+        init: a LoRA file of the same base and rank to go on from.
+        sample_prompt: what sample videos show; a caption of `data` needs no text encoder. None: the first one.
     """
 
     train: TrainSettings
@@ -64,45 +77,96 @@ class LoraStage:
     count: int = 200
     high_share: float = 0.5
     data: list[Path] | None = None
+    alpha: float | None = None
+    dropout: float = 0.0
+    layers: str = "all"
+    base: str = "fp32"
+    keyframe_step: int = KEYFRAME_STEP
+    init: Path | None = None
+    sample_prompt: str | None = None
 
     def run(self) -> None:
-        """Train the adapters. Raises ValueError for settings and data that do not fit."""
-        if self.part not in UNETS:
-            raise ValueError(f"part must be one of {', '.join(UNETS)}; got {self.part!r}")
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1; got {self.rank}")
-        parts = open_model(self.model).load()
+        """Train the adapters. Raises ValueError for settings and data that do not fit, before weights load."""
+        if self.part not in OBJECTIVES:
+            raise ValueError(f"part must be one of {', '.join(OBJECTIVES)}; got {self.part!r}")
+        adapters, kind = AdapterSettings(self.rank, self.alpha, self.dropout), check_base(self.base)
+        self._check_choices()
+        model = open_model(self.model)
+        check_part(model.config, self.part)
+        draws, num_frames = drawn_by(model.config, self.part)
+        init = open_init(self.init, model, self.part, self.rank) if self.init else None
+        source = self._source(model, draws, num_frames)
+        sizes = pixel_sizes(source, model.config)
+        self._check_memory(model.config, adapters, max(sizes, key=lambda size: size[0] * size[1]))
+        samples = LoraSamples(model, self.part, source, self.sample_prompt) if self.train.sample_every else None
         torch.manual_seed(self.train.seed)  # of the adapters
-        adapted = LoraModel(getattr(parts, self.part), self.rank, tuple(self.targets or TARGETS))
-        draws, num_frames = drawn_by(parts.config, self.part)
-        source = self._source(parts, draws, num_frames)
-        objective: Objective = OBJECTIVES[self.part](
-            parts.config, source, self.train.batch_size, NoiseLevels(self.high_share)
-        )
-        architecture = {self.part: getattr(parts.config, self.part), "rank": self.rank, "targets": adapted.names}
-        spec = StageSpec(f"lora {self.part}", frames=num_frames, architecture=architecture)
-        trainer = Trainer(self.train, adapted, objective, spec)
+        unet = load_base(model.components[self.part], kind, compute_device())
+        adapted = LoraModel(unet, adapters, layers_named(unet, self.layers, self.targets))
+        if init is not None:
+            adapted.load(init.tensors(init.entries))
+        metadata = base_metadata(model, self.part) | self._metadata(sizes, num_frames)
+        sample = None if samples is None else samples.sampler(sizes[0])
+        trainer = self._trainer(model, source, adapted, num_frames, sample)
         trainer.run()
-        self._export(trainer, adapted, parts.config.name)
+        self._export(trainer, adapted, metadata)
 
-    def _source(self, parts: ModelParts, draws: str, num_frames: int) -> Source:
-        """Prepared folders, clips of training.latents, or `count` fresh ones of one shape."""
+    def _check_choices(self) -> None:
         given = (self.data or [], self.clips or [], self.shape)
         if [bool(choice) for choice in given].count(True) != 1:
             raise ValueError(
                 f"one of data, clips and shape must say what to learn; got data {given[0]}, clips {given[1]} and "
                 f"shape {self.shape!r}"
             )
-        if not self.shape:
-            return open_source(self.data, self.clips, parts.text_encoder, draws, num_frames)
-        size, seed = parts.config.size[0], self.train.seed
-        fresh = encode_clips(parts.movq, draws, self.count, seed, None, size, shape=self.shape)
-        return ShapesSource(fresh, parts.text_encoder)
+        if self.keyframe_step < 1:
+            raise ValueError(f"keyframe_step must be at least 1; got {self.keyframe_step}")
 
-    def _export(self, trainer: Trainer, adapted: LoraModel, model_name: str) -> None:
+    def _source(self, model: StoredModel, draws: str, num_frames: int) -> Source:
+        """Prepared folders, which need no other network, clips of training.latents, or fresh ones of one shape."""
+        if self.data:
+            prepared = PreparedSource(self.data, self.keyframe_step)
+            check_data(self.data, prepared.clips, model, self.part)
+            getattr(prepared, draws)(np.random.default_rng(0), 1, num_frames)  # says what does not fit
+            return prepared
+        encoder = model.components["text_encoder"].load()
+        if self.clips:
+            return open_source(None, self.clips, encoder, draws, num_frames)
+        movq, size, seed = model.components["movq"].load(), model.config.size[0], self.train.seed
+        return ShapesSource(encode_clips(movq, draws, self.count, seed, None, size, shape=self.shape), encoder)
+
+    def _check_memory(self, config: ModelConfig, adapters: AdapterSettings, size: tuple[int, int]) -> None:
+        targets = None if self.targets is None else tuple(self.targets)
+        plan = LoraPlan(self.part, adapters, self.layers, targets, self.base, size)
+        check_here(plan.stage(config, self.train))
+
+    def _trainer(
+        self, model: StoredModel, source: Source, adapted: LoraModel, num_frames: int, sample: Sampler | None
+    ) -> Trainer:
+        config, levels = model.config, NoiseLevels(self.high_share)
+        objective: Objective = OBJECTIVES[self.part](config, source, self.train.batch_size, levels)
+        architecture = {self.part: getattr(config, self.part), "rank": self.rank, "targets": adapted.names}
+        if self.alpha is not None:
+            architecture["alpha"] = self.alpha
+        if self.base != "fp32":
+            architecture["base"] = self.base
+        spec = StageSpec(f"lora {self.part}", frames=num_frames, architecture=architecture, sample=sample)
+        return Trainer(self.train, adapted, objective, spec)
+
+    def _metadata(self, sizes: list[tuple[int, int]], num_frames: int) -> dict[str, str]:
+        """What the file says of its training."""
+        return {
+            "rank": str(self.rank),
+            "alpha": str(self.rank if self.alpha is None else self.alpha),
+            "dropout": str(self.dropout),
+            "layers": self.layers if self.targets is None else ", ".join(self.targets),
+            "base": self.base,
+            "sizes": ", ".join(f"{height}x{width}" for height, width in sizes),
+            "frames": str(num_frames),
+            "steps": str(self.train.steps),
+        }
+
+    def _export(self, trainer: Trainer, adapted: LoraModel, metadata: dict[str, str]) -> None:
         tensors = {name: full_tensor(value) for name, value in adapted.tensors().items()}
         if trainer.accelerator.is_main_process:
-            metadata = {"fusionframes": f"lora {self.part}", "model": model_name, "rank": str(self.rank)}
             path = self.train.output / "lora.safetensors"
             with full_disk_says(f"no space left for {path}; the last checkpoint is intact"):
                 save_lora(tensors, path, metadata)
@@ -111,6 +175,14 @@ class LoraStage:
 def drawn_by(config: ModelConfig, part: str) -> tuple[str, int]:
     """What a U-Net trains on, by its name in `Source`, and how many frames of it."""
     return ("keyframes", config.num_frames) if part == "keyframe" else ("windows", WINDOW)
+
+
+def pixel_sizes(source: Source, config: ModelConfig) -> list[tuple[int, int]]:
+    """Heights and widths of the videos in a source, in pixels."""
+    if not isinstance(source, PreparedSource):
+        return [config.size]
+    factor = spatial_factor(config.movq)
+    return [(height * factor, width * factor) for _, height, width in source.clips.latent_sizes()]
 
 
 if __name__ == "__main__":

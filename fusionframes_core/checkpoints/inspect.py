@@ -63,6 +63,7 @@ def inspect_file(path: str | Path) -> FileSummary:
     for entry in file.entries.values():
         dtypes[_type_name(entry)] += entry.num_elements
     details, missing, unexpected = _compare(file, info)
+    details = _training_of_lora(file) or details
     title = info.title if info.version is None or not info.official else f"official {info.title}"
     title = _title_of_addition(file) or title
     return FileSummary(file.path, title, sum(dtypes.values()), dict(dtypes), details, missing, unexpected)
@@ -78,6 +79,14 @@ def _title_of_addition(file: WeightsFile) -> str:
         known = file.metadata.get
         return f"LoRA of rank {known('rank', '?')} for the {unet} U-Net of {known('model', 'an unknown model')}"
     return ""
+
+
+def _training_of_lora(file: WeightsFile) -> str:
+    """What a LoRA says that it was trained on; "" for any other file, and for one that says nothing."""
+    if not file.metadata.get("fusionframes", "").startswith("lora "):
+        return ""
+    shown = ("temporal", "sizes", "frames", "layers", "alpha", "base_file", "base_fingerprint")
+    return ", ".join(f"{name} {file.metadata[name]}" for name in shown if name in file.metadata)
 
 
 def _type_name(entry: Entry) -> str:

@@ -55,9 +55,17 @@ def open_lora(path: str | Path, own: ModelConfig, strength: float = 1.0, chosen:
     for part in (named,) if named in UNETS else UNETS:
         problems[part] = misfit(matrices(own, part), file.shapes)
         if not problems[part]:
+            _warn_of_another_model(file, own)
             return Lora(file, part, _kept(file, own, chosen or own, part), strength)
     why = "; ".join(f"its {part} U-Net: {problem}" for part, problem in problems.items())
     raise CheckpointError(f"{path} is no LoRA of {own.name}: {why}")
+
+
+def _warn_of_another_model(file: WeightsFile, own: ModelConfig) -> None:
+    """Models of one shape may be different ones: 1.0 and 1.1 have most layers alike."""
+    trained_on = file.metadata.get("model", own.name)
+    if trained_on != own.name:
+        warnings.warn(f"{file.path} was trained on {trained_on}; this model is {own.name}", stacklevel=4)
 
 
 def _kept(file: WeightsFile, own: ModelConfig, chosen: ModelConfig, part: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,16 +23,24 @@ PROMPT = "a large red ring moving right"
 BUNDLED = "fusionframes_tiny_ring.safetensors"
 
 
-@pytest.mark.parametrize("part", ["keyframe", "interpolation"])
-def test_a_trained_lora_changes_the_video(server: Server, tmp_path: Path, part: str) -> None:
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "keyframe": ("keyframe", {}),
+    "interpolation": ("interpolation", {}),
+    "bf16": ("keyframe", {"base": "bf16", "layers": "temporal", "alpha": 4.0, "dropout": 0.1}),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_a_trained_lora_changes_the_video(server: Server, tmp_path: Path, case: str) -> None:
     """LoraLoaderModelOnly at strength 1 changes the latents, at 0 gives the base bit for bit; no key is left over."""
     settings = TrainSettings(tmp_path, 6, 1, 1e-2, warmup_steps=1, decay_steps=1, ema_decay=0.1, trackers=[])
-    LoraStage(settings, part=part, rank=2, shape="ring", count=4).run()
+    part, options = OPTIONS[case]
+    LoraStage(settings, part=part, rank=2, shape="ring", count=4, **options).run()
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState._reset_state()
     folder = server.base / "models" / "loras"
     folder.mkdir(exist_ok=True)
-    name = f"trained_{part}.safetensors"
+    name = f"trained_{case}.safetensors"
     (folder / name).write_bytes((tmp_path / "lora.safetensors").read_bytes())
     graph = TinyGraph(PROMPT)
     base = graph.keyframes if part == "keyframe" else graph.interpolation

@@ -36,7 +36,8 @@ def spare_inputs(model: nn.Module) -> None:
     """Let frozen convolutions keep their kernel alone for the backward pass, not their input; results are the same."""
     for module in model.modules():
         trains = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
-        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not trains:
+        spared = getattr(module, "spares_input", False)  # by itself
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not trains and not spared:
             module.forward = functools.partial(_spared, module, module.forward)  # type: ignore[method-assign]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_uint8
+from fusionframes_core.models.casting import compute_dtype
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.movq.decode_plan import decoder_for, plan_for
 from fusionframes_core.models.movq.movq import MoVQ
@@ -37,7 +38,7 @@ def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
 
 def decode_sample(movq: MoVQ, latents: Tensor) -> np.ndarray:
     """The first video of latents (B, 4, T, h, w) as frames, decoded where they are, in chunks of what is free there."""
-    device, shown = latents.device, latents[:1]
+    device, shown = latents.device, latents[:1].to(compute_dtype(movq))
     try:
         plan = plan_for(movq.to(device), shown)
     except ValueError:  # not even one frame fits beside what trains
@@ -49,10 +50,16 @@ def decode_sample(movq: MoVQ, latents: Tensor) -> np.ndarray:
 
 def keyframe_sampler(config: ModelConfig, encoder: TextEncoder, prompt: str, movq: Path | None) -> Sampler:
     """Draws keyframes of one prompt, always from the same noise."""
-    positions = frame_positions(config.frame_positions, config.num_frames)
-    decoder = load_movq(config, movq)
     texts = [encoder.encode([words]) for words in (prompt, "")]
-    size, options = latent_size(config, config.size), SamplingOptions(config.keyframe_schedule.steps, config.guidance)
+    return draw_keyframes(config, texts, load_movq(config, movq), config.size)
+
+
+def draw_keyframes(
+    config: ModelConfig, texts: Sequence[TextContext], decoder: MoVQ, pixels: tuple[int, int]
+) -> Sampler:
+    """Draws keyframes of (height, width) `pixels` for the texts with and without the prompt."""
+    positions = frame_positions(config.frame_positions, config.num_frames)
+    size, options = latent_size(config, pixels), SamplingOptions(config.keyframe_schedule.steps, config.guidance)
 
     def sample(model: nn.Module) -> np.ndarray:
         device = next(model.parameters()).device
@@ -68,7 +75,13 @@ def interpolation_sampler(
     config: ModelConfig, run: Callable[..., Tensor], null: TextContext, shown: Drawn, movq: Path | None
 ) -> Sampler:
     """Fills in the frames between the keyframes of the first clip `shown`, by `interpolate` or `interpolate_masked`."""
-    decoder = load_movq(config, movq)
+    return draw_interpolation(config, run, null, shown, load_movq(config, movq))
+
+
+def draw_interpolation(
+    config: ModelConfig, run: Callable[..., Tensor], null: TextContext, shown: Drawn, decoder: MoVQ
+) -> Sampler:
+    """`interpolation_sampler` with an autoencoder that is loaded."""
     keyframes, asked = shown.latents[:1, :, ::4], InterpolationOptions(skip_frames=int(shown.skip_frames[0]))
     options = SamplingOptions(config.interpolation_schedule.steps, config.interpolation_guidance)
 

@@ -92,6 +92,19 @@ def test_the_bundled_lora_fits_the_bundled_model() -> None:
     assert inspect_file(RING).kind == "LoRA of rank 8 for the keyframe U-Net of tiny"
 
 
+def test_a_lora_says_what_it_was_trained_on(micro_folder: Path, tmp_path: Path) -> None:
+    """`inspect` shows it; over a model of another name there is a warning."""
+    path = tmp_path / "lora.safetensors"
+    tensors = write_lora(micro_folder, path, "keyframe")
+    said = {"fusionframes": "lora keyframe", "model": "another", "rank": "2", "temporal": "blocks", "sizes": "64x64"}
+    save_file(tensors, path, said)
+    found = inspect_file(path)
+    assert found.kind == "LoRA of rank 2 for the keyframe U-Net of another"
+    assert found.details == "temporal blocks, sizes 64x64"
+    with pytest.warns(UserWarning, match="was trained on another; this model is"):
+        open_lora(path, open_model(micro_folder).config)
+
+
 def test_layers_that_other_temporal_blocks_lack_are_left_out() -> None:
     """With a warning, as in ComfyUI; the bundled LoRA has adapters of the bundled temporal blocks."""
     with pytest.warns(UserWarning, match=r"made for other temporal blocks: \d+ of its \d+ layers are left out"):
