@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from filelock import FileLock, Timeout
@@ -36,6 +37,21 @@ def check_launcher(environment: Mapping[str, str]) -> None:
             raise ValueError(f"launch without {name}: {instead}")
 
 
+def join_restarted(environment: Mapping[str, str]) -> None:
+    """After a restart by torchrun, join the others under a name that no earlier attempt has used.
+
+    Since 2.13 torch itself keeps no attempts apart (`_create_c10d_store` in its rendezvous.py), though torchrun's
+    store outlives them: the new processes would find the addresses of those that have ended.
+    """
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or dist.is_initialized():
+        return
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    store, rank, count = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"attempt_{attempt}", store)
+    dist.init_process_group(dist.get_default_backend_for_device(device), store=store, rank=rank, world_size=count)
+
+
 def make_accelerator(settings: TrainSettings) -> Accelerator:
     """Several processes on a machine without a GPU talk by gloo, however they were launched.
 
@@ -45,6 +61,7 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     unknown = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
     if unknown:
         raise ValueError(f"trackers names {unknown[0]}, which is not installed; `trackers: []` needs none")
+    join_restarted(os.environ)
     return Accelerator(
         mixed_precision=settings.mixed_precision if settings.mixed_precision != "no" else None,
         cpu=not torch.accelerator.is_available(),
