@@ -56,7 +56,7 @@ class RandomParts:
     @property
     def text_encoder(self) -> TextEncoder:
         """With a T5 of one layer: what is asked of it here is what the text has beside T5."""
-        return TextEncoder(replace(self.config.text, num_layers=1), dtype=DTYPE)
+        return TextEncoder(replace(self.config.text, num_layers=1), read_tokenizer(TOKENIZER), dtype=DTYPE)
 
     def __getattr__(self, name: str) -> nn.Module | None:
         config = getattr(self.config, name)
