@@ -144,8 +144,8 @@ def on_prepared(stage: str, run: TrainSettings, data: list[Path], image_movq: Pa
         ("movq", "movq", False, True),
         ("image", "image", True, False),
         ("autoencoder", "movq", False, False),
-        ("lora keyframe", "lora", False, False),
-        ("lora interpolation", "lora", False, False),
+        ("lora keyframe", "lora", False, True),
+        ("lora interpolation", "lora", False, True),
     ],
 )
 def test_every_stage_trains_on_prepared_videos(

@@ -108,6 +108,11 @@ class LoraModel(nn.Module):
         # DDP would send the base's packed weights from the first process to the others in every step.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
+    @property
+    def base(self) -> Any:
+        """What an interpolation U-Net's output is added to, which sampling asks for."""
+        return self.unet.base
+
     def forward(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
         """The U-Net's own arguments and result, which is in the type of `x`; a base in 16 bits computes in those."""
         dtype = compute_dtype(self.unet)
