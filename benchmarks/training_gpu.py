@@ -13,12 +13,11 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import Results, run, setting_of
 from benchmarks.gpu_bench import Bench, Measurement
+from benchmarks.gpu_results import add_options, opened, run, setting_of
 from benchmarks.gpu_tables import markdown
 from benchmarks.harness import ROOT
 from benchmarks.official_stages import VARIABLE, work_trees
@@ -87,13 +86,8 @@ def measurements(compiled: bool) -> list[Measurement]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks.training_gpu", description=__doc__.splitlines()[0])
-    made.add_argument("--small", action="store_true", help="small models, on a CPU too: checks that everything runs")
-    made.add_argument("--minutes", type=float, default=8.0, help="no measurement is begun that would end later")
-    made.add_argument("--repeats", type=int, default=5, help="timed steps; the median counts (default 5)")
-    made.add_argument("--only", metavar="STAGE", default="", help="only one stage: " + ", ".join(TRAINED))
     made.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
-    made.add_argument("--out", type=Path, default=None, help=f"results, gone on with (default {RESULTS.name} in runs/)")
-    made.add_argument("--fresh", action="store_true", help="forget earlier results")
+    add_options(made, "STAGE", "only one stage: " + ", ".join(TRAINED))
     return made
 
 
@@ -108,9 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.repeats < 1 or not todo:
         problem = "--repeats must be at least 1" if todo else f"--only {options.only!r} names no stage"
     bench = Bench(SMALL if options.small else FULL, Place("cuda" if gpu else "cpu", torch.bfloat16), options.repeats)
-    path = options.out or (RESULTS.with_stem(f"{RESULTS.stem}_small") if options.small else RESULTS)
     try:
-        results = None if problem else Results(path, setting_of(bench), options.fresh)
+        results = None if problem else opened(options, RESULTS, setting_of(bench))
     except ValueError as error:
         problem = str(error)
     if results is None or problem:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_results
 from benchmarks.gpu_bench import Bench, Measurement
 from benchmarks.gpu_measurements import measurements
 from benchmarks.gpu_tables import markdown
@@ -44,30 +44,30 @@ def test_a_cut_run_goes_on(tmp_path: Path) -> None:
 
     path = tmp_path / "results.jsonl"
     todo = [Measurement("video", "keyframes", measured), Measurement("video", "decoding", failing)]
-    problems = gpu.run(BENCH, todo, gpu.Results(path, SETTING, fresh=False), minutes=1)
+    problems = gpu_results.run(BENCH, todo, gpu_results.Results(path, SETTING, fresh=False), minutes=1)
     assert problems == ["video, decoding failed: OutOfMemoryError: out of memory"]
     with path.open("a") as file:
         file.write('{"table": "video", "ro')  # cut while a line was written
-    again = gpu.Results(path, SETTING, fresh=False)
-    gpu.run(BENCH, [*todo[:1], Measurement("video", "decoding", measured)], again, minutes=1)
+    again = gpu_results.Results(path, SETTING, fresh=False)
+    gpu_results.run(BENCH, [*todo[:1], Measurement("video", "decoding", measured)], again, minutes=1)
     assert calls == ["x", "x"], "nothing is measured twice"
-    assert gpu.Results(path, SETTING, fresh=False).rows == again.rows
+    assert gpu_results.Results(path, SETTING, fresh=False).rows == again.rows
     assert "| keyframes | 1.0 |  |" in markdown(again.rows)
-    gpu.Results(path, SETTING, fresh=True)
+    gpu_results.Results(path, SETTING, fresh=True)
     assert path.read_text().count("\n") == 1
 
 
 def test_results_of_another_card_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    gpu.Results(path, SETTING, fresh=False)
+    gpu_results.Results(path, SETTING, fresh=False)
     with pytest.raises(ValueError, match="--out must name results of"):
-        gpu.Results(path, SETTING | {"card": "another"}, fresh=False)
+        gpu_results.Results(path, SETTING | {"card": "another"}, fresh=False)
 
 
 def test_no_measurement_begins_that_would_end_too_late(tmp_path: Path) -> None:
     todo = [Measurement("video", "keyframes", failing, seconds=30)]
-    results = gpu.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
-    problems = gpu.run(BENCH, todo, results, minutes=0)
+    results = gpu_results.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
+    problems = gpu_results.run(BENCH, todo, results, minutes=0)
     assert problems == ["no time left for video, keyframes: run the same command again"]
 
 
