@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class WeightsFile:
+class WeightsFile(ABC):
     """What a file holds. Names of nested PyTorch dictionaries are joined by dots."""
 
     path: Path
@@ -82,9 +83,9 @@ class WeightsFile:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: entry.shape for name, entry in self.entries.items()}
 
+    @abstractmethod
     def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The named tensors, mapped: they take memory as they are touched, and give it back under pressure."""
-        raise NotImplementedError
 
     def portions(self, names: Iterable[str], limit: int = PORTION) -> Iterator[dict[str, Tensor]]:
         """The named tensors a few at a time; what is not kept of a portion is unmapped before the next."""

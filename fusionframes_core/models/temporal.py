@@ -7,6 +7,7 @@ identity, so that a fresh video model gives the image model's output frame by fr
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -36,15 +37,15 @@ class Skip(nn.Module):
         return x
 
 
-class NeutralNorm(nn.Module):
+class NeutralNorm(nn.Module, ABC):
     """Base of the norms: each can be made neutral, its output the normalised input whatever it is conditioned on."""
 
+    @abstractmethod
     def make_neutral(self) -> None:
         """Scale one and shift zero."""
-        raise NotImplementedError
 
 
-class TemporalPart(nn.Module):
+class TemporalPart(nn.Module, ABC):
     """Base of everything that the image model does not have."""
 
     def temporal_parameters(self, prefix: str) -> Iterator[tuple[str, nn.Parameter]]:
@@ -55,9 +56,9 @@ class TemporalPart(nn.Module):
         """The layers that get random weights before some are set to zero, in the order of the draws."""
         return [layer for layer in self.modules() if isinstance(layer, _DRAWN)]
 
+    @abstractmethod
     def zero_layers(self) -> list[nn.Module]:
         """The layers that are zero while this part is an identity: the last ones, or the merge weights α."""
-        raise NotImplementedError
 
     def initialise_identity(self, generator: torch.Generator | None = None) -> None:
         """Random weights, neutral norms, zero last layers: the part gives back its input and can still be trained."""
@@ -76,9 +77,9 @@ class TemporalLayer(TemporalPart, Generic[Condition]):
     def forward(self, x: Tensor, condition: Condition) -> Tensor:
         return self.mix_frames(x, condition) if condition.temporal else x
 
+    @abstractmethod
     def mix_frames(self, x: Tensor, condition: Condition) -> Tensor:
         """(B·T, C, H, W), shape kept; the input as an identity."""
-        raise NotImplementedError
 
 
 def is_absent(layer: nn.Module, condition: BlockCondition) -> bool:

@@ -47,6 +47,13 @@ def _spared(layer: nn.Conv2d, forward: Any, x: Tensor) -> Tensor:
     return _InputGradient.apply(x, layer.weight, layer, forward)
 
 
+def convolution_input_gradient(layer: Any, gradient: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+    """The gradient of a convolution's input for that of its output; `like` has the input's shape and layout, and no
+    number of it is read."""
+    how = (layer.stride, layer.padding, layer.dilation, layer.transposed, layer.output_padding, layer.groups)
+    return torch.ops.aten.convolution_backward(gradient, like, weight, None, *how, [True, False, False])[0]
+
+
 class _InputGradient(torch.autograd.Function):
     """A convolution whose backward pass is that of its input alone."""
 
@@ -59,13 +66,8 @@ class _InputGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (weight,), layer, (shape, stride, dtype) = ctx.saved_tensors, ctx.layer, ctx.like
-        # Of the input only its size and layout count here, and no number is read.
         like = torch.empty_strided(shape, stride, dtype=gradient.dtype, device=gradient.device)
-        padding, dilation = [int(side) for side in layer.padding], list(layer.dilation)
-        found, _, _ = torch.ops.aten.convolution_backward(
-            gradient, like, weight.to(gradient.dtype), None, list(layer.stride), padding, dilation, False,
-            [0] * len(padding), layer.groups, [True, False, False],
-        )  # fmt: skip
+        found = convolution_input_gradient(layer, gradient, weight.to(gradient.dtype), like)
         return found.to(dtype), None, None, None
 
 

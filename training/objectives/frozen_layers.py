@@ -6,6 +6,7 @@ input nor its weight, which is unpacked again. torch's own convolutions keep bot
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionframes_core.models.layers import Conv2d, Conv3d, TorchOperations
+from training.engine.frozen import convolution_input_gradient
 
 OUTER = ("in_layer", "image_in_layer", "out_layer", "to_time_embed", "frame_embedding")
 """Parts of a U-Net whose weights are never packed: few, and what every frame goes through."""
@@ -33,7 +35,7 @@ class FrozenCall(torch.autograd.Function):
         return ctx.layer.input_gradient(gradient, ctx.layer.dense(gradient.dtype), ctx.shape), None
 
 
-class FrozenLayer(nn.Module):
+class FrozenLayer(nn.Module, ABC):
     """Mixin: a layer whose weight and bias do not train."""
 
     spares_input = True  # for the engine, which would make plain layers so
@@ -52,13 +54,13 @@ class FrozenLayer(nn.Module):
     def forward(self, input: Tensor, *unused: Any) -> Tensor:
         return FrozenCall.apply(input, self)
 
+    @abstractmethod
     def compute(self, x: Tensor, weight: Tensor) -> Tensor:
         """The layer's output with this weight."""
-        raise NotImplementedError
 
+    @abstractmethod
     def input_gradient(self, gradient: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of an input of this shape for that of the output."""
-        raise NotImplementedError
 
     def pack(self, packing: Callable[[Tensor], nn.Module]) -> None:
         """Keep the weight as `packing` makes it, a module whose `dense()` is the weight; `weight` then only says its
@@ -82,18 +84,8 @@ class FrozenLinear(FrozenLayer, nn.Linear):
 class FrozenConvolution(FrozenLayer):
     """Mixin for convolutions."""
 
-    stride: Any
-    padding: Any
-    dilation: Any
-    output_padding: Any
-    groups: Any
-    transposed: bool
-
     def input_gradient(self, gradient: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-        unread = gradient.new_empty(1).expand(shape)  # an input is asked for, of which the shape counts
-        how = (self.stride, self.padding, self.dilation, self.transposed, self.output_padding, self.groups)
-        found = torch.ops.aten.convolution_backward(gradient, unread, weight, None, *how, [True, False, False])
-        return found[0]
+        return convolution_input_gradient(self, gradient, weight, like=gradient.new_empty(1).expand(shape))
 
 
 class FrozenConv2d(FrozenConvolution, Conv2d):
@@ -114,7 +106,7 @@ class FrozenConvTranspose2d(FrozenConvolution, nn.ConvTranspose2d):
     """A frozen ConvTranspose2d."""
 
     def compute(self, x: Tensor, weight: Tensor) -> Tensor:
-        how = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        how: Any = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
         return F.conv_transpose2d(x, weight, self.bias, *how)
 
 

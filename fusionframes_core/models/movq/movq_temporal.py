@@ -163,6 +163,10 @@ class InflatedResnetBlock(ResnetBlock, TemporalPart):
         yield from self.conv1.named_parameters(f"{prefix}.conv1")
         yield from self.conv2.named_parameters(f"{prefix}.conv2")
 
+    def zero_layers(self) -> list[nn.Module]:
+        """None: the central slices are the image decoder's."""
+        return []
+
     @torch.no_grad()
     def initialise_identity(self, generator: torch.Generator | None = None) -> None:
         """Zero every slice of the kernels but the central one, which is the image decoder's; nothing is drawn."""

@@ -5,6 +5,7 @@ Inside the trunk a video is (B·T, C, H, W), channels-last in memory.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum
 
 from einops import rearrange
@@ -144,7 +145,7 @@ class AttentionPooling(nn.Module):
         )
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """Residual block, text attention, residual block, with a temporal block beside each residual block."""
 
     def __init__(self, widths: tuple[int, int, int], cross_attention: bool, resample: Resample, spec: UNetSpec) -> None:
@@ -160,13 +161,13 @@ class Stage(nn.Module):
         self.out_temporal = spec.placement.residual_block(out_width, spec)
 
     @staticmethod
+    @abstractmethod
     def temporal_widths(widths: tuple[int, int, int]) -> tuple[int, int]:
         """Channels of the two temporal blocks, for the stage's channels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def order(self) -> tuple[nn.Module, ...]:
         """The blocks in the order in which they run."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -59,7 +60,7 @@ class _Supported(supported_models_base.BASE):
         self.set_inference_dtype(hosting.dtype, hosting.cast)
 
 
-class VideoModel(model_base.BaseModel):
+class VideoModel(model_base.BaseModel, ABC):
     """What keyframes and interpolation have in common.
 
     `working_bytes` is what a position of the latents takes while the network works, for each byte of the type.
@@ -131,9 +132,9 @@ class VideoModel(model_base.BaseModel):
         positions = input_shape[0] * math.prod(input_shape[2:])
         return positions * self.working_bytes * management.dtype_size(self.get_dtype_inference())
 
+    @abstractmethod
     def limit(self, x0: Tensor) -> Tensor:
         """Keep guided clean latents (B, 4, T, h, w) in range, as the model's official sampling does."""
-        raise NotImplementedError
 
 
 class SteadyText(conds.CONDRegular):

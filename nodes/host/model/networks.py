@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class Memos:
         return memo
 
 
-class Wrapped:
+class Wrapped(ABC):
     """What ComfyUI calls: `denoise` inside the wrappers that EasyCache and others hang on a model."""
 
     def forward(
@@ -64,9 +65,9 @@ class Wrapped:
         executor = WrapperExecutor.new_class_executor(self.denoise, self, wrappers)
         return executor.execute(x, timestep, context, control, options, **conditions)
 
+    @abstractmethod
     def denoise(self, *inputs: Any, **conditions: Any) -> Tensor:
         """The network's prediction, without the wrappers."""
-        raise NotImplementedError
 
 
 class KeyframeNetwork(Wrapped, UNet):  # type: ignore[misc]  # its forward is what ComfyUI calls, not the U-Net's own
