@@ -7,15 +7,10 @@ weights is counted as in a run, and so are the weights of blocks that come one b
 from __future__ import annotations
 
 import argparse
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmarks.our_stages import FULL, OUR_STAGES, SMALL, Extent, Place
 from fusionframes_core.checkpoints.component import build
@@ -23,36 +18,9 @@ from fusionframes_core.checkpoints.streamed_layers import StreamedLayers
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.models.casting import FP8, FP8_COMPUTE, operations_for, stored_type
 from fusionframes_core.models.layout import channels_last
+from training.accounting.live_memory import LiveMemory
 
 META = torch.device("meta")
-
-
-class Held(TorchDispatchMode):
-    """Counts the most bytes that tensors made inside hold at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in self.known | given:
-                self._add(leaf.untyped_storage())
-        return made
-
-    def _add(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        self.known.add(key)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
 
 
 @dataclass(frozen=True)
@@ -81,11 +49,11 @@ def measure(extent: Extent, dtype: torch.dtype, streamed: bool) -> Need:
         resident = weights if layers is None else sum(parameter.nbytes for parameter in layers.others)
         if layers is not None:
             layers.open()
-        held = Held()
-        with held:
+        memory = LiveMemory(unet.parameters())
+        with memory:
             for _ in range(3):  # blocks are sent for ahead from the second step on
                 work()
-    return Need(weights, resident, resident + held.most)
+    return Need(weights, resident, resident + memory.peak)
 
 
 def table(extent: Extent) -> str:

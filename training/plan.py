@@ -23,6 +23,7 @@ from .accounting.card_memory import GB, PlannedStage, memory_parts, speed, total
 from .accounting.fitting import first_that_fits
 from .accounting.stage_plans import LoraPlan, plan_decoder, plan_interpolation, plan_keyframes
 from .engine.command_line import exit_code
+from .engine.flops import PEAK_TFLOPS
 from .engine.model_config import model_config
 from .engine.stage_command import parse
 from .objectives.adapters import AdapterSettings
@@ -33,7 +34,7 @@ from .train_lora import LoraStage
 
 CONFIGS = Path(__file__).parent / "configs"
 CARDS = (1, 8, 64)
-H100 = 989.0  # TFLOP/s of dense products in bf16, by its data sheet
+H100 = PEAK_TFLOPS["H100"]
 
 Size = tuple[int, int] | None
 

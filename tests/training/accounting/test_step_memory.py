@@ -52,6 +52,18 @@ def test_live_memory_is_what_is_held(device: str) -> None:
     assert memory.peak == 8000
 
 
+def test_views_and_sums_in_place_take_no_memory() -> None:
+    memory = LiveMemory()
+    with memory:
+        first = torch.empty(100, device="meta")
+        second = first + first
+        del first
+        third = second.view(10, 10).add_(1)
+    assert (memory.live, memory.peak) == (400, 800)
+    del second, third
+    assert memory.live == 0
+
+
 def test_operations_are_those_of_the_products() -> None:
     """Two for each multiplication and addition, in both directions; attention's products count without its scores."""
     x, weight = torch.empty(3, 5, device="meta"), torch.empty(7, 5, device="meta", requires_grad=True)
