@@ -82,11 +82,11 @@ class MergedAttentionBlock(MergedLayer, TemporalAttentionBlock):
 def only_mixed(condition: TrunkCondition) -> TrunkCondition:
     """The condition without the work of temporal layers that its mask switches off.
 
-    Which videos those are has to be read from the device, so only where a memo keeps it, and where no gradient needs
-    the input of a layer; elsewhere α is multiplied by the mask.
+    Which videos those are has to be read from the device, so only where it has numbers (the meta device has none), a
+    memo keeps them, and no gradient needs the input of a layer; elsewhere α is multiplied by the mask.
     """
     mask, memo = condition.merge_mask, condition.memo
-    if mask is None or memo is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if mask is None or mask.is_meta or memo is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return condition
     on = memo.once(MIXED, lambda: [bool(each) for each in mask.flatten().tolist()])
     start, count = (on.index(True), sum(on)) if any(on) else (0, 0)

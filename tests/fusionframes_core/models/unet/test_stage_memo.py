@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def interpolation_case(on: list[bool], **changes: Any) -> tuple[InterpolationUNe
 @torch.no_grad()
 def steps(unet: nn.Module, x: Tensor, condition: Any) -> list[Tensor]:
     """Predictions at several times, under one condition."""
-    return [unet(x, torch.full((len(x),), time), condition) for time in TIMES]
+    return [unet(x, torch.full((len(x),), time, device=x.device), condition) for time in TIMES]
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,17 @@ def test_gradients_take_nothing_from_a_memo() -> None:
     steps(unet, x, replace(condition, memo=memo))
     unet(x, torch.tensor([500, 500]), replace(condition, memo=memo)).square().mean().backward()
     assert all(parameter.grad is not None for name, parameter in unet.named_parameters() if "to_key" in name)
+
+
+@pytest.mark.parametrize("make", [keyframe_case, lambda: interpolation_case([True, False], temporal_merge="convex")])
+def test_shapes_alone_pass_through(make: Callable[[], tuple[nn.Module, Tensor, Any]]) -> None:
+    """On the meta device, which has no numbers, and on which memory is counted."""
+    unet, x, condition = make()
+    moved = {
+        place.name: value.to("meta") if isinstance(value, Tensor) else value
+        for place in fields(condition)
+        for value in [getattr(condition, place.name)]
+    }
+    seen = type(condition)(**moved | {"memo": StageMemo()})
+    (found,) = {step.shape for step in steps(unet.to("meta"), x.to("meta"), seen)}
+    assert found == steps(make()[0], x, condition)[0].shape
