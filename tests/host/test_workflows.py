@@ -27,6 +27,8 @@ WORKFLOWS: dict[str, tuple[dict[str, dict[str, Any]], int, float]] = {
     "loop_tiny": (QUICK, 64, 8.0),
     "interpolate_video_tiny": ({}, 33, 32.0),
     "two_images_to_clip_tiny": ({}, 17, 8.0),
+    "first_last_frame_tiny": (QUICK, 61, 8.0),
+    "video_to_video_tiny": (QUICK, 9, 8.0),
     "interpolate_video_x16_tiny": ({}, 129, 128.0),
     "stock_sampler_lora_tiny": ({"KSampler": {"steps": 2}}, 61, 8.0),
     "compare_temporal_blocks_tiny": (QUICK, 16, 2.0),
