@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -17,22 +15,12 @@ from training.engine.run_settings import TrainSettings
 from training.train_text_encoder import TextEncoderStage
 
 
-@pytest.fixture
-def _signals():
-    """Put the handlers back that a run replaces."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 def _settings(output, steps):
     return TrainSettings(
         output, steps, batch_size=8, learning_rate=2e-3, warmup_steps=1, decay_steps=1, log_every=1, checkpoint_every=2
     )
 
 
-@pytest.mark.usefixtures("_signals")
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
     TextEncoderStage(_settings(tmp_path / "whole", 4), validation_captions=8).run()
     TextEncoderStage(_settings(tmp_path / "broken", 2), validation_captions=8).run()

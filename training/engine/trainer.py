@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -40,6 +38,7 @@ from .run_settings import TrainSettings
 from .run_state import RunState
 from .sharding import full_tensor, gradient_sync, place_model, reshard
 from .staging import DeviceCopies, Staged
+from .stop_signals import StopSignals
 
 T = TypeVar("T")
 STOPPED = 143  # exit status after SIGTERM, as shells say it
@@ -76,7 +75,7 @@ class Trainer:
         self._recent_loss = 0.0  # mean of the last log_every steps
         self._seconds_waiting = 0.0  # for batches, since the last line of the log
         self._means = Means()  # of the steps since then, over all processes
-        self._stop_requested, self._stopping = False, False  # by a signal; by all processes together
+        self._signals, self._stopping = StopSignals(), False  # of this process; all processes stop together
 
     @property
     def module(self) -> nn.Module:
@@ -92,16 +91,14 @@ class Trainer:
         """
         with full_disk_says(f"no space left in {self.settings.output}"):
             self.settings.output.mkdir(parents=True, exist_ok=True)
-        with only_run_in(self.accelerator, self.settings.output), self.companions.watching(self._intact):
+        alone = only_run_in(self.accelerator, self.settings.output)
+        with alone, self.companions.watching(self._intact), self._signals.listening():
             self._run()
         self.average.apply()
         return self.module
 
     def _run(self) -> None:
         self._resume()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._request_stop)
         clips = self.settings.batch_size * self.settings.accumulation * self.accelerator.num_processes
         reporter = Reporter(self.settings, self.accelerator, self.stage.name, self.step, clips * self.stage.frames)
         try:
@@ -190,7 +187,7 @@ class Trainer:
         """The mean loss over all processes; `figures` become theirs too. Every process stops when one has to."""
         # Until there is a mean of log_every steps to compare with, no loss is too large.
         wrong = not math.isfinite(loss) or 0 < self.settings.explosion * self._recent_loss < loss
-        flags = (wrong, self._stop_requested, self.writer.busy, self.writer.failed)
+        flags = (wrong, self._signals.requested, self.writer.busy, self.writer.failed)
         numbers = [loss, *map(float, flags), *figures.flatten()]
         summed = sum_over_processes(self.accelerator, torch.tensor(numbers, dtype=torch.float64))
         if summed[1]:
@@ -242,9 +239,6 @@ class Trainer:
                 return measure(self.module)
             finally:
                 reshard(self.module)
-
-    def _request_stop(self, *_: object) -> None:
-        self._stop_requested = True
 
     def save(self) -> None:
         """Write a checkpoint, or begin to. Raises DiskFull on every process; the last checkpoint is intact then."""

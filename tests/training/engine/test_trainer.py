@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +271,32 @@ def test_machines_that_see_other_folders_are_refused(tmp_path: Path) -> None:
     several.other = -1
     with pytest.raises(ValueError, match=r"output must be a folder .*; .* to be none and that of step 4"):
         check_same_step(several, 4, tmp_path)
+
+
+def test_signals_mean_after_a_run_what_they_meant_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one that ends, one that a signal stops, and one that fails; meanwhile they save and stop."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def same() -> bool:
+        return all(signal.getsignal(number) == handler for number, handler in before.items())
+
+    toy_trainer(settings(tmp_path / "whole", steps=2)).run()
+    assert same()
+    stopped = toy_trainer(settings(tmp_path / "stopped"))
+    step = stopped._train_step
+
+    def with_signal() -> float:
+        assert not same()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step()
+
+    monkeypatch.setattr(stopped, "_train_step", with_signal)
+    with pytest.raises(SystemExit):
+        stopped.run()
+    assert stopped.checkpoints.last() == tmp_path / "stopped" / "checkpoints" / "00000001"
+    assert same()
+    failing = toy_trainer(settings(tmp_path / "failing"))
+    monkeypatch.setattr(failing, "_train_step", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failing.run()
+    assert same()
