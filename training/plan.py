@@ -21,12 +21,11 @@ from fusionframes_core.presets import PRESETS
 
 from .accounting.card_memory import GB, PlannedStage, memory_parts, speed, total
 from .accounting.fitting import first_that_fits
-from .accounting.stage_plans import LoraPlan, plan_decoder, plan_interpolation, plan_keyframes
+from .accounting.stage_plans import plan_decoder, plan_interpolation, plan_keyframes
 from .engine.command_line import exit_code
 from .engine.flops import PEAK_TFLOPS
 from .engine.model_config import model_config
 from .engine.stage_command import parse
-from .objectives.adapters import AdapterSettings
 from .train_decoder import DecoderStage
 from .train_interp import InterpolationStage
 from .train_keyframes import KeyframeStage
@@ -57,10 +56,7 @@ def _decoder(stage: DecoderStage, size: Size) -> PlannedStage:
 
 
 def _lora(stage: LoraStage, size: Size) -> PlannedStage:
-    targets = None if stage.targets is None else tuple(stage.targets)
-    adapters = AdapterSettings(stage.rank, stage.alpha, stage.dropout)
-    plan = LoraPlan(stage.part, adapters, stage.layers, targets, stage.base, size)
-    return plan.stage(_model_named(stage.model), stage.train)
+    return stage.plan(_model_named(stage.model), size)
 
 
 def _model_named(name: str) -> ModelConfig:

@@ -7,7 +7,7 @@ never saw; the file goes into ComfyUI/models/loras and into LoraLoaderModelOnly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.settings import spatial_factor
 
+from .accounting.card_memory import PlannedStage
 from .accounting.fitting import check_here, compute_device
 from .accounting.stage_plans import LoraPlan
 from .data.prepared_clips import KEYFRAME_STEP
@@ -32,6 +33,7 @@ from .moving_shapes.clips import WINDOW, encode_clips
 from .objectives.adapters import AdapterSettings, LoraModel, layers_named, save_lora
 from .objectives.base_weights import check_base, load_base
 from .objectives.denoising import NoiseLevels
+from .objectives.first_frame_objective import FirstFrameObjective, FirstFrameTraining
 from .objectives.interpolation_objective import InterpolationObjective
 from .objectives.keyframe_objective import KeyframeObjective
 from .objectives.lora_samples import LoraSamples
@@ -65,6 +67,11 @@ class LoraStage:
         keyframe_step: with `data`, how many frames keyframes are apart; less for short videos, which then seem slower.
         init: a LoRA file of the same base and rank to go on from.
         sample_prompt: what sample videos show; a caption of `data` needs no text encoder. None: the first one.
+        motion: of a keyframe U-Net that continues a first frame (1.1), how much motion the clips are said to show: low,
+            medium, high, extreme, or a score from 0 to 1000. None: medium, as videos are made by default.
+        noise_augmentation: likewise, most steps of noise on the first frames; None: 20, as videos are made by default.
+        still_weight: likewise, how often the loss of stills counts, which are the first frames of videos from text
+            alone; None: once. 0 trains none, nor do layers that only mix frames.
     """
 
     train: TrainSettings
@@ -84,6 +91,9 @@ class LoraStage:
     keyframe_step: int = KEYFRAME_STEP
     init: Path | None = None
     sample_prompt: str | None = None
+    motion: str | None = None
+    noise_augmentation: int | None = None
+    still_weight: float | None = None
 
     def run(self) -> None:
         """Train the adapters. Raises ValueError for settings and data that do not fit, before weights load."""
@@ -93,20 +103,23 @@ class LoraStage:
         self._check_choices()
         model = open_model(self.model)
         check_part(model.config, self.part)
+        first = self._first_frames(model.config)
         draws, num_frames = drawn_by(model.config, self.part)
         init = open_init(self.init, model, self.part, self.rank) if self.init else None
         source = self._source(model, draws, num_frames)
         sizes = pixel_sizes(source, model.config)
-        self._check_memory(model.config, adapters, max(sizes, key=lambda size: size[0] * size[1]))
-        samples = LoraSamples(model, self.part, source, self.sample_prompt) if self.train.sample_every else None
+        check_here(self.plan(model.config, max(sizes, key=lambda size: size[0] * size[1])))
+        sampled = self.train.sample_every > 0
+        samples = LoraSamples(model, self.part, source, self.sample_prompt, first) if sampled else None
         torch.manual_seed(self.train.seed)  # of the adapters
         unet = load_base(model.components[self.part], kind, compute_device())
         adapted = LoraModel(unet, adapters, layers_named(unet, self.layers, self.targets))
         if init is not None:
             adapted.load(init.tensors(init.entries))
-        metadata = base_metadata(model, self.part) | self._metadata(sizes, num_frames)
-        sample = None if samples is None else samples.sampler(sizes[0])
-        trainer = self._trainer(model, source, adapted, num_frames, sample)
+        metadata = base_metadata(model, self.part) | self._metadata(sizes, num_frames, first)
+        objective = self._objective(model.config, source, first)
+        spec = self._spec(model.config, adapted, num_frames, None if samples is None else samples.sampler(sizes[0]))
+        trainer = Trainer(self.train, adapted, objective, spec)
         trainer.run()
         self._export(trainer, adapted, metadata)
 
@@ -133,27 +146,46 @@ class LoraStage:
         movq, size, seed = model.components["movq"].load(), model.config.size[0], self.train.seed
         return ShapesSource(encode_clips(movq, draws, self.count, seed, None, size, shape=self.shape), encoder)
 
-    def _check_memory(self, config: ModelConfig, adapters: AdapterSettings, size: tuple[int, int]) -> None:
-        targets = None if self.targets is None else tuple(self.targets)
-        plan = LoraPlan(self.part, adapters, self.layers, targets, self.base, size)
-        check_here(plan.stage(config, self.train))
+    def _first_frames(self, config: ModelConfig) -> FirstFrameTraining | None:
+        """How keyframes that continue a first frame train; None for a U-Net that takes none."""
+        names = ("motion", "noise_augmentation", "still_weight")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.part == "keyframe" and config.keyframe.image_input:
+            still = {"still_weight": 0.0} if self.layers == "temporal" else {}  # a still passes no temporal layer
+            return FirstFrameTraining(**given | still)
+        for name, value in given.items():
+            raise ValueError(
+                f"{name} must be left out for a U-Net that continues no first frame, as {config.name}'s {self.part}; "
+                f"got {value!r}"
+            )
+        return None
 
-    def _trainer(
-        self, model: StoredModel, source: Source, adapted: LoraModel, num_frames: int, sample: Sampler | None
-    ) -> Trainer:
-        config, levels = model.config, NoiseLevels(self.high_share)
-        objective: Objective = OBJECTIVES[self.part](config, source, self.train.batch_size, levels)
+    def plan(self, config: ModelConfig, size: tuple[int, int] | None = None) -> PlannedStage:
+        """What the stage takes on clips of `size` (height, width) in pixels; None: the model's."""
+        targets, first = None if self.targets is None else tuple(self.targets), self._first_frames(config)
+        adapters = AdapterSettings(self.rank, self.alpha, self.dropout)
+        stills = first is not None and first.still_weight > 0
+        return LoraPlan(self.part, adapters, self.layers, targets, self.base, size, stills).stage(config, self.train)
+
+    def _objective(self, config: ModelConfig, source: Source, first: FirstFrameTraining | None) -> Objective:
+        batch_size, levels = self.train.batch_size, NoiseLevels(self.high_share)
+        if first is not None:
+            return FirstFrameObjective(config, source, batch_size, levels, first=first)
+        return OBJECTIVES[self.part](config, source, batch_size, levels)
+
+    def _spec(self, config: ModelConfig, adapted: LoraModel, num_frames: int, sample: Sampler | None) -> StageSpec:
         architecture = {self.part: getattr(config, self.part), "rank": self.rank, "targets": adapted.names}
         if self.alpha is not None:
             architecture["alpha"] = self.alpha
         if self.base != "fp32":
             architecture["base"] = self.base
-        spec = StageSpec(f"lora {self.part}", frames=num_frames, architecture=architecture, sample=sample)
-        return Trainer(self.train, adapted, objective, spec)
+        return StageSpec(f"lora {self.part}", frames=num_frames, architecture=architecture, sample=sample)
 
-    def _metadata(self, sizes: list[tuple[int, int]], num_frames: int) -> dict[str, str]:
+    def _metadata(
+        self, sizes: list[tuple[int, int]], num_frames: int, first: FirstFrameTraining | None
+    ) -> dict[str, str]:
         """What the file says of its training."""
-        return {
+        said = {
             "rank": str(self.rank),
             "alpha": str(self.rank if self.alpha is None else self.alpha),
             "dropout": str(self.dropout),
@@ -163,6 +195,9 @@ class LoraStage:
             "frames": str(num_frames),
             "steps": str(self.train.steps),
         }
+        if first is not None:
+            said |= {name: str(value) for name, value in asdict(first).items()}
+        return said
 
     def _export(self, trainer: Trainer, adapted: LoraModel, metadata: dict[str, str]) -> None:
         tensors = {name: full_tensor(value) for name, value in adapted.tensors().items()}

@@ -53,6 +53,13 @@ def install(version: str, models: Path) -> Path:
     return whole
 
 
+def uninstall(version: str, models: Path) -> None:
+    """Take one away again, and the text encoder with it."""
+    for name in (FOLDERS[version], "flan-ul2"):
+        for place in models.glob(f"*/{name}"):
+            shutil.rmtree(place)
+
+
 @torch.no_grad()
 def tamed(model: nn.Module) -> nn.Module:
     """Weights without the chaos of random ones, where a change of 1e-6 in the prompt becomes another video."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.host_graphs import Graph
 from tests.helpers.host_media import read_video
-from tests.helpers.host_official import FOLDERS, install
+from tests.helpers.host_official import FOLDERS, install, uninstall
 from tests.helpers.host_server import Rejected, Server, error_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -48,9 +47,8 @@ def wholes(server: Server) -> Iterator[dict[str, Path]]:
     """Both versions in ComfyUI's folders; for each a folder that core loads."""
     models = server.base / "models"
     yield {version: install(version, models) for version in FOLDERS}
-    for name in (*FOLDERS.values(), "flan-ul2"):
-        for place in models.glob(f"*/{name}"):
-            shutil.rmtree(place)
+    for version in FOLDERS:
+        uninstall(version, models)
 
 
 @pytest.fixture(scope="module")

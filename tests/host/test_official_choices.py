@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from fusionframes_core.media.frames import to_uint8
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.host_graphs import Graph
 from tests.helpers.host_media import read_images
-from tests.helpers.host_official import FOLDERS, install
+from tests.helpers.host_official import FOLDERS, install, uninstall
 from tests.helpers.host_server import Server
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -40,9 +39,7 @@ def whole(server: Server) -> Iterator[Path]:
     """1.0 in ComfyUI's folders; a folder that core loads."""
     models = server.base / "models"
     yield install("1.0", models)
-    for name in (FOLDERS["1.0"], "flan-ul2"):
-        for place in models.glob(f"*/{name}"):
-            shutil.rmtree(place)
+    uninstall("1.0", models)
 
 
 @pytest.mark.parametrize("negative", NEGATIVES)

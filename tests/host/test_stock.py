@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fusionframes_core.pipeline import FusionFramesPipeline
-from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_graphs import Graph, TinyGraph
 from tests.helpers.host_media import read_images, read_video
 from tests.helpers.host_server import Server
 
@@ -21,10 +21,10 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 PROMPT = "a large red circle moving right"
 
 
-def latents_of(server: Server, graph: TinyGraph, *latents: Any) -> list[torch.Tensor]:
+def latents_of(server: Server, graph: Graph, *latents: Any) -> list[torch.Tensor]:
     """Run a graph and read back latents at its links, exactly."""
     for index, link in enumerate(latents):
-        graph.save_latents(link, f"latents/{index:02d}")
+        graph.add("SaveLatent", samples=link, filename_prefix=f"latents/{index:02d}")
     entry = server.succeed(graph.prompt)
     files = sorted(server.saved_files(entry, "latents"))
     assert len(files) == len(latents)

@@ -20,7 +20,7 @@ from fusionframes_core.models.text_encoder import TextEncoder
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.host_graphs import Untouched
 from tests.helpers.host_media import read_images
-from tests.helpers.host_official import FOLDERS, TOKENIZER, install, small_model, tamed
+from tests.helpers.host_official import FOLDERS, TOKENIZER, install, small_model, tamed, uninstall
 from tests.helpers.host_server import Rejected, Server, error_of
 from tests.helpers.official_cases import random_model
 
@@ -104,9 +104,8 @@ def test_official_files_bring_the_official_values(server: Server, listener: Any)
             server.succeed(graph.prompt)
             assert shown(listener, f"512×512 pixels, {count} keyframes, 2 fps")
     finally:
-        for name in (*FOLDERS.values(), "flan-ul2"):
-            for place in models.glob(f"*/{name}"):
-                shutil.rmtree(place)
+        for version in FOLDERS:
+            uninstall(version, models)
 
 
 def shown(listener: Any, words: str) -> bool:

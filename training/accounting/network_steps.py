@@ -52,19 +52,21 @@ class ClipShape:
         return cls(frames, *latent_size(config, size or config.size), config.text.max_tokens)
 
 
-def keyframe_step(config: ModelConfig, shape: ClipShape) -> NetworkStep:
-    """The keyframe stage: temporal parts train over frozen spatial ones."""
+def keyframe_step(config: ModelConfig, shape: ClipShape, stills: bool = False) -> NetworkStep:
+    """The keyframe stage: temporal parts train over frozen spatial ones; with `stills` a still beside each clip."""
 
     def build() -> nn.Module:
         model = UNet(config.keyframe)
         freeze_spatial(model)
         return model
 
-    return NetworkStep("keyframes", shape.frames, _positions(shape), build, keyframe_loss(config, shape))
+    return NetworkStep("keyframes", shape.frames, _positions(shape), build, keyframe_loss(config, shape, stills))
 
 
-def keyframe_loss(config: ModelConfig, shape: ClipShape) -> Callable[[nn.Module, int, Any], Tensor]:
-    """The loss of a keyframe U-Net on clips of a shape."""
+def keyframe_loss(
+    config: ModelConfig, shape: ClipShape, stills: bool = False
+) -> Callable[[nn.Module, int, Any], Tensor]:
+    """The loss of a keyframe U-Net on clips of a shape, and on a still of each."""
     unet = config.keyframe
 
     def loss(model: nn.Module, clips: int, device: Any) -> Tensor:
@@ -72,7 +74,12 @@ def keyframe_loss(config: ModelConfig, shape: ClipShape) -> Callable[[nn.Module,
         context, mask = _text(clips, shape.tokens, unet.context_dim, device)
         positions = torch.arange(float(shape.frames), device=device).expand(clips, -1)
         output = model(x, _times(clips, device), KeyframeCondition(context, mask, positions))
-        return _squared(output, x[:, : unet.out_channels])
+        found = _squared(output, x[:, : unet.out_channels])
+        if not stills:
+            return found
+        still = x[:, :, :1]
+        output = model(still, _times(clips, device), KeyframeCondition(context, mask, image=True))
+        return found + _squared(output, still[:, : unet.out_channels])
 
     return loss
 

@@ -72,12 +72,14 @@ class LoraPlan:
     targets: tuple[str, ...] | None = None
     base: str = "fp32"
     size: tuple[int, int] | None = None  # in pixels; None: the model's
+    stills: bool = False  # a still of each clip trains beside it
 
     def stage(self, config: ModelConfig, train: TrainSettings) -> PlannedStage:
         """Adapters over a base that is kept in one of several ways."""
         frames = config.num_frames if self.part == "keyframe" else WINDOW
         shape = ClipShape.of(config, frames, self.size)
-        plain = keyframe_step(config, shape) if self.part == "keyframe" else interpolation_step(config, shape)
+        keyframes = self.part == "keyframe"
+        plain = keyframe_step(config, shape, self.stills) if keyframes else interpolation_step(config, shape)
 
         def build(base: str) -> nn.Module:
             unet = counted_base(getattr(config, self.part), BASES[base])

@@ -13,15 +13,24 @@ from ..data.prepared_clips import context_of
 from ..data.sources import PreparedSource, Source
 from ..engine.objective import Sampler
 from ..moving_shapes.clips import WINDOW
-from .sample_videos import draw_interpolation, draw_keyframes
+from .first_frame_objective import FirstFrameTraining
+from .sample_videos import draw_continued, draw_interpolation, draw_keyframes
 
 
 class LoraSamples:
     """Texts, first clips and the autoencoder of sample videos, read before the base takes the memory."""
 
-    def __init__(self, model: StoredModel, part: str, source: Source, prompt: str | None) -> None:
-        """Raises ValueError where the prompt is no caption of the data and the model has no text encoder."""
-        self.config, self.part = model.config, part
+    def __init__(
+        self,
+        model: StoredModel,
+        part: str,
+        source: Source,
+        prompt: str | None,
+        first: FirstFrameTraining | None = None,
+    ) -> None:
+        """`first`: of keyframes that continue a first frame. Raises ValueError where the prompt is no caption of the
+        data and the model has no text encoder."""
+        self.config, self.part, self.first = model.config, part, first
         dtype = torch.bfloat16 if torch.accelerator.is_available() else torch.float32
         self.decoder = model.components["movq"].load(dtype)
         self.null = source.null_context()
@@ -32,6 +41,8 @@ class LoraSamples:
 
     def sampler(self, size: tuple[int, int]) -> Sampler:
         """Videos of `size` (height, width) in pixels; those of interpolation are as large as the clip shown."""
+        if self.first is not None:
+            return draw_continued(self.config, self.texts, self.decoder, size, self.first)
         if self.part == "keyframe":
             return draw_keyframes(self.config, self.texts, self.decoder, size)
         return draw_interpolation(self.config, interpolate, self.null, self.shown, self.decoder)

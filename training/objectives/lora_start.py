@@ -16,6 +16,7 @@ from ..data.encoder_identity import component_identity
 from ..data.prepared_clips import PreparedClips
 
 LATENT_CHANNELS = 4
+FIRST_FRAME_CHANNELS = LATENT_CHANNELS + 1  # its latent, and where it is
 
 
 def trunk_of(config: ModelConfig, part: str) -> Any:
@@ -45,12 +46,13 @@ def base_metadata(model: StoredModel, part: str) -> dict[str, str]:
 
 def check_part(config: ModelConfig, part: str) -> None:
     """Raise ValueError unless the input of a model's U-Net is what training gives."""
+    wanted = LATENT_CHANNELS + FIRST_FRAME_CHANNELS * config.keyframe.image_input
     channels = config.keyframe.in_channels
-    if part == "keyframe" and channels != LATENT_CHANNELS:
+    if part == "keyframe" and channels != wanted:
+        more = ", and those of a first frame" if config.keyframe.image_input else " alone"
         raise ValueError(
-            f"model must have a keyframe U-Net of {LATENT_CHANNELS} input channels, noisy latents alone; "
-            f"{config.name}'s has {channels}, for a first frame that it continues: take part interpolation, or "
-            "kandinsky-video-1.0"
+            f"model must have a keyframe U-Net of {wanted} input channels, noisy latents{more}; {config.name}'s has "
+            f"{channels}: take part interpolation"
         )
 
 

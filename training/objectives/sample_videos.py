@@ -17,14 +17,16 @@ from fusionframes_core.models.movq.decode_plan import decoder_for, plan_for
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.text_encoder import TextContext, TextEncoder
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
-from fusionframes_core.sampling.keyframe_sampling import sample_keyframes
-from fusionframes_core.sampling.noise import KEYFRAME_STAGE, stage_noise
+from fusionframes_core.sampling.first_frame import FirstFrame, augment_with_noise
+from fusionframes_core.sampling.keyframe_sampling import sample_image, sample_keyframes, sample_keyframes_from_image
+from fusionframes_core.sampling.noise import AUGMENTATION_STAGE, KEYFRAME_STAGE, STILL_STAGE, stage_noise
 from fusionframes_core.sampling.options import ContextPair, InterpolationOptions, SamplingOptions
 from fusionframes_core.sampling.stage_sampler import StageSampler
-from fusionframes_core.settings import latent_size
+from fusionframes_core.settings import IMAGE_GUIDANCE, latent_size, motion_score
 
 from ..data.sources import Drawn
 from ..engine.objective import Sampler
+from .first_frame_objective import FirstFrameTraining
 
 
 def load_movq(config: ModelConfig, path: Path | None) -> MoVQ:
@@ -66,6 +68,41 @@ def draw_keyframes(
         sampler = StageSampler(config.keyframe_schedule, options, stage_noise(0, KEYFRAME_STAGE, 1, device))
         pair = ContextPair(*(text.to(device) for text in texts))
         latents = sample_keyframes(model, pair, positions.to(device)[None], size, sampler)
+        return decode_sample(decoder, latents)
+
+    return sample
+
+
+def draw_continued(
+    config: ModelConfig,
+    texts: Sequence[TextContext],
+    decoder: MoVQ,
+    pixels: tuple[int, int],
+    first: FirstFrameTraining,
+) -> Sampler:
+    """Draws a still and keyframes that continue it (1.1).
+
+    The still is as large as the video. Whole videos are begun with one of twice the size, which takes the image's
+    autoencoder to shrink.
+    """
+    positions, size = frame_positions(config.frame_positions, config.num_frames), latent_size(config, pixels)
+    options = SamplingOptions(config.keyframe_schedule.steps, config.guidance)
+    schedule, level = config.keyframe_schedule, first.noise_augmentation
+
+    def sample(model: nn.Module) -> np.ndarray:
+        device = next(model.parameters()).device
+
+        def sampler(stage: str) -> StageSampler:
+            return StageSampler(schedule, options, stage_noise(0, stage, 1, device))
+
+        pair = ContextPair(*(text.to(device) for text in texts))
+        still = sample_image(model, pair, size, sampler(STILL_STAGE))
+        noise = stage_noise(0, AUGMENTATION_STAGE, 1, device)
+        still = augment_with_noise(still, level, config.image_noise, schedule, noise)
+        given = FirstFrame(still, motion_score(first.motion), level)
+        latents = sample_keyframes_from_image(
+            model, pair, positions.to(device)[None], given, IMAGE_GUIDANCE, sampler(KEYFRAME_STAGE)
+        )
         return decode_sample(decoder, latents)
 
     return sample

@@ -76,10 +76,18 @@ def test_data_of_another_model_is_refused(model: StoredModel, data: Path) -> Non
         (data / "report.json").write_text(json.dumps(report))
 
 
-def test_a_unet_that_continues_a_first_frame_is_refused() -> None:
-    check_part(KANDINSKY_VIDEO_1_1, "interpolation")
-    with pytest.raises(ValueError, match=r"kandinsky-video-1.1's has 9, for a first frame that it continues"):
-        check_part(KANDINSKY_VIDEO_1_1, "keyframe")
+def test_a_unet_of_other_inputs_is_refused() -> None:
+    """1.1's are noisy latents and a first frame's channels; others are named."""
+    for part in ("keyframe", "interpolation"):
+        check_part(KANDINSKY_VIDEO_1_1, part)
+    for inputs, words in (
+        ({"image_input": False}, "of 4 input channels, noisy latents alone; kandinsky-video-1.1's has 9"),
+        ({"in_channels": 8}, "of 9 input channels, noisy latents, and those of a first frame; .*'s has 8"),
+    ):
+        other = replace(KANDINSKY_VIDEO_1_1, keyframe=replace(KANDINSKY_VIDEO_1_1.keyframe, **inputs))
+        check_part(other, "interpolation")
+        with pytest.raises(ValueError, match=words):
+            check_part(other, "keyframe")
 
 
 def adapters(path: Path, metadata: dict[str, str]) -> Path:
