@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fusionframes_core.presets import PAPER
-from training.accounting.network_steps import ClipShape, NetworkStep, interpolation_step, keyframe_step
+from training.accounting.network_steps import ClipShape, NetworkStep, decoder_step, interpolation_step, keyframe_step
 from training.accounting.traced_step import TracedAs
 from training.engine.frozen import spare_inputs
 from training.engine.sharding import checkpoint_activations, trainable_of
@@ -28,13 +28,16 @@ MODEL = replace(
     PAPER,
     keyframe=UNET,
     interpolation=replace(PAPER.interpolation, trunk=replace(UNET, temporal="none", in_channels=20, out_channels=12)),
+    movq=replace(PAPER.movq, channels=64, channel_mult=(1, 2, 4), num_res_blocks=1, attention_levels=(2,)),
 )
 CASES: dict[str, tuple[NetworkStep, TracedAs]] = {
     "keyframes": (keyframe_step(MODEL, ClipShape(8, 24, 24, 20)), TracedAs()),
     "checkpointed": (keyframe_step(MODEL, ClipShape(8, 24, 24, 20)), TracedAs(clips=2, checkpointing=True)),
     "interpolation": (interpolation_step(MODEL, ClipShape(33, 16, 16, 20)), TracedAs()),
+    "decoder": (decoder_step(MODEL, 4, (64, 64), "decoder"), TracedAs()),
+    "decoder, temporal": (decoder_step(MODEL, 8, (64, 64), "temporal"), TracedAs()),
 }
-"""Reduced sizes of the paper's U-Nets. The decoder's attention runs by other kernels on a CPU than on a GPU."""
+"""Reduced sizes of the paper's networks."""
 
 
 def resident(name: str) -> int:

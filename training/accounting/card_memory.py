@@ -29,11 +29,13 @@ class Setting:
     optimizer: str = "adamw"
     shard: str = "none"
     base: str = "fp32"
+    device: str = "cuda"
 
     @property
     def traced_as(self) -> TracedAs:
         """What of it decides which operations run."""
-        return TracedAs(self.clips, self.checkpointing, self.precision, self.frozen, self.accumulation > 1)
+        accumulates = self.accumulation > 1
+        return TracedAs(self.clips, self.checkpointing, self.precision, self.frozen, accumulates, self.device)
 
 
 @dataclass
@@ -81,7 +83,7 @@ def memory_parts(trace: Trace, setting: Setting, cards: int) -> dict[str, float]
     }
     if cards > 1:  # DDP adds gradients up in buckets of their size; FSDP gathers two blocks at a time
         parts["exchange"] = 2.0 * sizes.largest_block if setting.shard == "full" else sizes.trainable_bytes
-    return {**parts, "CUDA": CONTEXT}
+    return parts if setting.device == "cpu" else {**parts, "CUDA": CONTEXT}
 
 
 def total(stage: PlannedStage, setting: Setting, cards: int) -> float:

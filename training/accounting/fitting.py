@@ -101,4 +101,5 @@ def check_here(stage: PlannedStage) -> None:
     free = available_bytes(device)
     if free is not None and device.type == "cpu":  # which its processes share
         free //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        stage = replace(stage, setting=replace(stage.setting, device="cpu"))
     check_fits(stage, int(os.environ.get("WORLD_SIZE", 1)), free)

@@ -39,9 +39,10 @@ class GpuRules(TorchFunctionMode):
     As torch's own, autocast keeps the cast copy of a parameter that trains until the model's forward is over.
     """
 
-    def __init__(self, memory: LiveMemory, low: torch.dtype | None = None) -> None:
+    def __init__(self, memory: LiveMemory, low: torch.dtype | None = None, widest: float = WIDEST_FUSED) -> None:
+        """`widest`: channels of a head that a fused attention kernel takes; wider ones hold their scores."""
         super().__init__()
-        self.memory, self.low = memory, low
+        self.memory, self.low, self.widest = memory, low, widest
         self._copies: dict[int, Tensor] | None = None
         self._inside = False
 
@@ -69,7 +70,7 @@ class GpuRules(TorchFunctionMode):
             wanted = self.low if function in LOW else torch.float32
             args = [self._cast(value, wanted) for value in args]
             kwargs = {name: self._cast(value, wanted) for name, value in kwargs.items()}
-        if function is F.scaled_dot_product_attention and args[0].is_meta and args[0].shape[-1] <= WIDEST_FUSED:
+        if function is F.scaled_dot_product_attention and args[0].is_meta and args[0].shape[-1] <= self.widest:
             return FlashAttention.apply(*args[:3], self.memory)
         return function(*args, **kwargs)
 

@@ -7,7 +7,7 @@ of any size is counted anywhere.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,16 +16,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+Scratch = Callable[[Any, Sequence[Any]], int]
+
 
 class LiveMemory(TorchDispatchMode):
     """Inside, `live` is the bytes of every storage that an operation made and that is still held, `peak` the most.
 
     `operations` counts the arithmetic (a multiplication and an addition are two) of products, convolutions and
-    attention, by the formulas of torch.utils.flop_counter. Storages of the tensors `known` do not count.
+    attention, by the formulas of torch.utils.flop_counter. Storages of the tensors `known` do not count. `scratch` says
+    how many bytes a device's kernel takes for itself while it runs an operation on arguments.
     """
 
-    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, known: Iterable[Tensor] = (), scratch: Scratch | None = None) -> None:
         super().__init__()
+        self.scratch = scratch
         self.live = self.peak = self.operations = 0
         self._sizes: dict[int, int] = {}
         for tensor in known:
@@ -39,6 +43,8 @@ class LiveMemory(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
                 self._hold(storage, storage.nbytes())
+        if self.scratch is not None:
+            self.peak = max(self.peak, self.live + self.scratch(function._overloadpacket, args))
         count = flop_registry.get(function._overloadpacket)
         if count is not None:
             self.operations += int(count(*args, **(kwargs or {}), out_val=out))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from fusionframes_core.kernels.wide_attention import WIDEST_FUSED
+
 from ..engine.frozen import spare_inputs, to_bf16
 from ..engine.sharding import CHECKPOINTED, SHARDED, checkpoint_activations, trainable_of
+from .cpu_rules import cpu_scratch
 from .gpu_rules import GpuRules
 from .live_memory import LiveMemory
 from .network_steps import NetworkStep
@@ -19,13 +23,14 @@ LOW_TYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 @dataclass(frozen=True)
 class TracedAs:
     """How a step runs: clips at once, whether blocks are computed again, `mixed_precision`, how frozen weights are
-    kept (`frozen` of a run), and whether gradients of an earlier part are there before it starts."""
+    kept (`frozen` of a run), whether gradients of an earlier part are there before it starts, and on what it runs."""
 
     clips: int = 1
     checkpointing: bool = False
     precision: str = "no"
     frozen: str = "same"
     accumulates: bool = False
+    device: str = "cuda"
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,9 @@ def trace_step(step: NetworkStep, how: TracedAs) -> Trace:
     spare_inputs(model)
     trained, low = trainable_of(model), LOW_TYPES[how.precision]
     sizes = sizes_of(model, low or torch.float32)
-    memory = LiveMemory([*model.parameters(), *model.buffers()])
-    rules = GpuRules(memory, low)
+    on_cpu = how.device == "cpu"
+    memory = LiveMemory([*model.parameters(), *model.buffers()], cpu_scratch if on_cpu else None)
+    rules = GpuRules(memory, low, math.inf if on_cpu else WIDEST_FUSED)  # a CPU has a fused kernel for any width
     for block in (block for block in model.modules() if isinstance(block, CHECKPOINTED)):
         block.forward = rules.around(block.forward)  # type: ignore[method-assign]
     if how.checkpointing:

@@ -123,7 +123,7 @@ def to_meta(tensor: Tensor) -> Tensor:
 
 
 class Recorded:
-    """A model that remembers the arguments of its last call."""
+    """A model that remembers the arguments of its first call."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.called = model, False
@@ -131,7 +131,8 @@ class Recorded:
         self.options: dict[str, Any] = {}
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        self.arguments, self.options, self.called = arguments, options, True
+        if not self.called:
+            self.arguments, self.options, self.called = arguments, options, True
         return self.model(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:

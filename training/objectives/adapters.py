@@ -116,7 +116,8 @@ class LoraModel(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
         """The U-Net's own arguments and result, which is in the type of `x`; a base in 16 bits computes in those."""
         dtype = compute_dtype(self.unet)
-        if self.training and self.settings.dropout:
+        still = getattr(condition, "image", False)  # which comes after its clip, before the backward pass of both
+        if self.training and self.settings.dropout and not still:
             seeds = torch.randint(2**31, (len(self.adapters),)).tolist()
             for adapter, seed in zip(self.adapters, seeds, strict=True):
                 adapter.seed = seed

@@ -77,10 +77,10 @@ class FirstFrameObjective(KeyframeObjective):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         """`denoising_loss` of the keyframes, and `still_weight` times that of the stills, in the figures as
         `loss_still`."""
-        still = self._still_loss(model, batch) if self.first.still_weight else None
         loss, figures = self._clip_loss(model, batch)
-        if still is None:
+        if not self.first.still_weight:
             return loss, figures
+        still = self._still_loss(model, batch)
         return loss + self.first.still_weight * still, {**figures, "loss_still": still.detach()}
 
     def _clip_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:

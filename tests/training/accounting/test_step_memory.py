@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from fusionframes_core.presets import TINY
 from tests.helpers.measured_step import CASES
 from training.accounting import fitting
 from training.accounting.card_memory import GB, PlannedStage, Setting, memory_parts, speed, total
+from training.accounting.cpu_rules import cpu_scratch
 from training.accounting.fitting import check_fits, first_that_fits
 from training.accounting.gpu_rules import GpuRules
 from training.accounting.live_memory import LiveMemory
@@ -99,6 +101,23 @@ def test_autocast_keeps_what_torch_keeps() -> None:
     assert kinds == [torch.bfloat16, torch.float32] * 3
 
 
+@pytest.mark.parametrize(
+    ("kernel", "height", "scratch", "unfolds"),
+    [((3, 3, 3), 6, cpu_scratch, True), ((3, 3, 3), 6, None, False), ((3, 1, 1), 6, cpu_scratch, False),
+     ((3, 3, 3), 1000, cpu_scratch, False)],
+)  # fmt: skip
+def test_a_cpu_unfolds_what_3d_kernels_see(kernel: Any, height: int, scratch: Any, unfolds: bool) -> None:
+    """27 numbers for each of a small input's, forward and backward; a card, kernels over time and large inputs none."""
+    x = torch.empty(1, 8, 4, height, 6, device="meta", requires_grad=True)
+    weight = torch.empty(8, 8, *kernel, device="meta", requires_grad=True)
+    with LiveMemory([x, weight], scratch) as memory:
+        out = F.conv3d(x, weight, padding=tuple(side // 2 for side in kernel))
+        assert memory.peak == out.nbytes + unfolds * 27 * x.nbytes
+        memory.peak = 0
+        out.sum().backward()
+    assert (memory.peak > 27 * x.nbytes) == unfolds
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
 @pytest.mark.parametrize("case", CASES)
@@ -110,7 +129,8 @@ def test_the_count_agrees_with_measured_peaks(case: str) -> None:
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **at_once},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    measured, counted = json.loads(ran.stdout)["rss"], trace_step(*CASES[case]).peak
+    step, how = CASES[case]
+    measured, counted = json.loads(ran.stdout)["rss"], trace_step(step, replace(how, device="cpu")).peak
     print(f"{case}: measured {measured / 1e6:.0f} MB, counted {counted / 1e6:.0f} MB")
     assert counted == pytest.approx(measured, rel=0.1)
 

@@ -23,6 +23,7 @@ from tests.helpers.toy_trainer import Toy, settings, toy_spec, toy_trainer
 from training.engine.devices import check_same_step
 from training.engine.durable_files import DiskFull
 from training.engine.optimizers import clip_gradients
+from training.engine.stop_signals import SIGNALS
 from training.engine.trainer import Trainer
 
 
@@ -275,7 +276,7 @@ def test_machines_that_see_other_folders_are_refused(tmp_path: Path) -> None:
 
 def test_signals_mean_after_a_run_what_they_meant_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After one that ends, one that a signal stops, and one that fails; meanwhile they save and stop."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def same() -> bool:
         return all(signal.getsignal(number) == handler for number, handler in before.items())

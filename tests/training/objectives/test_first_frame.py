@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from fusionframes_core.checkpoints.convert import save_official_folder
 from fusionframes_core.checkpoints.text_encoder_weights import read_tokenizer
 from fusionframes_core.models.text_encoder import TextContext
-from fusionframes_core.models.unet.unet import KeyframeCondition
+from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.sampling.keyframe_sampling import first_frame_channels
 from tests.helpers.lora_clips import prepared_clips
 from tests.helpers.official_cases import small_official, small_parts
 from training.data.sources import Drawn
 from training.engine.run_settings import TrainSettings
+from training.engine.sharding import checkpoint_activations
+from training.objectives.adapters import AdapterSettings, LoraModel, layers_named
 from training.objectives.denoising import NoiseLevels
 from training.objectives.first_frame_objective import FIRST_FRAME_DROP, FirstFrameObjective, FirstFrameTraining
 from training.train_lora import LoraStage
@@ -66,7 +68,7 @@ def test_training_gives_what_sampling_gives() -> None:
     batch = {**made.make_batch(np.random.default_rng(0)), "given": torch.tensor([True, True, False, True])}
     model = Seen()
     made.loss(model, batch)
-    (still, still_t, alone), (clip, t, condition) = model.calls
+    (clip, t, condition), (still, still_t, alone) = model.calls
     wanted = first_frame_channels(batch["latents"][:, :, :1], 12)
     torch.testing.assert_close(clip[:, 4:][batch["given"]], wanted[batch["given"]], atol=0.05, rtol=0)  # σ(0) is small
     assert not clip[2, 4:].any()
@@ -89,7 +91,7 @@ def test_a_first_frame_carries_its_level_of_noise() -> None:
     assert 240 < batch["level"].max() <= 300
     model = Seen()
     made.loss(model, batch)
-    clip, _, condition = model.calls[-1]
+    clip, _, condition = model.calls[0]
     assert torch.equal(condition.noise_augmentation, batch["level"].float())
     difference = (clip[:, 4:8, :1] - batch["latents"][:, :, :1]).square().flatten(1).mean(dim=1)
     given = batch["given"]
@@ -120,6 +122,26 @@ def test_stills_count_as_often_as_they_are_told() -> None:
         assert len(model.calls) == (1 if weight == 0 else 2)
         assert ("loss_still" in figures) == (weight > 0)
     assert losses == {weight: pytest.approx(1 + weight, rel=0.1) for weight in losses}
+
+
+def test_a_block_computed_again_drops_the_same_inputs() -> None:
+    """Checkpointing of a clip and its still in one step changes no gradient, with dropout too."""
+    gradients = []
+    for again in (False, True):
+        torch.manual_seed(3)
+        unet = UNet(CONFIG.keyframe)
+        model = LoraModel(unet, AdapterSettings(2, dropout=0.3), layers_named(unet, "attention")).train()
+        for adapter in model.adapters:
+            torch.nn.init.normal_(adapter.lora_B, 0, 0.05)
+        if again:
+            checkpoint_activations(model)
+        made = objective(1)
+        batch = made.make_batch(np.random.default_rng(0))
+        torch.manual_seed(4)
+        made.loss(model, batch)[0].backward()
+        gradients.append([adapter.lora_A.grad for adapter in model.adapters])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 def test_settings_have_ranges() -> None:
