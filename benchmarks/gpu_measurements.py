@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_bench import Bench, Measurement
 from benchmarks.gpu_kernels import KERNELS, kernel
-from benchmarks.harness import ROOT, difference, matrix_rate
+from benchmarks.harness import ROOT, difference, matrix_rate, operations
 from benchmarks.masked import forward
+from benchmarks.memory import STORED, stored_step
 from benchmarks.official_stages import FULL as OFFICIAL_FULL
 from benchmarks.official_stages import SMALL as OFFICIAL_SMALL
 from benchmarks.official_stages import STAGES, TOKENS, Setting, work_trees
@@ -63,9 +63,7 @@ def our_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
     if bench.on_gpu:
         with fused_kernels(False):
             found["torch_ms"] = bench.milliseconds(work)
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return found | {"teraflop": counter.get_total_flops() / 1e12}
+    return found | {"teraflop": operations(work) / 1e12}
 
 
 def official_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
@@ -120,6 +118,14 @@ def chunk_memory(bench: Bench, frames: int, banded: bool) -> dict[str, Any]:
     return {"gb": bench.gigabytes(work), "ms_per_frame": bench.milliseconds(work) / frames}
 
 
+def stored_keyframes(bench: Bench, dtype: torch.dtype, streamed: bool) -> dict[str, Any]:
+    """A guided keyframe step with its weights stored in a type, on the card or streamed to it."""
+    step = stored_step(bench.extent, bench.place.device, dtype, streamed)
+    found = {"ms": bench.milliseconds(step.work), "weights_gb": step.weights / 1e9, "resident_gb": step.resident / 1e9}
+    beside = bench.gigabytes(step.work)
+    return found | {"gb": None if beside is None else step.resident / 1e9 + beside}
+
+
 def masked_interpolation(bench: Bench, videos: int) -> dict[str, Any]:
     """One prediction of groups, and of all frames by Masked Frame Interpolation: 16 to 61 frames."""
     config = shrunk(KANDINSKY_VIDEO_1_0) if bench.extent.small else KANDINSKY_VIDEO_1_0
@@ -127,9 +133,7 @@ def masked_interpolation(bench: Bench, videos: int) -> dict[str, Any]:
     for name, kind in (("ms", InterpolationUNet), ("masked_ms", MaskedInterpolationUNet)):
         unet = _random_unet(kind, config.interpolation, bench.place)
         work = forward(unet, videos, bench.extent.frames, bench.extent.side, TOKENS)
-        with FlopCounterMode(display=False) as counter:
-            work()
-        found[name], found[name.replace("ms", "teraflop")] = bench.milliseconds(work), counter.get_total_flops() / 1e12
+        found[name], found[name.replace("ms", "teraflop")] = bench.milliseconds(work), operations(work) / 1e12
         del unet, work
         gc.collect()
     return found
@@ -187,10 +191,17 @@ def measurements(bench: Bench, compiled: bool) -> list[Measurement]:
     ]
     made += [Measurement("masked", str(videos), partial(masked_interpolation, videos=videos), 20) for videos in (1, 4)]
     chunks = ((2, False), (1, False), (2, True)) if bench.extent.small else (
-        (16, False), (8, False), (4, False), (1, False), (4, True), (1, True))  # fmt: skip
+        (16, False), (8, False), (4, False), (2, False), (1, False), (4, True), (1, True))  # fmt: skip
     made += [
         Measurement("memory", f"{frames}{' in bands' * banded}", partial(chunk_memory, frames=frames, banded=banded), 8)
         for frames, banded in chunks
+    ]
+    made += [
+        Measurement(
+            "weights", f"{name}{', streamed' * streamed}", partial(stored_keyframes, dtype=dtype, streamed=streamed), 20
+        )
+        for name, dtype in STORED.items()
+        for streamed in (False, True)
     ]
     made += [Measurement("kernels", name, partial(kernel, build=build), 3) for name, build in KERNELS.items()]
     if os.environ.get(COMFYUI_PATH) and os.environ.get(COMFYUI_PYTHON):

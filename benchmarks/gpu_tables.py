@@ -59,6 +59,19 @@ def memory(rows: Rows) -> list[Cells]:
     ]
 
 
+def weights(rows: Rows) -> list[Cells]:
+    return [
+        {
+            "weights": name,
+            "ms": number(found["ms"]),
+            "GB of weights": number(found["weights_gb"], 2),
+            "GB that stay": number(found["resident_gb"], 2),
+            "GB at the most": number(found["gb"], 2),
+        }
+        for name, found in rows.get("weights", {}).items()
+    ]
+
+
 def masked(rows: Rows) -> list[Cells]:
     return [
         {
@@ -140,6 +153,7 @@ TABLES: dict[str, Callable[[Rows], list[Cells]]] = {
     "Stages": stages,
     "One video": video,
     "Decoding a chunk": memory,
+    "Guided keyframe step, by how its weights are kept": weights,
     "Group interpolation against Masked Frame Interpolation, one prediction": masked,
     "Single operations": kernels,
     "ComfyUI against core: processor time, tiny model on the CPU": comfyui,

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 Work = Callable[[], Tensor]
 Sides = tuple[Work, Work]
@@ -74,6 +75,18 @@ class Turn:
 def difference(ours: Tensor, baseline: Tensor) -> float:
     """max |ours − baseline| / max |baseline|."""
     return ((ours - baseline).abs().max() / baseline.abs().max()).item()
+
+
+def operations(work: Work) -> int:
+    """Operations of the products, convolutions and attention of one run."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.bmm: _product}) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def _product(left: Sequence[int], right: Sequence[int], *_: object, **__: object) -> int:
+    """Of torch.bmm, whose own count in torch takes no `out_dtype`."""
+    return 2 * math.prod(left) * right[-1]
 
 
 @torch.inference_mode()

@@ -56,6 +56,7 @@ KIND_OF = {
     aten.clone: "layout", aten.copy_: "layout", aten.cat: "layout", aten._to_copy: "layout",
     aten.addmm: "product", aten.mm: "product",
     aten.bmm: "attention", aten.baddbmm: "attention", aten._softmax: "attention",
+    ours.softmax: "attention",
 }  # fmt: skip
 NO_KERNEL = {aten.empty, aten.new_empty, aten.empty_like, aten.empty_strided, aten.new_empty_strided}
 

@@ -249,7 +249,7 @@ class FusionFramesPipeline(Models):
         In overlapping chunks of `chunk` frames (None: the pipeline's `decode_chunk`, else as many as the decoder was
         trained with and the free memory allows), so that memory is that of one, or in the official code's groups
         (`windows` "official"); `temporal=False` decodes frame by frame. The callback's steps are the chunks. Raises
-        ValueError when the free memory does not allow one frame.
+        ValueError when the free memory does not allow one frame, or that many.
         """
 
         def report(done: int, total: int) -> None:
@@ -258,7 +258,7 @@ class FusionFramesPipeline(Models):
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
-                plan = plan_for(movq, inputs, chunk or self.decode_chunk)
+                plan = plan_for(movq, inputs, chunk or self.decode_chunk, windows)
                 decoder = decoder_for(movq, plan)
                 size = (plan.chunk, plan.overlap)
                 pixels = decode_chunked(decoder, inputs, *size, report, latents.device, windows=windows)

@@ -35,7 +35,8 @@ def modulate(normed: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def add_residual(x: Tensor, branch: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x + (branch + bias), over `branch`. x and branch (..., C, H, W); bias (C,), of the layer that made `branch`."""
+    """x + (branch + bias), over `branch`. x and branch (..., C, H, W); bias of the layer that made `branch`, (C,) or
+    (T, h, w, C) as in `place_bias`."""
     out = _fused(x, branch, bias, None, False)
     if out is not None:
         return out
@@ -44,11 +45,17 @@ def add_residual(x: Tensor, branch: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def merge_residual(
-    spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None, over: bool = False
+    spatial: Tensor,
+    temporal: Tensor,
+    alpha: Tensor,
+    bias: Tensor | None = None,
+    over: bool = False,
+    past: Tensor | None = None,
 ) -> Tensor:
     """spatial + α · (temporal + bias) (paper, eq. 3), over `temporal`; alpha (1,), or one for each row.
 
-    `over`: over `spatial`, which nobody else may hold.
+    `bias` as in `add_residual`. `over`: over `spatial`, which nobody else may hold. `past` (C,): a bias that is still
+    to be added both to `spatial` and to the result.
     """
     out = _fused(spatial, temporal, bias, alpha, False, over)
     if out is not None:
@@ -59,9 +66,17 @@ def merge_residual(
 
 
 def merge_convex(
-    spatial: Tensor, temporal: Tensor, alpha: Tensor, bias: Tensor | None = None, over: bool = False
+    spatial: Tensor,
+    temporal: Tensor,
+    alpha: Tensor,
+    bias: Tensor | None = None,
+    over: bool = False,
+    past: Tensor | None = None,
 ) -> Tensor:
     """(1 − α) · spatial + α · (temporal + bias) (the official code, against the paper's eq. 3), as `merge_residual`."""
+    if past is not None:
+        # (1 − α) · (x + p) + α · y is p more than (1 − α) · x + α · (y − p)
+        bias = -past if bias is None else bias - past
     out = _fused(spatial, temporal, bias, alpha, True, over)
     if out is not None:
         return out
@@ -81,12 +96,28 @@ def _fused(
 
 MERGES: dict[str, Callable[..., Tensor]] = {"residual": merge_residual, "convex": merge_convex}
 """How a temporal layer's output is merged into the spatial one's, by `temporal_merge`: (spatial, temporal, α, bias,
-over)."""
+over, past)."""
 
 
 def add_bias(x: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., C, H, W) + bias (C,), over x; x itself without one."""
-    return x if bias is None else torch.add(x, bias[:, None, None], out=_writable(x, bias))
+    """x (..., C, H, W) + bias, as in `place_bias`, over x; x itself without one."""
+    return x if bias is None else torch.add(x, place_bias(bias, x), out=_writable(x, bias))
+
+
+def place_bias(bias: Tensor, x: Tensor) -> Tensor:
+    """A bias as x (..., C, H, W) or what broadcasts to it: the same everywhere, (C,), or by place, (T, h, w, C).
+
+    The rows of x are then the frames of videos of T; h and w are 1, or the first, an inner and the last position, as
+    many as x has.
+    """
+    if bias.ndim == 1:
+        return bias[:, None, None]
+    for axis, size in ((1, x.shape[-2]), (2, x.shape[-1])):
+        if bias.shape[axis] > 1:
+            cells = [min(place, 1) + (place == size - 1 > 1) for place in range(size)]
+            bias = bias.index_select(axis, torch.tensor(cells, device=bias.device))
+    frames = bias.movedim(-1, 1).to(x.dtype)
+    return frames.expand(-1, -1, *x.shape[-2:]).repeat(x[..., 0, 0, 0].numel() // len(frames), 1, 1, 1).view(x.shape)
 
 
 def _writable(operand: Tensor, *others: Tensor) -> Tensor | None:

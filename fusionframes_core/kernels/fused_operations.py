@@ -1,7 +1,7 @@
 """The fused kernels as operations of torch, so that profilers, counters and meta tensors know them.
 
-`torch.ops.fusionframes.group_norm`, `.merge` and `.merge_`, which writes over its first operand. Results are
-channels-last; `kernel_choice.takes_fused` decides who comes here.
+`torch.ops.fusionframes.group_norm`, `.merge`, `.merge_`, which writes over its first operand, and `.softmax`. Results
+of the first three are channels-last; `kernel_choice.takes_fused` decides who comes here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ SCHEMAS = (
     "Tensor? shift, float scale_offset, bool silu) -> Tensor",
     "merge(Tensor x, Tensor fresh, Tensor bias, Tensor? weight, bool convex) -> Tensor",
     "merge_(Tensor(a!) x, Tensor fresh, Tensor bias, Tensor? weight, bool convex) -> Tensor(a!)",
+    "softmax(Tensor scores, float factor, ScalarType dtype) -> Tensor",
 )
 
 
@@ -50,6 +51,16 @@ def _merge_over(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, c
     return triton_kernels.merge(x, fresh, bias, weight, convex, over=True)
 
 
+def _softmax(scores: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    from . import triton_kernels
+
+    return triton_kernels.softmax(scores, factor, dtype)
+
+
+def _softmax_shape(scores: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(scores, dtype=dtype)
+
+
 def _same(x: Tensor, *how: Any) -> Tensor:
     return x
 
@@ -58,6 +69,7 @@ OPERATIONS = {
     "group_norm": (_group_norm, _group_norm_shape),
     "merge": (_merge, _merge_shape),
     "merge_": (_merge_over, _same),
+    "softmax": (_softmax, _softmax_shape),
 }  # what runs, and what says the result's shape
 
 
@@ -92,7 +104,7 @@ def group_norm(
 def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex: bool, over: bool = False) -> Tensor:
     """x + weight · (fresh + bias − convex · x), all (..., C, H, W); weight: one number, or one for each of R rows.
 
-    `over`: the result takes x's place.
+    `bias`: (C,), or (T, h, w, C) as in `elementwise.place_bias`. `over`: the result takes x's place.
     """
     weight = None if weight is None else weight.flatten()
     shape = x.shape
@@ -102,3 +114,8 @@ def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex:
         return x
     made = torch.ops.fusionframes.merge(*flat, bias, weight, convex).view(shape)
     return x.copy_(made) if over else made
+
+
+def softmax(scores: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """softmax(factor · scores) over the last axis, computed in float32 and written in `dtype`."""
+    return torch.ops.fusionframes.softmax(scores, factor, dtype)

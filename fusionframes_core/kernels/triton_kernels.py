@@ -18,7 +18,10 @@ FINISHED = 1024  # likewise where chunks are joined: few enough that one build s
 PROGRAMS = 1024  # that keep a large GPU busy: into about as many parts the moments' pass cuts a tensor
 WARPS = 4
 # Numbers for which Triton need not build a kernel anew when they are 1 or a multiple of 16: they decide no layout.
-PLAIN = ("positions", "chunk", "chunks", "groups", "eps", "blocks", "across", "frames", "cell_height", "cell_width")
+PLAIN: tuple[str, ...] = (
+    "positions", "chunk", "chunks", "groups", "eps", "blocks", "across", "frames", "cell_height", "cell_width",
+    "period", "cells_down", "cells_across", "count", "factor",
+)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -132,12 +135,21 @@ def _apply(
     tl.store(out + place, y.to(out.dtype.element_ty), mask=here)
 
 
+@triton.jit
+def _cell(place, size):
+    """0 for the first of `size` places, then 1, but for the last 2 where it is another one."""
+    return tl.minimum(place, 1) + tl.where((place == size - 1) & (place > 1), 1, 0)
+
+
 @triton.jit(do_not_specialize=PLAIN)
 def _merge(
-    x, fresh, bias, weight, out, positions, channels, blocks, frames,
-    WEIGHTED: tl.constexpr, CONVEX: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x, fresh, bias, weight, out, positions, channels, blocks, frames, across, period, cells_down, cells_across,
+    WEIGHTED: tl.constexpr, CONVEX: tl.constexpr, EDGES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """x + weight · (fresh + bias − convex · x) over one block of positions and channels."""
+    """x + weight · (fresh + bias − convex · x) over one block of positions and channels.
+
+    The bias is one of `period` frames', and of the cell of the position if EDGES: see `elementwise.place_bias`.
+    """
     program = tl.program_id(0)  # frame · blocks + block
     frame = program // blocks
     first = (program % blocks) * ROWS
@@ -149,7 +161,12 @@ def _merge(
     place = start + (tl.arange(0, ROWS)[:, None] * channels + columns[None, :])
     old = tl.load(x + place, mask=here, other=0.0).to(tl.float32)
     new = tl.load(fresh + place, mask=here, other=0.0).to(tl.float32)
-    new += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    seen = bias + frame % period * (cells_down * cells_across * channels) + columns
+    if EDGES:
+        cell = _cell(rows // across, positions // across) * cells_across + _cell(rows % across, across)
+        new += tl.load(seen[None, :] + cell[:, None] * channels, mask=here, other=0.0).to(tl.float32)
+    else:
+        new += tl.load(seen, mask=inside, other=0.0).to(tl.float32)[None, :]
     if CONVEX:
         new -= old
     if WEIGHTED:
@@ -215,11 +232,40 @@ def merge(x: Tensor, fresh: Tensor, bias: Tensor, weight: Tensor | None, convex:
     blocks = triton.cdiv(positions, rows)
     out = x if over else torch.empty_like(x)
     per_weight = frames if weight is None else frames // weight.numel()
+    bias = bias.contiguous()
+    cells = (1, 1, 1) if bias.ndim == 1 else bias.shape[:3]
     with torch.cuda.device_of(x):
         _merge[frames * blocks, triton.cdiv(channels, columns)](
-            x, fresh, bias, weight, out, positions, channels, blocks, per_weight,
-            weight is not None, convex, rows, columns, num_warps=WARPS,
+            x, fresh, bias, weight, out, positions, channels, blocks, per_weight, x.shape[3], *cells,
+            weight is not None, convex, cells[1] * cells[2] > 1, rows, columns, num_warps=WARPS,
         )  # fmt: skip
+    return out
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def _softmax(scores, out, count, length, factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """softmax(factor · scores) of ROWS rows of `length` numbers."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    here = (rows < count)[:, None] & (columns < length)[None, :]
+    place = rows.to(tl.int64)[:, None] * length + columns[None, :]
+    y = tl.load(scores + place, mask=here, other=-float("inf")).to(tl.float32) * factor
+    y = tl.exp(y - tl.where(rows < count, tl.max(y, axis=1), 0.0)[:, None])
+    share = y / tl.where(rows < count, tl.sum(y, axis=1), 1.0)[:, None]
+    tl.store(out + place, share.to(out.dtype.element_ty), mask=here)
+
+
+def softmax(scores: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """`torch.ops.fusionframes.softmax`: see `fused_operations.softmax`."""
+    scores = scores.contiguous()
+    length = scores.shape[-1]
+    columns = triton.next_power_of_2(length)
+    rows, count = max(TILE // columns, 1), scores.numel() // length
+    out = torch.empty_like(scores, dtype=dtype)
+    with torch.cuda.device_of(scores):
+        _softmax[(triton.cdiv(count, rows),)](
+            scores, out, count, length, factor, rows, columns, num_warps=max(WARPS * columns // TILE, WARPS)
+        )
     return out
 
 
@@ -230,6 +276,8 @@ def try_out(device: torch.device, dtype: torch.dtype) -> None:
     channels, placed = x[0, :, 0, 0].contiguous(), x[:, :, :1, :].contiguous()
     group_norm(x, 32, 1e-5, channels, channels, channels, placed, placed, 1.0, True)
     merge(x, x, channels, channels[:1], True)
+    merge(x, x, channels.expand(2, 2, 2, -1), channels[:1], True)
+    softmax(x[:, :, 0, 0].float(), 1.0, dtype)
 
 
 def _tile(channels: int) -> tuple[int, int]:

@@ -12,8 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import fused_operations
+from .kernel_choice import attempt, takes_fused
+
 WIDEST_FUSED = 256  # channels of a head that torch's fused kernels take
 SCORES = 2**24  # numbers that may exist at once, 64 MiB in float32
+LONGEST_ROW = 2**14  # scores of one query that the kernel takes
 
 
 def wide_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -37,9 +41,18 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scores: int = S
     out = query.new_empty((rows, length, value.shape[-1]))
     turned = key.transpose(1, 2)
     for start in range(0, length, size):
-        block = _float_product(query[:, start : start + size], turned).mul_(channels**-0.5)
-        torch.bmm(block.softmax(-1).to(value.dtype), value, out=out[:, start : start + size])
+        block = _float_product(query[:, start : start + size], turned)
+        torch.bmm(_shares(block, channels**-0.5, value), value, out=out[:, start : start + size])
     return out
+
+
+def _shares(scores: Tensor, factor: float, value: Tensor) -> Tensor:
+    """softmax(factor · scores) in the type of `value`; scores, float32, may be written over."""
+    if scores.shape[-1] <= LONGEST_ROW and takes_fused(value):
+        out = attempt(value, lambda: fused_operations.softmax(scores, factor, value.dtype))
+        if out is not None:
+            return out
+    return scores.mul_(factor).softmax(-1).to(value.dtype)
 
 
 def _float_product(left: Tensor, right: Tensor) -> Tensor:

@@ -85,7 +85,10 @@ def is_pointwise(layer: nn.Conv2d | nn.Conv3d) -> bool:
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of kernel 1 as a product: x (N, C, ...) to (N, C', ...), which lies channels-last."""
-    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    tokens = x.movedim(1, -1)
+    if not x.is_cpu and bias is not None:
+        tokens = tokens.contiguous()  # else torch adds the bias in a pass of its own; no copy when channels-last
+    return F.linear(tokens, weight.flatten(1), bias).movedim(-1, 1)
 
 
 def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -93,13 +96,17 @@ def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
 
     On a GPU a convolution's bias is a pass of its own, but for 1×1 kernels, whose products take it along themselves.
     """
-    hooked = layer._forward_hooks or layer._forward_pre_hooks  # a LoRA that trains adds itself to what the call returns
-    if not isinstance(layer, FastConv2d | FastConv3d) or hooked or is_pointwise(layer):
+    if not isinstance(layer, FastConv2d | FastConv3d) or is_hooked(layer) or is_pointwise(layer):
         return layer(x), None
     if not takes_fused(x, layer.weight, layer.bias):
         return layer(x), None
     with layer.lent_weights(x) as (weight, bias):
         return layer._conv_forward(x, weight, None), bias
+
+
+def is_hooked(layer: nn.Module) -> bool:
+    """Whether a call of the layer does more than its forward: a LoRA that trains adds itself to what it returns."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def bias_behind(layer: nn.Module, bias: Tensor | None) -> Tensor | None:

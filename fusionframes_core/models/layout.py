@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import without_bias
+from .edge_bias import behind_bias
+from .layers import FastConv3d, without_bias
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -46,10 +47,20 @@ def over_time(convolution: nn.Module, x: Tensor, num_frames: int) -> Tensor:
     return fold_frames(convolution(unfold_frames(x, num_frames)))
 
 
-def over_time_without_bias(convolution: nn.Module, x: Tensor, num_frames: int) -> tuple[Tensor, Tensor | None]:
-    """`over_time` and the bias that it left out, as `layers.without_bias`."""
-    out, bias = without_bias(convolution, unfold_frames(x, num_frames))
-    return fold_frames(out), bias
+def over_time_without_bias(
+    convolution: nn.Module, x: Tensor, num_frames: int, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """`over_time` of x + bias, and what it left out: as `layers.without_bias`, with a bias as `edge_bias.behind_bias`.
+
+    A bias (C,) needs a convolution that `carries_bias`.
+    """
+    video = unfold_frames(x, num_frames)
+    if bias is None:
+        out, behind = without_bias(convolution, video)
+    else:
+        assert isinstance(convolution, FastConv3d)
+        out, behind = behind_bias(convolution, video, bias)
+    return fold_frames(out), behind
 
 
 def to_tokens(x: Tensor) -> Tensor:

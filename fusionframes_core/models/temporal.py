@@ -14,6 +14,9 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..kernels.elementwise import add_bias
+from .edge_bias import carries_bias
+
 
 class BlockCondition(Protocol):
     """What the conditions of both families of blocks say of time."""
@@ -80,6 +83,26 @@ class TemporalLayer(TemporalPart, Generic[Condition]):
     @abstractmethod
     def mix_frames(self, x: Tensor, condition: Condition) -> Tensor:
         """(B·T, C, H, W), shape kept; the input as an identity."""
+
+
+class TemporalConvolution(TemporalLayer[Condition]):
+    """Base of the layers that are one convolution over time and a merge: a bias of their input goes past them."""
+
+    projection: nn.Module
+
+    def forward(self, x: Tensor, condition: Condition, bias: Tensor | None = None) -> Tensor:
+        """Of x + bias, (B·T, C, H, W), without the bias (C,), which is still to be added to the result."""
+        return self.mix_frames(x, condition, bias) if condition.temporal else x
+
+    @abstractmethod
+    def mix_frames(self, x: Tensor, condition: Condition, bias: Tensor | None = None) -> Tensor:
+        """As `forward`."""
+
+    def past(self, x: Tensor, condition: Condition, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Of x + bias, and what is still to be added to it: the bias, or None where it had to be added first."""
+        if bias is not None and not carries_bias(self.projection, x):
+            x, bias = add_bias(x, bias), None
+        return self(x, condition, bias), bias
 
 
 def is_absent(layer: nn.Module, condition: BlockCondition) -> bool:

@@ -47,7 +47,8 @@ class LiveMemory(TorchDispatchMode):
             self.peak = max(self.peak, self.live + self.scratch(function._overloadpacket, args))
         count = flop_registry.get(function._overloadpacket)
         if count is not None:
-            self.operations += int(count(*args, **(kwargs or {}), out_val=out))
+            operands = [value for value in args if not isinstance(value, torch.dtype)]  # a result's type is no operand
+            self.operations += int(count(*operands, **(kwargs or {}), out_val=out))
         return out
 
     def _hold(self, storage: torch.UntypedStorage, size: int) -> None:

@@ -9,7 +9,7 @@ decoder holds at once, as counted on meta tensors, and a quarter more for what a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from torch import Tensor
 from ...config import MoVQConfig
 from ..free_memory import available_bytes
 from .banded_decode import PORTION, BandedDecoder
+from .chunked_decode import BLENDED, OFFICIAL, official_windows
 from .movq import DECODERS, MoVQ
 
 SHORTEST = 4  # frames of a chunk that blended decoding is still good at
+GPU_SHARE = 0.4  # of what is free that a longer chunk may take: it gains little, and a GPU's memory falls to pieces
 OVERLAP = 4  # frames that neighbouring chunks share, at most
 WHOLE = 6.5 * 1.25  # sizes that the whole decoder holds for each frame (one H100 at 512×512: 8.0 to 8.2)
 IN_BANDS = 3.0 * 1.25  # likewise in bands, and beside them
@@ -57,33 +59,73 @@ def temporal_reach(config: MoVQConfig) -> float:
     return 2 * blocks * (per_convolution + parts.residual_blocks)
 
 
-def plan_decode(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, free: float) -> DecodePlan:
+def plan_decode(
+    config: MoVQConfig,
+    frames: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    free: float,
+    share: float = 1.0,
+) -> DecodePlan:
     """The longest chunk of `frames` latents (h, w) that `free` bytes allow, in bands where a short one does not fit.
 
-    No longer than those that the decoder was trained with.
+    No longer than those that the decoder was trained with. Longer ones than a short one take no more than `share` of
+    what is free.
 
     Raises ValueError, in one sentence with what to change, when not even one frame in bands fits.
     """
     independent = temporal_reach(config) == 0
     most = min(frames, config.decode_chunk)
     least = 1 if independent else min(SHORTEST, most)
-    for banded, lengths in ((False, range(most, least - 1, -1)), (True, range(most, 0, -1))):
+    room = min(free, max(share * free, decode_bytes(config, least, size, dtype)))
+    for banded, lengths, limit in ((False, range(most, least - 1, -1), room), (True, range(most, 0, -1), free)):
         for chunk in lengths:
             needed = decode_bytes(config, chunk, size, dtype, banded)
-            if needed <= free:
+            if needed <= limit:
                 return DecodePlan(chunk, _overlap(config, chunk), banded, needed)
-    factor = config.patch_size * 2 ** (len(config.channel_mult) - 1)
     needed = decode_bytes(config, 1, size, dtype, True)
-    raise too_little("decode", needed, (size[0] * factor, size[1] * factor), dtype, free)
+    raise too_little("decode", needed, _pixels(config, size), dtype, free)
 
 
-def too_little(work: str, needed: int, size: tuple[int, int], dtype: torch.dtype, free: float) -> ValueError:
-    """What is wrong, and what to change, where not even one frame of `size` pixels (H, W) fits."""
+def plan_chunk(
+    config: MoVQConfig,
+    chunk: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    free: float,
+    change: str = "decode fewer at once",
+) -> DecodePlan:
+    """The plan for chunks of that many latents (h, w): in bands where `free` bytes do not allow them otherwise.
+
+    Raises ValueError, in one sentence with what to `change`, when they do not fit in bands either.
+    """
+    for banded in (False, True):
+        needed = decode_bytes(config, chunk, size, dtype, banded)
+        if needed <= free:
+            return DecodePlan(chunk, _overlap(config, chunk), banded, needed)
+    work = f"decode {chunk} frames at once of"
+    raise too_little(work, needed, _pixels(config, size), dtype, free, change)
+
+
+def too_little(
+    work: str,
+    needed: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    free: float,
+    change: str = "choose a smaller size",
+) -> ValueError:
+    """What is wrong, and what to change, where frames of `size` pixels (H, W) do not fit."""
     return ValueError(
         f"free memory must be at least {needed / 1e9:.2f} GB to {work} {size[1]}x{size[0]} in "
-        f"{str(dtype).removeprefix('torch.')}; got {free / 1e9:.2f} GB: free some, choose a smaller size, or {work} on "
+        f"{str(dtype).removeprefix('torch.')}; got {free / 1e9:.2f} GB: free some, {change}, or {work.split()[0]} on "
         "the CPU"
     )
+
+
+def _pixels(config: MoVQConfig, size: tuple[int, int]) -> tuple[int, int]:
+    factor = config.patch_size * 2 ** (len(config.channel_mult) - 1)
+    return size[0] * factor, size[1] * factor
 
 
 def encode_bytes(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype) -> int:
@@ -111,15 +153,22 @@ def encode_chunk_for(movq: MoVQ, pixels: Tensor, device: torch.device, dtype: to
     return plan_encode(movq.config, frames, (size[0], size[1]), dtype, math.inf if free is None else free / batch)
 
 
-def plan_for(movq: MoVQ, latents: Tensor, chunk: int | None = None) -> DecodePlan:
-    """The plan for latents (B, C, T, h, w) where they are: `chunk` frames, or as many as its free memory allows."""
-    batch, _, frames, *size = latents.shape
-    if chunk is not None:
-        needed = batch * decode_bytes(movq.config, min(chunk, frames), (size[0], size[1]), latents.dtype)
-        return DecodePlan(chunk, _overlap(movq.config, chunk), False, needed)
+def plan_for(movq: MoVQ, latents: Tensor, chunk: int | None = None, windows: str = BLENDED) -> DecodePlan:
+    """The plan for latents (B, C, T, h, w) where they are: `chunk` frames, or as many as its free memory allows.
+
+    `windows` OFFICIAL decodes groups of one length, whatever is free. Raises ValueError when they do not fit in bands.
+    """
+    batch, _, frames, height, width = latents.shape
+    if windows == OFFICIAL:
+        chunk = official_windows(frames)[0][1]
     free = available_bytes(latents.device)
-    share = math.inf if free is None else free / batch
-    return plan_decode(movq.config, frames, (size[0], size[1]), latents.dtype, share)
+    each = math.inf if free is None else free / batch  # for one video
+    if chunk is None:
+        share = 1.0 if latents.is_cpu else GPU_SHARE
+        return plan_decode(movq.config, frames, (height, width), latents.dtype, each, share)
+    change = ("decode in blended windows",) if windows == OFFICIAL else ()
+    found = plan_chunk(movq.config, min(chunk, frames), (height, width), latents.dtype, each, *change)
+    return replace(found, chunk=chunk, overlap=_overlap(movq.config, chunk))
 
 
 def decoder_for(movq: MoVQ, plan: DecodePlan) -> MoVQ | BandedDecoder:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..casting import compute_dtype
-from .decode_plan import encode_chunk_for
+from .banded_decode import BandedDecoder
+from .decode_plan import encode_chunk_for, plan_for
 
 FRAMES = 8
 
@@ -29,11 +31,14 @@ def decode_frames(
 ) -> Tensor:
     """Latents (B, C, T, h, w) to pixels (B, 3, T, H, W) on `output_device`.
 
-    `callback(done, total)` follows every chunk; what it raises ends the decoding.
+    As many frames at once as the free memory allows, up to FRAMES, in bands where it must be. `callback(done, total)`
+    follows every chunk; what it raises ends the decoding. Raises ValueError when the memory does not allow one frame.
     """
-    chunks = latents.split(FRAMES, dim=2)
+    plan = plan_for(movq, latents)
+    decoder = BandedDecoder(movq, temporal=False).decode if plan.banded else partial(movq.decode, temporal=False)
+    chunks = latents.split(min(FRAMES, plan.chunk), dim=2)
     decoded = []
     for index, chunk in enumerate(chunks):
-        decoded.append(movq.decode(chunk, temporal=False).to(output_device))
+        decoded.append(decoder(chunk).to(output_device))
         callback(index + 1, len(chunks))
     return torch.cat(decoded, dim=2)

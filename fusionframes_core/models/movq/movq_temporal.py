@@ -7,6 +7,7 @@ video decoder can also decode frames as its image decoder does.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -16,8 +17,8 @@ from ...kernels.elementwise import MERGES, add_bias, add_residual
 from ...kernels.kernel_choice import takes_fused
 from ...kernels.wide_attention import wide_attention
 from ..layers import bias_behind, without_bias
-from ..layout import over_time, over_time_without_bias
-from ..temporal import Skip, TemporalLayer, TemporalPart, is_absent
+from ..layout import over_time_without_bias
+from ..temporal import Skip, TemporalConvolution, TemporalLayer, TemporalPart, is_absent
 from .movq_blocks import FirstFrameNorm, FrameContext, FrameNorm, MoVQSpec, TemporalParts, by_frames
 
 DECODERS: dict[str, TemporalParts] = {
@@ -31,7 +32,7 @@ DECODERS: dict[str, TemporalParts] = {
 }
 
 
-class TemporalConv(TemporalLayer[FrameContext]):
+class TemporalConv(TemporalConvolution[FrameContext]):
     """A 3D convolution merged with its input by a learned α."""
 
     def __init__(self, channels: int, kernel: tuple[int, int, int], spec: MoVQSpec) -> None:
@@ -40,9 +41,9 @@ class TemporalConv(TemporalLayer[FrameContext]):
         self.merge = spec.layers.alpha()
         self.merge_rule = MERGES[spec.temporal_merge]
 
-    def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
-        out, bias = over_time_without_bias(self.projection, x, condition.num_frames)
-        return self.merge_rule(x, out, self.merge(x), bias)
+    def mix_frames(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> Tensor:
+        out, behind = over_time_without_bias(self.projection, x, condition.num_frames, bias)
+        return self.merge_rule(x, out, self.merge(x), behind, past=bias)
 
     def zero_layers(self) -> list[nn.Module]:
         """α; the convolution stays random, else α's gradient would be zero with the "residual" merge."""
@@ -90,8 +91,9 @@ class TemporalResnetBlock(TemporalLayer[FrameContext]):
         self.conv2 = spec.layers.conv3d(channels, channels, (3, 1, 1))
 
     def mix_frames(self, x: Tensor, condition: FrameContext) -> Tensor:
-        h = over_time(self.conv1, self.norm1(x, condition, silu=True), condition.num_frames)
-        h, bias = over_time_without_bias(self.conv2, self.norm2(h, condition, silu=True), condition.num_frames)
+        h, bias = over_time_without_bias(self.conv1, self.norm1(x, condition, silu=True), condition.num_frames)
+        h = self.norm2(h, condition, silu=True, input_bias=bias)
+        h, bias = over_time_without_bias(self.conv2, h, condition.num_frames)
         return add_residual(x, h, bias)
 
     def drawn_layers(self) -> list[nn.Module]:
@@ -133,10 +135,10 @@ class ResnetBlock(nn.Module):
         """x (B·T, C, H, W), to which `bias` (C,) is still to be added, to (B·T, C', H, W)."""
         h, own = self.convolve(self.conv1, self.norm1, x, condition, bias)
         if not is_absent(self.temporal1, condition):
-            h, own = self.temporal1(add_bias(h, own), condition), None
+            h, own = self.temporal1.past(h, condition, own)
         h, own = self.convolve(self.conv2, self.norm2, h, condition, own)
         if not is_absent(self.temporal2, condition):
-            h, own = self.temporal2(add_bias(h, own), condition), None
+            h, own = self.temporal2.past(h, condition, own)
         behind = bias_behind(self.nin_shortcut, bias)  # what the bias of x becomes on the shortcut
         own = behind if own is None else own if behind is None else own + behind
         return add_residual(self.nin_shortcut(x), h, own)
@@ -180,7 +182,7 @@ def make_resnet(in_channels: int, out_channels: int, spec: MoVQSpec) -> ResnetBl
     return block(in_channels, out_channels, spec)
 
 
-def make_temporal_conv(channels: int, spec: MoVQSpec) -> nn.Module:
+def make_temporal_conv(channels: int, spec: MoVQSpec) -> Any:
     """What follows a 3×3 convolution."""
     return TemporalConv(channels, spec.temporal.kernel, spec) if spec.temporal.kernel else Skip()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...kernels.elementwise import MERGES
 from ..layout import over_time_without_bias
-from ..temporal import TemporalLayer
+from ..temporal import TemporalConvolution, TemporalLayer
 from .temporal_layers import TemporalAttentionBlock
 from .unet_layers import MixedVideos, TrunkCondition, UNetSpec
 
@@ -24,29 +24,38 @@ class Merge(nn.Module):
         self.alpha = spec.layers.alpha()
         self.merge_rule = MERGES[temporal_merge]
 
-    def forward(self, x: Tensor, out: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
-        """x and out (B·T, C, H, W); `out` may be written over. `bias` (C,) is still to be added to it."""
+    def forward(
+        self,
+        x: Tensor,
+        out: Tensor,
+        condition: TrunkCondition,
+        bias: Tensor | None = None,
+        past: Tensor | None = None,
+    ) -> Tensor:
+        """x and out (B·T, C, H, W); `out` may be written over. `bias` and `past` as `elementwise.merge_residual`."""
         shape = (-1, condition.num_frames)
         alpha = self.alpha(x)
         if condition.merge_mask is not None:
             alpha = alpha * condition.merge_mask.to(x.dtype)  # m of eq. 5: with α = 0 the spatial output is all
-        merged = self.merge_rule(x.unflatten(0, shape), out.unflatten(0, shape), alpha, bias, condition.over)
+        videos = x.unflatten(0, shape), out.unflatten(0, shape)
+        merged = self.merge_rule(*videos, alpha, bias, condition.over, past)
         return merged.flatten(0, 1)
 
 
 class MergedLayer(TemporalLayer[TrunkCondition]):
     """Base of the merged layers: where some videos of a batch have none, only the others are mixed."""
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+    def forward(self, x: Tensor, condition: TrunkCondition, *bias: Tensor | None) -> Tensor:
         """x (B·T, C, H, W), which nobody else holds: it is written over where only some videos are mixed."""
         mixed = condition.mixed
         if mixed is None:
-            return super().forward(x, condition)
-        self.mix_frames(x[mixed.start * condition.num_frames : mixed.stop * condition.num_frames], mixed.condition)
+            return super().forward(x, condition, *bias)
+        rows = slice(mixed.start * condition.num_frames, mixed.stop * condition.num_frames)
+        self.mix_frames(x[rows], mixed.condition, *bias)
         return x
 
 
-class MergedConvolution(MergedLayer):
+class MergedConvolution(MergedLayer, TemporalConvolution[TrunkCondition]):
     """The 3×1×1 convolution across groups that follows a spatial convolution, merged by α (paper, eq. 3)."""
 
     def __init__(self, channels: int, spec: UNetSpec, temporal_merge: str) -> None:
@@ -54,9 +63,9 @@ class MergedConvolution(MergedLayer):
         self.projection = spec.layers.conv3d(channels, channels, (3, 1, 1))
         self.merge = Merge(temporal_merge, spec)
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        out, bias = over_time_without_bias(self.projection, x, condition.num_frames)
-        return self.merge(x, out, condition, bias)
+    def mix_frames(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
+        out, behind = over_time_without_bias(self.projection, x, condition.num_frames, bias)
+        return self.merge(x, out, condition, behind, past=bias)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.merge.alpha]

@@ -10,8 +10,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from ...kernels.elementwise import add_residual
-from ..layout import from_tokens, from_windows, over_time, over_time_without_bias, to_tokens, to_windows
-from ..temporal import TemporalLayer
+from ..layout import from_tokens, from_windows, over_time_without_bias, to_tokens, to_windows
+from ..temporal import TemporalConvolution, TemporalLayer
 from .unet_layers import Attention, TemporalPlacement, TrunkCondition, UNetSpec, feed_forward, temporal_norm
 
 
@@ -54,27 +54,27 @@ class TemporalConv3dBlock(TemporalLayer[TrunkCondition]):
         self.linear_up = spec.layers.linear(hidden, channels)
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        def normed(index: int, frames: Tensor) -> Tensor:
-            return self.norms[index](frames, condition.temporal_norms, True, None, condition.memo)
+        def normed(index: int, frames: Tensor, bias: Tensor | None = None) -> Tensor:
+            return self.norms[index](frames, condition.temporal_norms, True, bias, condition.memo)
 
-        out = from_tokens(self.linear_down(to_tokens(normed(0, x))), *x.shape[2:])
+        out, bias = from_tokens(self.linear_down(to_tokens(normed(0, x))), *x.shape[2:]), None
         for index, projection in enumerate(self.projections):
-            out = over_time(projection, normed(index + 1, out), condition.num_frames)
-        return add_residual(x, from_tokens(self.linear_up(to_tokens(normed(3, out))), *x.shape[2:]))
+            out, bias = over_time_without_bias(projection, normed(index + 1, out, bias), condition.num_frames)
+        return add_residual(x, from_tokens(self.linear_up(to_tokens(normed(3, out, bias))), *x.shape[2:]))
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.linear_up]
 
 
-class TemporalConvLayer(TemporalLayer[TrunkCondition]):
+class TemporalConvLayer(TemporalConvolution[TrunkCondition]):
     """One residual 3×1×1 convolution inside a spatial block (the paper's mixed baseline)."""
 
     def __init__(self, channels: int, spec: UNetSpec) -> None:
         super().__init__()
         self.projection = spec.layers.conv3d(channels, channels, (3, 1, 1))
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return add_residual(x, *over_time_without_bias(self.projection, x, condition.num_frames))
+    def mix_frames(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
+        return add_residual(x, *over_time_without_bias(self.projection, x, condition.num_frames, bias))
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.projection]

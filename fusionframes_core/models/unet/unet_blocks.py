@@ -15,7 +15,7 @@ from ...kernels.elementwise import add_bias, add_residual
 from ..layers import without_bias
 from ..layout import from_tokens, to_tokens
 from ..stage_memo import StageMemo, once
-from ..temporal import Skip, is_absent
+from ..temporal import Skip, TemporalConvolution, is_absent
 from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward
 
 
@@ -47,9 +47,10 @@ class Block(nn.Module):
         x = self.up_sample(self.group_norm(x, condition.time, silu=True, input_bias=bias))
         x, bias = without_bias(self.projection, self.temporal_up(x, condition))
         for layer in (self.temporal, self.down_sample, self.temporal_down):
-            if not is_absent(layer, condition):
-                x = add_bias(x, bias)
-                x, bias = without_bias(layer, x) if layer is self.down_sample else (layer(x, condition), None)
+            if isinstance(layer, TemporalConvolution):
+                x, bias = layer.past(x, condition, bias)
+            elif not is_absent(layer, condition):
+                x, bias = without_bias(layer, add_bias(x, bias))
         return x, bias
 
 

@@ -76,7 +76,7 @@ class VideoAutoencoder(MoVQ):
         if latents.ndim == 4:
             stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
             return stills if output_buffer is None else output_buffer.copy_(stills)
-        plan = plan_for(self, latents, chunk)
+        plan = plan_for(self, latents, chunk, windows)
         decoder = BandedDecoder(self, temporal) if plan.banded else _Chunks(self, temporal)
         shared = plan.overlap if overlap is None else min(overlap, plan.chunk - 1)
         told = report or _check_cancel

@@ -32,6 +32,36 @@ def test_merges_with_a_bias(rule: str, rows: int, fused: bool, request: pytest.F
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("cells", [(3, 1, 1), (1, 3, 3), (3, 3, 2)])
+@pytest.mark.parametrize("rule", RULES)
+def test_merges_with_a_bias_by_place(
+    rule: str, cells: tuple[int, int, int], fused: bool, request: pytest.FixtureRequest
+) -> None:
+    device = request.getfixturevalue("device") if fused else "cpu"
+    x, fresh = torch.randn(2, 2, 3, 20, 7, 2 if cells[2] == 2 else 5).to(device)
+    weight, bias = torch.rand(2, 1, 1, 1, 1).to(device), torch.randn(*cells, 20).to(device)
+    placed = bias.double().movedim(-1, 1).expand(3, -1, -1, -1)
+    if cells[1] > 1:
+        down, across = [0, 1, 1, 1, 1, 1, 2], [0, 1] if cells[2] == 2 else [0, 1, 1, 1, 2]
+        placed = placed[:, :, down][..., across]
+    ours, exact = RULES[rule]
+    expected = exact(x.double(), fresh.double() + placed, weight.double())
+    with fused_kernels(fused):
+        out = ours(x, fresh, weight, bias)
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("rule", ["convex merge", "residual merge"])
+def test_a_bias_goes_past_a_merge(rule: str) -> None:
+    x, fresh = torch.randn(2, 2, 3, 20, 7, 5).double()
+    alpha, bias, past = torch.rand(1).double(), torch.randn(20).double(), torch.randn(20).double()
+    merge, exact = RULES[rule]
+    spread = past[:, None, None]
+    expected = exact(x + spread, fresh + bias[:, None, None], alpha)
+    torch.testing.assert_close(merge(x, fresh, alpha, bias, past=past) + spread, expected)
+
+
 def test_silu_keeps_its_input_while_gradients_are_recorded() -> None:
     x = torch.randn(4, requires_grad=True)
     before = x.detach().clone()

@@ -27,15 +27,17 @@ CAPABILITY, DTYPE, FLAGS, TOOL = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "
 COLUMNS = kernels.MOST_CHANNELS
 POINTERS = ("x", "fresh", "out", "bias", "weight", "scale", "shift", "input_bias")
 TYPES = dict.fromkeys(POINTERS, "*" + DTYPE) | dict.fromkeys(("means", "squares", "mean", "rstd"), "*fp32")
-TYPES |= dict.fromkeys(("eps", "offset"), "fp32")
-CHOICES = ("HAS_INPUT_BIAS", "AFFINE", "MODULATED", "PLACED", "SILU", "WEIGHTED", "CONVEX")
+TYPES |= dict.fromkeys(("eps", "offset", "factor"), "fp32") | {"scores": "*fp32"}
+CHOICES = ("HAS_INPUT_BIAS", "AFFINE", "MODULATED", "PLACED", "SILU", "WEIGHTED", "CONVEX", "EDGES")
 NUMBERS = {kernels._finish: kernels.FINISHED}
-for kernel in (kernels._moments, kernels._finish, kernels._apply, kernels._merge):
-    constants = {"ROWS": NUMBERS.get(kernel, kernels.TILE) // COLUMNS, "COLUMNS": COLUMNS}
+LENGTHS = {kernels._softmax: kernels.TILE}
+for kernel in (kernels._moments, kernels._finish, kernels._apply, kernels._merge, kernels._softmax):
+    columns = LENGTHS.get(kernel, COLUMNS)
+    constants = {"ROWS": NUMBERS.get(kernel, kernels.TILE) // columns, "COLUMNS": columns}
     constants |= dict.fromkeys(CHOICES, FLAGS)
     constants = {name: constants[name] for name in kernel.arg_names if name in constants}
     signature = {name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in kernel.arg_names}
-    aligned = [name for name in kernel.arg_names if name in TYPES and signature[name][0] == "*" or name == "channels"]
+    aligned = [name for name in kernel.arg_names if signature[name][0] == "*" or name in ("channels", "length")]
     attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
     target = GPUTarget("cuda", CAPABILITY, 32)
@@ -68,7 +70,7 @@ def test_kernels_build(capability: int, dtype: str, flags: bool, tmp_path: str) 
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
     kernels = [json.loads(line) for line in answer.stdout.splitlines()]
-    assert [usage["kernel"] for usage in kernels] == ["_moments", "_finish", "_apply", "_merge"]
+    assert [usage["kernel"] for usage in kernels] == ["_moments", "_finish", "_apply", "_merge", "_softmax"]
     for usage in kernels:
         assert usage["STACK"] == usage["LOCAL"] == 0, f"registers are spilled: {usage}"
         assert usage["SHARED"] <= SHARED, usage

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fusionframes_core.kernels.fused_operations import softmax
+from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.kernels.wide_attention import blocked_attention, wide_attention
 
 
@@ -25,6 +27,26 @@ def test_blocks(dtype: torch.dtype, tolerance: float, scores: int) -> None:
     out = blocked_attention(*operands, scores=scores)
     assert out.dtype == dtype
     assert (out.double() - exact).abs().max() / exact.abs().max() < tolerance
+
+
+@pytest.mark.parametrize("length", [1, 7, 200, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_softmax_in_one_pass(dtype: torch.dtype, length: int, device: str) -> None:
+    scores = 30 * torch.randn(3, 5, length, device=device)
+    with fused_kernels(True):
+        shares = softmax(scores, 0.25, dtype)
+    assert shares.dtype == dtype
+    exact = (scores.double() * 0.25).softmax(-1)
+    assert (shares.double() - exact).abs().max() < 2 * torch.finfo(dtype).eps + 1e-6
+    assert torch.allclose(shares.double().sum(-1), torch.ones(3, 5, dtype=torch.float64, device=device), atol=2e-2)
+
+
+def test_blocks_with_the_kernel(device: str) -> None:
+    query, key, value = (torch.randn(2, length, 288, device=device) for length in (13, 7, 7))
+    exact = F.scaled_dot_product_attention(*(part.double() for part in (query, key, value)))
+    with fused_kernels(True):
+        out = blocked_attention(query, key, value, scores=50)
+    assert (out.double() - exact).abs().max() / exact.abs().max() < 1e-6
 
 
 class Largest(TorchDispatchMode):

@@ -13,6 +13,7 @@ from fusionframes_core.config import MoVQConfig
 from fusionframes_core.models.movq import decode_plan
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.movq.decode_plan import (
+    GPU_SHARE,
     DecodePlan,
     decode_bytes,
     decoder_for,
@@ -22,7 +23,7 @@ from fusionframes_core.models.movq.decode_plan import (
     plan_for,
     temporal_reach,
 )
-from fusionframes_core.models.movq.frame_chunks import encode_frames
+from fusionframes_core.models.movq.frame_chunks import decode_frames, encode_frames
 from fusionframes_core.models.movq.movq import DECODERS, MoVQ
 from fusionframes_core.presets import TINY
 from tests.helpers.inside import counter
@@ -48,6 +49,17 @@ def test_what_people_have() -> None:
     banded = plan(VIDEO, 2.5)
     assert (banded.chunk, banded.banded) == (4, True)
     assert banded.bytes <= 2.5 * GB
+
+
+def test_by_default_a_card_keeps_room() -> None:
+    def on_a_card(free: float) -> DecodePlan:
+        return plan_decode(VIDEO, 241, (64, 64), torch.bfloat16, free * GB, GPU_SHARE)
+
+    assert on_a_card(11).bytes < 5 * GB, "of 12 GB"
+    assert on_a_card(11).chunk == on_a_card(7).chunk == 4
+    assert not on_a_card(7).banded, "a short chunk may take all"
+    assert on_a_card(3).banded
+    assert on_a_card(60) == plan(VIDEO, 60)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -163,3 +175,46 @@ def test_encoding_in_smaller_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(decode_plan, "available_bytes", lambda device: free)
     monkeypatch.setattr(movq, "encode", lambda chunk, own=movq.encode: own(chunk) if chunk.shape[2] <= 2 else None)
     assert torch.allclose(encode_frames(movq, pixels, torch.device("cpu")), whole, atol=1e-5)
+
+
+def test_chunks_that_are_asked_for_take_bands_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    movq, latents = random_movq(decoder="conv1_attn"), torch.randn(1, 4, 13, 4, 6)
+    ways = (({"chunk": 6}, 6, "decode fewer at once"), ({"windows": "official"}, 5, "decode in blended windows"))
+    for options, length, change in ways:
+        assert (plan_for(movq, latents, **options).chunk, plan_for(movq, latents, **options).banded) == (length, False)
+        whole = decode_bytes(movq.config, length, (4, 6), torch.float32)
+        # Of frames as small as these a band's own work is more than the frames.
+        monkeypatch.setattr(decode_plan, "BAND_NUMBERS", 0)
+        banded = decode_bytes(movq.config, length, (4, 6), torch.float32, True)
+        monkeypatch.setattr(decode_plan, "available_bytes", lambda device, free=whole - 1: free)
+        assert plan_for(movq, latents, **options).banded
+        monkeypatch.setattr(decode_plan, "available_bytes", lambda device, free=banded - 1: free)
+        words = rf"at least .* GB to decode {length} frames at once of 24x16 .*{change}, or decode on the CPU"
+        with pytest.raises(ValueError, match=words):
+            plan_for(movq, latents, **options)
+        monkeypatch.undo()
+
+
+def test_official_groups_in_bands_give_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    movq, latents = random_movq(decoder="conv1_attn"), torch.randn(1, 4, 13, 4, 6)
+    expected = decode_chunked(movq, latents, windows="official")
+    monkeypatch.setattr(decode_plan, "BAND_NUMBERS", 0)
+    free = decode_bytes(movq.config, 5, (4, 6), torch.float32) - 1
+    monkeypatch.setattr(decode_plan, "available_bytes", lambda device: free)
+    found = plan_for(movq, latents, windows="official")
+    out = decode_chunked(decoder_for(movq, found), latents, found.chunk, found.overlap, windows="official")
+    assert found.banded
+    assert (out - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_frames_by_themselves_go_by_what_is_free_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    movq, latents = random_movq(decoder="conv1_attn"), torch.randn(1, 4, 9, 4, 6)
+    seen: list[tuple[int, int]] = []
+    expected = decode_frames(movq, latents, torch.device("cpu"), lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+    monkeypatch.setattr(decode_plan, "BAND_NUMBERS", 0)
+    free = decode_bytes(movq.config, 2, (4, 6), torch.float32, True)
+    monkeypatch.setattr(decode_plan, "available_bytes", lambda device: free)
+    out = decode_frames(movq, latents, torch.device("cpu"), lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (5, 5)
+    assert (out - expected).abs().max() < 1e-5 * expected.abs().max()
