@@ -54,7 +54,7 @@ KIND_OF = {
     aten.add: "residual", aten.add_: "residual",
     aten.lerp: "merge", aten.lerp_: "merge",
     aten.clone: "layout", aten.copy_: "layout", aten.cat: "layout", aten._to_copy: "layout",
-    aten.addmm: "product", aten.mm: "product",
+    aten.addmm: "product", aten.addmm_: "product", aten.mm: "product",
     aten.bmm: "attention", aten.baddbmm: "attention", aten._softmax: "attention",
     ours.softmax: "attention",
 }  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.elementwise import add_residual
 from ..kernels.group_norms import GroupNormSpec, plain_norm
 from ..kernels.kernel_choice import takes_fused
 
@@ -89,6 +90,21 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not x.is_cpu and bias is not None:
         tokens = tokens.contiguous()  # else torch adds the bias in a pass of its own; no copy when channels-last
     return F.linear(tokens, weight.flatten(1), bias).movedim(-1, 1)
+
+
+def add_product(x: Tensor, layer: nn.Module, fresh: Tensor) -> Tensor:
+    """x + layer(fresh), for a convolution of kernel 1; x (N, C', H, W), which nobody else may hold, fresh (N, C, H, W).
+
+    Where the fused kernels run the product adds itself to x, so that neither its result nor the sum is a pass.
+    """
+    over = isinstance(layer, FastConv2d) and is_pointwise(layer) and layer.bias is None and not is_hooked(layer)
+    if not (over and takes_fused(x, fresh, layer.weight) and x.is_contiguous(memory_format=torch.channels_last)):
+        return add_residual(x, layer(fresh))
+    assert isinstance(layer, FastConv2d)
+    with layer.lent_weights(fresh) as (weight, _):
+        rows = [part.movedim(1, -1).flatten(0, 2) for part in (x, fresh)]
+        rows[0].addmm_(rows[1], weight.flatten(1).t())
+    return x
 
 
 def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:

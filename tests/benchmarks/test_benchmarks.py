@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks import masked, training_step
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
-from benchmarks.harness import FEWEST_REPEATS, Case, Sides, compare, peak_growth, table
+from benchmarks.harness import FEWEST_REPEATS, Case, Sides, compare, operations, peak_growth, table
 from benchmarks.official import VARIABLE, official_cases, work_trees
 from benchmarks.official_stages import STAGES
 
@@ -97,3 +97,11 @@ def test_the_steps_that_are_timed_are_whole() -> None:
     losses = [[step() for _ in range(2)] for step in steps]
     assert losses[1] == pytest.approx(losses[2], rel=1e-5), "checkpointing changes no number"
     assert all(0.5 < loss < 2 for of_side in losses for loss in of_side)
+
+
+def test_operations_are_those_of_every_product() -> None:
+    left, right, sums = torch.empty(2, 3, 5), torch.empty(2, 5, 7), torch.zeros(3, 7)
+    assert operations(lambda: torch.bmm(left, right)) == 2 * 2 * 3 * 5 * 7
+    assert operations(lambda: sums.addmm_(left[0], right[0])) == 2 * 3 * 5 * 7
+    low = [part.to("meta", torch.bfloat16) for part in (left, right)]
+    assert operations(lambda: torch.bmm(*low, out_dtype=torch.float32)) == 2 * 2 * 3 * 5 * 7

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...kernels.elementwise import add_residual
 from ..layout import from_tokens, from_windows, over_time_without_bias, to_tokens, to_windows
 from ..temporal import TemporalConvolution, TemporalLayer
-from .unet_layers import Attention, TemporalPlacement, TrunkCondition, UNetSpec, feed_forward, temporal_norm
+from .unet_layers import Attention, FeedForward, TemporalPlacement, TrunkCondition, UNetSpec, temporal_norm
 
 
 class TemporalConv1dBlock(TemporalLayer[TrunkCondition]):
@@ -111,11 +111,11 @@ class TemporalAttentionBlock(TemporalAttentionLayer):
     def __init__(self, channels: int, spec: UNetSpec, window: int = 1) -> None:
         super().__init__(channels, spec, window)
         self.out_norm = temporal_norm(channels, spec)
-        self.feed_forward = feed_forward(channels, spec)
+        self.feed_forward = FeedForward(channels, spec)
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         x = add_residual(x, self.attend(x, condition))
-        return add_residual(x, self.feed_forward(self.out_norm(x, condition.temporal_norms, memo=condition.memo)))
+        return self.feed_forward.add_to(x, self.out_norm(x, condition.temporal_norms, memo=condition.memo))
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.attention.output_layer, self.feed_forward[-1]]

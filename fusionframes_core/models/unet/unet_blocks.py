@@ -16,7 +16,7 @@ from ..layers import without_bias
 from ..layout import from_tokens, to_tokens
 from ..stage_memo import StageMemo, once
 from ..temporal import Skip, TemporalConvolution, is_absent
-from .unet_layers import Attention, ConditionalGroupNorm, TrunkCondition, UNetSpec, feed_forward
+from .unet_layers import Attention, ConditionalGroupNorm, FeedForward, TrunkCondition, UNetSpec
 
 
 class Resample(Enum):
@@ -100,14 +100,14 @@ class SelfAttentionBlock(nn.Module):
         self.attention = Attention(channels, channels, channels, spec)
         self.temporal = spec.placement.attention_layer(channels, spec)
         self.out_norm = ConditionalGroupNorm(channels, spec)
-        self.feed_forward = feed_forward(channels, spec)
+        self.feed_forward = FeedForward(channels, spec)
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, C, H, W), shape kept."""
         tokens = to_tokens(self.in_norm(x, condition.time))
         x = add_residual(x, from_tokens(self.attention(tokens, tokens, hooks=condition.hooks), *x.shape[2:]))
         x = self.temporal(x, condition)
-        return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
+        return self.feed_forward.add_to(x, self.out_norm(x, condition.time))
 
 
 class CrossAttentionBlock(nn.Module):
@@ -118,7 +118,7 @@ class CrossAttentionBlock(nn.Module):
         self.in_norm = ConditionalGroupNorm(channels, spec)
         self.attention = Attention(channels, channels, spec.config.context_dim, spec)
         self.out_norm = ConditionalGroupNorm(channels, spec)
-        self.feed_forward = feed_forward(channels, spec)
+        self.feed_forward = FeedForward(channels, spec)
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, C, H, W), shape kept."""
@@ -127,7 +127,7 @@ class CrossAttentionBlock(nn.Module):
         per_video = rearrange(tokens, "(b t) n c -> b (t n) c", t=condition.num_frames)
         out = self.attention(per_video, condition.context, condition.mask, condition.hooks, condition.memo)
         x = add_residual(x, from_tokens(out.reshape(tokens.shape), *x.shape[2:]))
-        return add_residual(x, self.feed_forward(self.out_norm(x, condition.time)))
+        return self.feed_forward.add_to(x, self.out_norm(x, condition.time))
 
 
 class AttentionPooling(nn.Module):

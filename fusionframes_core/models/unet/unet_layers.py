@@ -19,7 +19,7 @@ from ...config import UNetConfig
 from ...errors import named
 from ...kernels import elementwise
 from ...kernels.group_norms import GroupNormSpec, conditional_norm
-from ..layers import LayerFactory
+from ..layers import LayerFactory, add_product
 from ..layout import from_tokens
 from ..stage_memo import StageMemo, once
 from ..temporal import NeutralNorm, Skip, zero_weights
@@ -244,12 +244,18 @@ class Attention(nn.Module):
         return self.output_layer(out.transpose(1, 2).flatten(2))
 
 
-def feed_forward(channels: int, spec: UNetSpec) -> nn.Sequential:
+class FeedForward(nn.Sequential):
     """Two 1×1 convolutions without bias around a SiLU."""
-    hidden = spec.config.expansion_ratio * channels
-    layers = spec.layers
-    return nn.Sequential(
-        layers.conv2d(channels, hidden, 1, bias=False),
-        elementwise.SiLU(),
-        layers.conv2d(hidden, channels, 1, bias=False),
-    )
+
+    def __init__(self, channels: int, spec: UNetSpec) -> None:
+        hidden = spec.config.expansion_ratio * channels
+        super().__init__(
+            spec.layers.conv2d(channels, hidden, 1, bias=False),
+            elementwise.SiLU(),
+            spec.layers.conv2d(hidden, channels, 1, bias=False),
+        )
+
+    def add_to(self, x: Tensor, normed: Tensor) -> Tensor:
+        """x + what it makes of `normed`, both (N, C, H, W); x, which nobody else may hold, may be written over."""
+        first, silu, last = self
+        return add_product(x, last, silu(first(normed)))

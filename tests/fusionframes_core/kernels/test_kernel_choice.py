@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from fusionframes_core.kernels import fused_operations, kernel_choice
-from fusionframes_core.kernels.elementwise import add_residual
+from fusionframes_core.kernels.elementwise import add_residual, place_bias
 from fusionframes_core.kernels.group_norms import GroupNormSpec, plain_norm
 from fusionframes_core.kernels.kernel_choice import kernels_run
+from fusionframes_core.kernels.wide_attention import blocked_attention
 
 GPU = torch.device("cuda", 0)
 
@@ -95,3 +96,26 @@ def test_a_kernel_that_fails_later_is_said_once(
         assert torch.equal(plain_norm(x, GroupNormSpec(2), True), expected)
     assert len(caplog.records) == 1
     assert "Failed to find C compiler" in caplog.text
+
+
+def test_attention_goes_on_where_its_kernel_fails(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    operands = torch.randn(3, 1, 5, 8)
+    expected = blocked_attention(*operands)
+    monkeypatch.setattr(kernel_choice, "_failed", set())
+    monkeypatch.setattr(kernel_choice, "kernels_run", lambda device, dtype: True)
+    monkeypatch.setattr(fused_operations, "softmax", fail)
+    with caplog.at_level(logging.WARNING, kernel_choice.__name__):
+        assert torch.equal(blocked_attention(*operands), expected)
+        assert torch.equal(blocked_attention(*operands), expected)
+    assert len(caplog.records) == 1
+
+
+def test_a_bias_by_place_is_added_where_the_kernel_fails(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, table = torch.randn(2, 8, 4, 3), torch.randn(2, 3, 3, 8)
+    expected = 2 * x + place_bias(table, x)
+    monkeypatch.setattr(kernel_choice, "_failed", set())
+    monkeypatch.setattr(kernel_choice, "kernels_run", lambda device, dtype: True)
+    monkeypatch.setattr(fused_operations, "merge", fail)
+    torch.testing.assert_close(add_residual(x, x.clone(), table), expected)
