@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..kernels.kernel_choice import takes_fused
 from .layers import FastConv3d, is_hooked
+from .stage_memo import StageMemo, once
 
 
 def carries_bias(layer: nn.Module, x: Tensor) -> bool:
@@ -26,18 +27,25 @@ def carries_bias(layer: nn.Module, x: Tensor) -> bool:
     return same and plain and layer.kernel_size[0] == 3 and layer.kernel_size[1:] in ((1, 1), (3, 3))
 
 
-def behind_bias(layer: FastConv3d, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def behind_bias(layer: FastConv3d, x: Tensor, bias: Tensor, memo: StageMemo | None = None) -> tuple[Tensor, Tensor]:
     """A convolution that `carries_bias`, of x (N, C, T, H, W) + bias (C,), without what both biases add to it.
 
     That is the second result, float32 (T, h, w, C'), by frame and by how near to a border a position is: h and w are 1
-    for a kernel that sees one position only, else the first, an inner and the last one, as many as there are.
+    for a kernel that sees one position only, else the first, an inner and the last one, as many as there are. With a
+    memo it is the same in all steps of the stage.
     """
+    extent = tuple(x.shape[2:])
     with layer.lent_weights(x) as (weight, own):
         out = layer._conv_forward(x, weight, None)
-        taps = F.linear(bias.to(x.dtype), weight.permute(0, 2, 3, 4, 1).flatten(0, 3)).view(len(weight), -1).float()
-        inside, cells = _inside(tuple(weight.shape[2:]), tuple(x.shape[2:]), x.device)
-        edges = inside @ taps.t() if own is None else torch.addmm(own.float(), inside, taps.t())
-    return out, edges.view(*cells, -1)
+        edges = once(memo, ("behind", layer, extent), lambda: _edges(weight, own, bias.to(x.dtype), extent))
+    return out, edges
+
+
+def _edges(weight: Tensor, own: Tensor | None, bias: Tensor, extent: tuple[int, ...]) -> Tensor:
+    taps = F.linear(bias, weight.permute(0, 2, 3, 4, 1).flatten(0, 3)).view(len(weight), -1).float()
+    inside, cells = _inside(tuple(weight.shape[2:]), extent, bias.device)
+    edges = inside @ taps.t() if own is None else torch.addmm(own.float(), inside, taps.t())
+    return edges.view(*cells, -1)
 
 
 @lru_cache(maxsize=64)

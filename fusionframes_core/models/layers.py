@@ -97,10 +97,10 @@ def add_product(x: Tensor, layer: nn.Module, fresh: Tensor) -> Tensor:
 
     Where the fused kernels run the product adds itself to x, so that neither its result nor the sum is a pass.
     """
-    over = isinstance(layer, FastConv2d) and is_pointwise(layer) and layer.bias is None and not is_hooked(layer)
-    if not (over and takes_fused(x, fresh, layer.weight) and x.is_contiguous(memory_format=torch.channels_last)):
+    if not isinstance(layer, FastConv2d) or layer.bias is not None or is_hooked(layer) or not is_pointwise(layer):
         return add_residual(x, layer(fresh))
-    assert isinstance(layer, FastConv2d)
+    if not takes_fused(x, fresh, layer.weight) or not x.is_contiguous(memory_format=torch.channels_last):
+        return add_residual(x, layer(fresh))
     with layer.lent_weights(fresh) as (weight, _):
         rows = [part.movedim(1, -1).flatten(0, 2) for part in (x, fresh)]
         rows[0].addmm_(rows[1], weight.flatten(1).t())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .edge_bias import behind_bias
 from .layers import FastConv3d, without_bias
+from .stage_memo import StageMemo
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -48,7 +49,11 @@ def over_time(convolution: nn.Module, x: Tensor, num_frames: int) -> Tensor:
 
 
 def over_time_without_bias(
-    convolution: nn.Module, x: Tensor, num_frames: int, bias: Tensor | None = None
+    convolution: nn.Module,
+    x: Tensor,
+    num_frames: int,
+    bias: Tensor | None = None,
+    memo: StageMemo | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """`over_time` of x + bias, and what it left out: as `layers.without_bias`, with a bias as `edge_bias.behind_bias`.
 
@@ -59,7 +64,7 @@ def over_time_without_bias(
         out, behind = without_bias(convolution, video)
     else:
         assert isinstance(convolution, FastConv3d)
-        out, behind = behind_bias(convolution, video, bias)
+        out, behind = behind_bias(convolution, video, bias, memo)
     return fold_frames(out), behind
 
 

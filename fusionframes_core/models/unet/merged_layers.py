@@ -64,7 +64,7 @@ class MergedConvolution(MergedLayer, TemporalConvolution[TrunkCondition]):
         self.merge = Merge(temporal_merge, spec)
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
-        out, behind = over_time_without_bias(self.projection, x, condition.num_frames, bias)
+        out, behind = over_time_without_bias(self.projection, x, condition.num_frames, bias, condition.memo)
         return self.merge(x, out, condition, behind, past=bias)
 
     def zero_layers(self) -> list[nn.Module]:

@@ -74,7 +74,7 @@ class TemporalConvLayer(TemporalConvolution[TrunkCondition]):
         self.projection = spec.layers.conv3d(channels, channels, (3, 1, 1))
 
     def mix_frames(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
-        return add_residual(x, *over_time_without_bias(self.projection, x, condition.num_frames, bias))
+        return add_residual(x, *over_time_without_bias(self.projection, x, condition.num_frames, bias, condition.memo))
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.projection]

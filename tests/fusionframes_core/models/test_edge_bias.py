@@ -11,6 +11,7 @@ from fusionframes_core.models.casting import CastConv3d
 from fusionframes_core.models.edge_bias import behind_bias, carries_bias
 from fusionframes_core.models.layers import Conv3d
 from fusionframes_core.models.layout import fold_frames, over_time_without_bias
+from fusionframes_core.models.stage_memo import StageMemo
 
 KERNELS = ((3, 1, 1), (3, 3, 3))
 EXTENTS = ((1, 1, 1), (2, 2, 5), (5, 3, 2), (4, 6, 7), (3, 1, 4))
@@ -40,6 +41,16 @@ def test_weights_of_8_bits_and_another_type() -> None:
     expected, behind = over_time_without_bias(layer, x + bias[:, None, None], 2)
     assert behind is None
     torch.testing.assert_close(out + place_bias(edges, out), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_stage_works_it_out_once() -> None:
+    layer, memo = Conv3d(6, 5, (3, 1, 1), padding=(1, 0, 0)), StageMemo()
+    bias = torch.randn(6)
+    first, again = (behind_bias(layer, torch.randn(1, 6, 4, 2, 2), bias, memo)[1] for _ in range(2))
+    assert again is first
+    longer = behind_bias(layer, torch.randn(1, 6, 5, 2, 2), bias, memo)[1]
+    assert longer.shape == (5, 1, 1, 5), "of another length anew"
 
 
 def test_who_carries_a_bias() -> None:
