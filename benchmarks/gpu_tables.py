@@ -131,19 +131,21 @@ def graphs(rows: Rows) -> list[Cells]:
 
 
 def training(rows: Rows) -> list[Cells]:
-    """Steps of each stage, by setting, beside the official network trained plainly."""
+    """Steps of each stage, by setting, beside the official network trained plainly, where that is as large."""
     found = rows.get("training", {})
     made = []
     for name, row in found.items():
         plain = found.get(f"{name.partition(',')[0]}, official network, plainly", {})
         fits = not row.get("out_of_memory")
+        as_large = row is not plain and row.get("parameters") == plain.get("parameters")
         made.append({
             "step": name,
+            "parameters": f"{row['parameters'] / 1e6:,.1f} M" if "parameters" in row else "",
             "ms": number(row.get("ms")) if fits else "does not fit",
             "GB at the peak": number(row.get("gb"), 2),
             "TFLOP/s": number(row.get("tflops")),
             "MFU": number(row.get("mfu"), 3),
-            "official / ours": ratio(plain.get("ms"), row.get("ms")) if row is not plain else "",
+            "official / ours": ratio(plain.get("ms"), row.get("ms")) if as_large else "",
             "first step, s": number(row.get("first_seconds")),
         })  # fmt: skip
     return made

@@ -137,7 +137,7 @@ def our_step(stage: str, choice: Choice, bench: Bench) -> dict[str, Any]:
     )
     trainer = Trainer(settings, model, objective, StageSpec("benchmark"))
     try:
-        found = timed_steps(bench, trainer._train_step)
+        found = timed_steps(bench, trainer._train_step) | parameters(model)
     finally:
         trainer.batches.close()
     used = trainer.meter.utilisation
@@ -223,7 +223,12 @@ def plain_step(stage: str, bench: Bench) -> dict[str, Any]:
         torch._foreach_lerp_(average, [parameter.detach() for parameter in trained], 1e-4)
         return loss.detach()
 
-    return timed_steps(bench, step)
+    return timed_steps(bench, step) | parameters(model)
+
+
+def parameters(model: nn.Module) -> dict[str, int]:
+    """How many it has, trained or not: only steps of equally large networks are compared."""
+    return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
 def if_it_fits(step: Callable[[Bench], dict[str, Any]], bench: Bench) -> dict[str, Any]:

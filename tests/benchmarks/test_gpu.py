@@ -78,6 +78,23 @@ def test_floor_and_ratios_are_worked_out() -> None:
     assert markdown(rows).splitlines()[-1] == "| s | 100.0 | 200.0 | 50.0 | 2.00 | 1.23 | 300.0 | 3.00 | 0.0120 |"
 
 
+def test_only_networks_of_one_size_are_compared() -> None:
+    steps = {
+        "keyframes, as shipped": {"ms": 100.0, "parameters": 2_000_000},
+        "keyframes, official network, plainly": {"ms": 250.0, "parameters": 2_000_000},
+        "decoder, as shipped": {"ms": 100.0, "parameters": 2_000_000},
+        "decoder, official network, plainly": {"ms": 250.0, "parameters": 1_000_000},
+    }
+    lines = markdown({"training": steps}).splitlines()
+    ratios = {
+        line.split("|")[1].strip(): line.split("|")[7].strip()
+        for line in lines
+        if line.startswith(("| keyframes", "| decoder"))
+    }
+    assert ratios.pop("keyframes, as shipped") == "2.50"
+    assert set(ratios.values()) == {""}
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "results.jsonl")
     assert gpu.main(["--small", "--repeats", "1", "--only", "kernels", "--out", out]) == 0
