@@ -114,9 +114,9 @@ class Server:
         """Where the server answers."""
         return f"http://127.0.0.1:{self.port}"
 
-    def get(self, path: str) -> Any:
-        """JSON of a GET request."""
-        with OPENER.open(self.url + path, timeout=120) as answer:
+    def get(self, path: str, seconds: float = 120) -> Any:
+        """JSON of a GET request, answered within `seconds`."""
+        with OPENER.open(self.url + path, timeout=seconds) as answer:
             return json.load(answer)
 
     def text(self, path: str) -> str:
@@ -140,10 +140,13 @@ class Server:
             raise Rejected(json.load(error)) from None
 
     def finish(self, prompt_id: str, seconds: float = 900) -> dict[str, Any]:
-        """Wait for a prompt's end; its history entry (outputs, status)."""
+        """Wait for a prompt's end; its history entry (outputs, status).
+
+        A server that reads a large file may answer nothing for minutes.
+        """
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            history = self.get(f"/history/{prompt_id}")
+        while (left := end - time.monotonic()) > 0:
+            history = self.get(f"/history/{prompt_id}", max(left, 1))
             if prompt_id in history:
                 return history[prompt_id]
             time.sleep(0.1)
