@@ -57,6 +57,8 @@ def shortened(server: Server, name: str, short: Short) -> dict[str, Any]:
             changes["num_frames"] = short.frames
         if short.steps and "steps" in node["inputs"]:
             changes["steps"] = short.steps
+        if "precision" in node["inputs"] and not torch.cuda.is_available():
+            changes["precision"] = "bf16"  # as the files are: ComfyUI's own choice on a CPU is twice as large
         node["inputs"].update(changes)
     return prompt
 

@@ -102,6 +102,39 @@ def test_the_vae_is_bf16_then_fp32_and_fp16_only_when_asked(comfyui: Any, root: 
     }
 
 
+# The tiny text encoder's file in one type after the other, loaded as "auto" and as asked for.
+TEXT_TYPES = """
+import dataclasses, json, sys, tempfile
+from pathlib import Path
+import inside
+pack = inside.start(sys.argv.pop(1))
+import torch
+from safetensors.torch import load_file, save_file
+loaders, weights = pack("nodes.host.model.loaders"), pack("fusionframes_core.checkpoints.weights_file")
+text = pack("fusionframes_core.checkpoints.open_model").open_model("tiny").components["text_encoder"]
+(file, names), = text.sources
+report = {}
+for kind in (torch.float16, torch.bfloat16, torch.float32):
+    path = Path(tempfile.mkdtemp()) / "text_encoder.safetensors"
+    save_file({name: tensor.to(kind) for name, tensor in load_file(file.path).items()}, path)
+    copy = dataclasses.replace(text, sources=((weights.open_weights(path), names),))
+    for precision in ("auto", "bf16"):
+        layer = loaders.load_clip(copy, precision).cond_stage_model.t5.encoder.block[0].layer[0]
+        report[f"{kind} {precision}"] = str(layer.SelfAttention.q.weight.dtype)
+report["own"] = str(loaders.management.text_encoder_dtype(loaders.management.text_encoder_device()))
+print("\\n" + json.dumps(report))
+"""
+
+
+def test_a_text_encoder_keeps_the_16_bits_of_its_file(comfyui: Any, root: Path) -> None:
+    """So that nothing is copied: it computes in float32 all the same. ComfyUI's choice is for files in 32 bits."""
+    report = json.loads(run_inside(comfyui, "-c", TEXT_TYPES, str(root))[0].splitlines()[-1])
+    own = report.pop("own")
+    kinds = {"torch.float16": "torch.float16", "torch.bfloat16": "torch.bfloat16", "torch.float32": own}
+    assert {key.removesuffix(" auto"): found for key, found in report.items() if key.endswith("auto")} == kinds
+    assert {found for key, found in report.items() if key.endswith("bf16")} == {"torch.bfloat16"}
+
+
 def test_a_rehearsal_runs_a_shipped_workflow(comfyui: Any, tmp_path: Path) -> None:
     """With files of the official names where users put them, outside ComfyUI's own folder."""
     config = scaled(VERSIONS["1.0"], 0.05)

@@ -107,8 +107,12 @@ def load_unet(whole: Component, precision: str, temporal: str = AUTO, disable_dy
 
 
 def load_clip(text: Component, precision: str, disable_dynamic: bool = False) -> Any:
-    """The text encoder. ComfyUI's T5 computes in fp32 whatever its weights are, so that fp16 cannot overflow."""
-    kind = PRECISIONS[precision] or management.text_encoder_dtype(management.text_encoder_device())
+    """The text encoder. ComfyUI's T5 computes in fp32 whatever its weights are, so that fp16 cannot overflow.
+
+    So `auto` keeps T5's weights as they are mapped where a file has them in 16 bits: nothing is copied then.
+    """
+    kind = PRECISIONS[precision] or _half_of_file(text)
+    kind = kind or management.text_encoder_dtype(management.text_encoder_device())
     kind = text.kind.kept_dtype(kind) if kind == FP8 else kind
     flags = {"disable_dynamic": True} if disable_dynamic else {}
     tokenizer = text.tokenizer
@@ -117,6 +121,17 @@ def load_clip(text: Component, precision: str, disable_dynamic: bool = False) ->
     clip = make_clip(text.config, tokenizer, _weights(text.sources), {"dtype": kind}, **flags)
     clip.patcher.cached_patcher_init = (_clip_patcher, (text, precision))
     return clip
+
+
+def _half_of_file(text: Component) -> torch.dtype | None:
+    """The one 16-bit type that T5's matrices have in their files; None where they have another, or several."""
+    found = {
+        file.entries[theirs].dtype
+        for file, names in text.sources
+        for ours, theirs in names.items()
+        if ours.startswith("t5.") and len(file.entries[theirs].shape) > 1
+    }
+    return found.pop() if found in ({torch.bfloat16}, {torch.float16}) else None
 
 
 def load_vae(component: Component, precision: str, disable_dynamic: bool = False) -> Any:
