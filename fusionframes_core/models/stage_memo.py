@@ -20,6 +20,10 @@ class StageMemo:
     def __init__(self) -> None:
         self._found: dict[Any, Any] = {}
 
+    def holds(self, key: Any) -> bool:
+        """Whether something is kept by that key."""
+        return key in self._found
+
     def once(self, key: Any, compute: Callable[[], Found]) -> Found:
         """compute(), of the first call with this key."""
         if key not in self._found:

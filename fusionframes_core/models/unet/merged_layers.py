@@ -95,7 +95,9 @@ def only_mixed(condition: TrunkCondition) -> TrunkCondition:
     memo keeps them, and no gradient needs the input of a layer; elsewhere α is multiplied by the mask.
     """
     mask, memo = condition.merge_mask, condition.memo
-    if mask is None or mask.is_meta or memo is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if mask is None or memo is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return condition
+    if mask.is_meta and not memo.holds(MIXED):  # has no numbers to read
         return condition
     on = memo.once(MIXED, lambda: [bool(each) for each in mask.flatten().tolist()])
     start, count = (on.index(True), sum(on)) if any(on) else (0, 0)
