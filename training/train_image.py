@@ -39,6 +39,7 @@ class ImageStage(PresetStage):
         preset: model whose keyframe configuration is trained without its temporal blocks.
         init: weights to start from, of a keyframe U-Net their image part.
         high_share: share of the noise levels drawn from the upper half.
+        low_share: share drawn from the lower half, where outlines are decided.
         data: instead of clips, folders made by training.prepare.
         validation_data: instead of validation_clips, such folders.
     """
@@ -50,6 +51,7 @@ class ImageStage(PresetStage):
     preset: str = "tiny"
     init: Path | None = None
     high_share: float = 0.3
+    low_share: float = 0.0
     data: list[Path] | None = None
     validation_data: list[Path] | None = None
 
@@ -63,7 +65,8 @@ class ImageStage(PresetStage):
         encoder = load_text_encoder(self.text_encoder, config.text) if self.text_encoder else None
         source = open_source(self.data, self.clips, encoder, "images")
         held_out = open_held_out(self.validation_data, self.validation_clips, encoder, "images")
-        objective = ImageObjective(config, source, self.train.batch_size, NoiseLevels(self.high_share))
+        levels = NoiseLevels(self.high_share, self.low_share)
+        objective = ImageObjective(config, source, self.train.batch_size, levels)
         validate = None
         if held_out is not None:
             validate = HeldOutLoss(

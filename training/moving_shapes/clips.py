@@ -19,7 +19,11 @@ from .scenes import CLIP_LENGTH, FAST_MOTIONS, MOTIONS, NEW_SHAPES, SHAPES, Scen
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
 WINDOW = 33  # 9 keyframes and the three frames between every two
-KEYFRAME_MOTIONS: dict[str, tuple[str, ...]] = {"keyframes": tuple(MOTIONS), "turning": ("spinning", "circling")}
+KEYFRAME_MOTIONS: dict[str, tuple[str, ...]] = {
+    "keyframes": tuple(MOTIONS),
+    "turning": ("spinning", "circling"),
+    "spinning": ("spinning",),
+}
 KINDS = (*KEYFRAME_MOTIONS, "windows")
 
 
@@ -38,9 +42,9 @@ def draw_clip(
 ) -> tuple[Scene, np.ndarray, int]:
     """A scene, the times to show it at, and the distance s between its frames.
 
-    "keyframes" are 16 frames from the clip's start, of every motion, and "turning" those of the motions that are
-    learned last; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip where they fit, with fast motions
-    drawn more often. `shape` pins the shape.
+    "keyframes" are 16 frames from the clip's start, of every motion, "turning" those of the motions that are learned
+    last, "spinning" those of turned shapes alone; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip where
+    they fit, with fast motions drawn more often. `shape` pins the shape.
     """
     pinned = {} if shape is None else {"shape": shape}
     if kind in KEYFRAME_MOTIONS:

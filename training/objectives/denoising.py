@@ -28,18 +28,29 @@ def check_share(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """Share `high_share` of the samples is drawn from the upper half of the times, where motion is decided."""
+    """Shares of the samples drawn from one half of the times alone.
+
+    In the upper half motion and place are decided, in the lower half, below `low_share`, outlines.
+    """
 
     high_share: float = 0.0
+    low_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_share("high_share", self.high_share)
+        check_share("low_share", self.low_share)
+        if self.high_share + self.low_share > 1:
+            raise ValueError(
+                f"high_share and low_share must be at most 1 together; got {self.high_share} and {self.low_share}"
+            )
 
     def draw(self, rng: np.random.Generator, count: int, num_steps: int) -> Tensor:
         """Times (count,) long, stratified so that every batch covers the range."""
         u = (rng.permutation(count) + rng.uniform(size=count)) / count
-        low = np.where(rng.uniform(size=count) < self.high_share, num_steps // 2, 0)
-        return torch.from_numpy((low + u * (num_steps - low)).astype(np.int64))
+        half, kind = num_steps // 2, rng.uniform(size=count)
+        first = np.where(kind < self.high_share, half, 0)
+        end = np.where(kind >= 1 - self.low_share, half, num_steps)
+        return torch.from_numpy((first + u * (end - first)).astype(np.int64))
 
 
 def denoising_loss(

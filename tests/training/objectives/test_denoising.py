@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -70,3 +71,20 @@ def test_a_weight_below_zero_is_one_sentence() -> None:
     for weight in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="steady_weight must be at least 0; got"):
             KeyframeObjective(TINY, None, 1, NoiseLevels(), steady_weight=weight)
+
+
+@pytest.mark.parametrize(("high", "low"), [(0.0, 0.0), (0.7, 0.0), (0.0, 0.5), (0.2, 0.6), (1.0, 0.0), (0.0, 1.0)])
+def test_shares_of_the_noise_levels(high: float, low: float) -> None:
+    """What is not drawn from one half alone is spread over all times; each half's share follows."""
+    drawn = NoiseLevels(high, low).draw(np.random.default_rng(0), 20_000, 1000)
+    assert int(drawn.min()) >= 0
+    assert int(drawn.max()) < 1000
+    assert (drawn >= 500).double().mean().item() == pytest.approx(high + (1 - high - low) / 2, abs=0.015)
+    assert (drawn < 250).double().mean().item() == pytest.approx(low / 2 + (1 - high - low) / 4, abs=0.015)
+
+
+def test_shares_of_more_than_all_noise_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="high_share and low_share must be at most 1 together"):
+        NoiseLevels(0.6, 0.5)
+    with pytest.raises(ValueError, match="low_share must be from 0 to 1; got"):
+        NoiseLevels(0.0, -0.1)
