@@ -14,8 +14,11 @@ export const RENDERERS = { canvas: false, vue: true }
 // report.errors gets what the console, the page or our server complained of since the start was over.
 export async function visit(url, executablePath, act, { width = 1600, height = 1000, renderer = 'canvas' } = {}) {
   const report = { errors: [], outside: [] }
-  const setting = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(RENDERERS[renderer]) }
-  await fetch(new URL('/settings/Comfy.VueNodes.Enabled', url), setting)
+  const settings = { 'Comfy.VueNodes.Enabled': RENDERERS[renderer], 'Comfy.RightSidePanel.IsOpen': false } // as at a first start
+  for (const [name, value] of Object.entries(settings)) {
+    const body = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(value) }
+    await fetch(new URL(`/settings/${name}`, url), body)
+  }
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
   try {
     const page = await browser.newPage({ viewport: { width, height } })
