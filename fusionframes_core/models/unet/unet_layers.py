@@ -258,4 +258,6 @@ class FeedForward(nn.Sequential):
     def add_to(self, x: Tensor, normed: Tensor) -> Tensor:
         """x + what it makes of `normed`, both (N, C, H, W); x, which nobody else may hold, may be written over."""
         first, silu, last = self
-        return add_product(x, last, silu(first(normed)))
+        hidden = silu(first(normed))
+        del normed  # not held while the last product is made
+        return add_product(x, last, hidden)
