@@ -83,6 +83,12 @@ function hurry([quick, small]) {
   }
 }
 
+// Whether the texts of all notes are drawn, which a busy machine takes its time for: evaluated in the page.
+function noted() {
+  const count = window.app.graph.nodes.filter((node) => node.type === 'MarkdownNote').length
+  return document.querySelectorAll('.comfy-markdown-content, .comfy-markdown .tiptap').length >= count
+}
+
 function listen() {
   window.ends = []
   for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) {
@@ -98,6 +104,7 @@ await visit(url, executablePath, async (page, report) => {
     const picture = (when) => page.screenshot({ path: path.join(out, `${name}_${renderer}_${when}.png`) })
     await fetch(new URL('/free', url), { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"free_memory": true}' })
     await drop(page, file)
+    await page.waitForFunction(noted, null, { timeout: 60000 }).catch(() => {}) // the report says which are missing
     const found = (report.workflows[name] = { ...(await page.evaluate(graphReport)), opened: await page.evaluate(places), notes: await page.evaluate(notes) })
     await picture('opened')
     await page.evaluate(hurry, [QUICK, SMALL])
