@@ -123,15 +123,32 @@ def test_gradients_take_nothing_from_a_memo() -> None:
     assert all(parameter.grad is not None for name, parameter in unet.named_parameters() if "to_key" in name)
 
 
+def on_meta(condition: Any, memo: StageMemo) -> Any:
+    """The same condition without numbers."""
+    values = {place.name: getattr(condition, place.name) for place in fields(condition)}
+    moved = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in values.items()}
+    return type(condition)(**moved | {"memo": memo})
+
+
 @pytest.mark.parametrize("make", [keyframe_case, lambda: interpolation_case([True, False], temporal_merge="convex")])
 def test_shapes_alone_pass_through(make: Callable[[], tuple[nn.Module, Tensor, Any]]) -> None:
     """On the meta device, which has no numbers, and on which memory is counted."""
     unet, x, condition = make()
-    moved = {
-        place.name: value.to("meta") if isinstance(value, Tensor) else value
-        for place in fields(condition)
-        for value in [getattr(condition, place.name)]
-    }
-    seen = type(condition)(**moved | {"memo": StageMemo()})
+    seen = on_meta(condition, StageMemo())
     (found,) = {step.shape for step in steps(unet.to("meta"), x.to("meta"), seen)}
     assert found == steps(make()[0], x, condition)[0].shape
+
+
+def test_shapes_alone_are_counted_as_mixed_in_part() -> None:
+    """Where a memo already says which videos are mixed, the meta device leaves out the others' work too."""
+    unet, x, condition = interpolation_case([True, False], temporal_merge="convex")
+    unet.to("meta")
+
+    def work(memo: StageMemo) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            unet(x.to("meta"), torch.full((2,), 500, device="meta"), on_meta(condition, memo))
+        return counter.get_total_flops()
+
+    known = StageMemo()
+    known.once(MIXED, lambda: [True, False])
+    assert work(known) < work(StageMemo())
