@@ -108,7 +108,7 @@ CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 CHOICES   := conv1d_attn3d_blocks conv3d_attn1d_blocks conv1d_attn1d_layers
 CHOICES   := $(foreach name,$(CHOICES),runs/temporal/temporal_$(name).safetensors)
 
-train-tiny: runs/keyframes_5/keyframe.safetensors $(CHOICES) runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_6/keyframe.safetensors $(CHOICES) runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny $(addprefix --temporal+=,$(CHOICES))
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -117,6 +117,9 @@ runs/autoencoder/movq.safetensors: | $(DEVELOP)
 
 runs/text_encoder/text_encoder.safetensors: | $(DEVELOP)
 	$(TRAIN) training.train_text_encoder --config $(CONFIGS)/tiny_text_encoder.yaml
+
+runs/text_encoder_2/text_encoder.safetensors: runs/text_encoder/text_encoder.safetensors
+	$(TRAIN) training.train_text_encoder --config $(CONFIGS)/tiny_text_encoder_2.yaml
 
 $(CLIPS): runs/latents/%.safetensors: runs/autoencoder/movq.safetensors
 	$(PREPARE) --output $@ $(CLIPS_$*)
@@ -156,9 +159,15 @@ runs/image_3/image.safetensors: runs/image_2/image.safetensors
 runs/keyframes_5/keyframe.safetensors: runs/keyframes_4/keyframe.safetensors runs/image_3/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_5.yaml
 
+runs/image_4/image.safetensors: runs/image_3/image.safetensors runs/text_encoder_2/text_encoder.safetensors
+	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_4.yaml
+
+runs/keyframes_6/keyframe.safetensors: runs/keyframes_5/keyframe.safetensors runs/image_4/image.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_6.yaml
+
 # Each in a folder of its own, then beside the others.
-runs/temporal/temporal_%.safetensors: runs/keyframes_5/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml --init $< --text_encoder runs/text_encoder
+runs/temporal/temporal_%.safetensors: runs/keyframes_6/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml --init $< --text_encoder runs/text_encoder_2
 	@mkdir -p $(@D) && cp runs/keyframes_$*/$(@F) $@
 
 runs/interp_frames/interpolation.safetensors: runs/image/image.safetensors

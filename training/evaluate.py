@@ -30,6 +30,7 @@ from .evaluation.decoder_quality import evaluate_decoder, print_decoder
 from .evaluation.evaluated_models import generator_of, load_image_decoder, load_pipeline, tools_of
 from .evaluation.interpolation_quality import PASSES, evaluate_interpolation, print_interpolation
 from .evaluation.shape_accuracy import ShapesRun, print_shapes, run_shapes
+from .moving_shapes.paraphrases import make_paraphrases
 from .moving_shapes.prompts_file import make_prompts, read_prompts, write_prompts
 
 PROMPTS = Path(__file__).parent / "prompts" / "held_out_200.jsonl"
@@ -104,7 +105,8 @@ def decoder(arguments: argparse.Namespace) -> None:
 
 def write_held_out(arguments: argparse.Namespace) -> None:
     """Write prompts of combinations that training never sees."""
-    prompts = make_prompts(arguments.count, arguments.seed)
+    make = make_paraphrases if arguments.paraphrases else make_prompts
+    prompts = make(arguments.count, arguments.seed)
     with atomic_path(arguments.out) as partial:
         partial.write_text(write_prompts(prompts), "utf-8")
     print(f"{len(prompts)} prompts in {arguments.out}")
@@ -147,6 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=home_path, default=PROMPTS, help="file to write")
     command.add_argument("--count", type=int, default=200, help="number of prompts (default 200)")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--paraphrases", action="store_true", help="in wordings that no caption of training has")
     command.set_defaults(run=write_held_out)
     return parser
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..data.text_files import UnreadableText, lines_of, lone_surrogate, read_text
 from ..engine.command_line import BadInput
-from .scenes import COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, caption, is_held_out, is_visible, sample_scene
+from .scenes import COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, is_held_out, is_visible, sample_scene
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
@@ -149,6 +150,17 @@ def write_prompts(prompts: list[Prompt]) -> str:
 
 def make_prompts(count: int = 200, seed: int = 0) -> list[Prompt]:
     """`count` different captions whose combinations of colour, shape and motion are held out, each equally often."""
+
+    def say(scene: Scene, rng: np.random.Generator) -> Prompt:
+        text = caption(scene, rng)
+        stated = parse_prompt(text)
+        return Prompt(text, scene.shape, scene.colour, scene.motion, stated.speed, stated.size)
+
+    return held_out_prompts(say, count, seed)
+
+
+def held_out_prompts(say: Callable[[Scene, np.random.Generator], Prompt], count: int, seed: int) -> list[Prompt]:
+    """`count` different prompts that `say` makes of scenes of held-out combinations, each equally often."""
     rng = np.random.default_rng(seed)
     held_out = [
         {"colour": colour, "shape": shape, "motion": motion}
@@ -158,10 +170,8 @@ def make_prompts(count: int = 200, seed: int = 0) -> list[Prompt]:
     order = [held_out[i] for _ in range(count // len(held_out) + 1) for i in rng.permutation(len(held_out))]
     prompts: dict[str, Prompt] = {}
     for combination in order[:count]:
-        text = None
-        while text is None or text in prompts:
-            scene = sample_scene(rng, held_out=True, **combination)
-            text = caption(scene, rng)
-        stated = parse_prompt(text)
-        prompts[text] = Prompt(text, scene.shape, scene.colour, scene.motion, stated.speed, stated.size)
+        prompt = None
+        while prompt is None or prompt.prompt in prompts:
+            prompt = say(sample_scene(rng, held_out=True, **combination), rng)
+        prompts[prompt.prompt] = prompt
     return list(prompts.values())
