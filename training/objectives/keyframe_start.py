@@ -53,9 +53,11 @@ def fitting_temporal(source: UNet, model: UNet) -> dict[str, Tensor]:
     Raises ValueError when there is none.
     """
     known = dict(temporal_parameters(source))
-    renamed = ((name, name.replace(LAYER_ATTENTION, BLOCK_ATTENTION)) for name, _ in temporal_parameters(model))
-    shapes = {name: value.shape for name, value in temporal_parameters(model)}
-    kept = {name: known[old] for name, old in renamed if old in known and known[old].shape == shapes[name]}
+    kept = {}
+    for name, value in temporal_parameters(model):
+        old = name if name in known else name.replace(LAYER_ATTENTION, BLOCK_ATTENTION)
+        if old in known and known[old].shape == value.shape:
+            kept[name] = known[old]
     if not kept:
         raise ValueError(f"init's temporal parts, {source.config.temporal}, have nothing for {model.config.temporal}")
     return {name: value.detach() for name, value in kept.items()}

@@ -56,4 +56,6 @@ def test_the_plain_caption_names_what_the_sentence_names(wordings):
         assert (plain.shape, plain.colour, plain.motion) == (said.shape, said.colour, said.motion), item
         assert (plain.speed, plain.size) == (said.speed, said.size), item
         assert ("background" in item.caption) == ("background" in said.prompt) == (item.background is not None)
-        assert said.colour in said.prompt and "  " not in said.prompt and "a orange" not in said.prompt
+        assert said.colour in said.prompt
+        assert "  " not in said.prompt
+        assert "a orange" not in said.prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,25 @@ from training.objectives.initial_weights import image_config
 from training.objectives.keyframe_start import keyframe_model
 
 
-def test_start_is_image_weights_under_the_temporal_parts_of_init(tmp_path: Path) -> None:
+OTHERS = ("conv1d_attn3d_blocks", "conv3d_attn1d_blocks", "conv1d_attn1d_layers")
+
+
+@pytest.mark.parametrize("temporal", [TINY.keyframe.temporal, *OTHERS])
+def test_start_is_image_weights_under_the_temporal_parts_of_init(tmp_path: Path, temporal: str) -> None:
     """With both files every spatial weight is the image's and every temporal one is init's; only those train."""
     torch.manual_seed(0)
-    image, init = UNet(image_config(TINY.keyframe)), UNet(TINY.keyframe)
+    image, init = UNet(image_config(TINY.keyframe)), UNet(replace(TINY.keyframe, temporal=temporal))
     save_weights(image.state_dict(), tmp_path / "image.safetensors", dtype=torch.float32)
     save_weights(init.state_dict(), tmp_path / "init.safetensors", dtype=torch.float32)
-    model = keyframe_model(TINY.keyframe, tmp_path / "image.safetensors", tmp_path / "init.safetensors")
-    temporal = dict(temporal_parameters(init))
-    assert {name for name, value in model.named_parameters() if value.requires_grad} == set(temporal)
+    model = keyframe_model(TINY.keyframe, tmp_path / "image.safetensors", tmp_path / "init.safetensors", temporal)
+    parts = dict(temporal_parameters(init))
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == set(parts)
     for name, value in model.state_dict().items():
-        source = temporal[name] if name in temporal else image.state_dict()[name]
+        source = parts[name] if name in parts else image.state_dict()[name]
         assert torch.equal(value, source), name
 
 
-@pytest.mark.parametrize("temporal", ["conv1d_attn3d_blocks", "conv3d_attn1d_blocks", "conv1d_attn1d_layers"])
+@pytest.mark.parametrize("temporal", OTHERS)
 def test_start_of_another_conditioning_takes_what_fits(tmp_path: Path, temporal: str) -> None:
     """Spatial weights and the attention's are those of init; what init has nothing for does nothing yet."""
     torch.manual_seed(0)
