@@ -16,7 +16,6 @@ from fusionframes_core.presets import TINY
 from training.objectives.initial_weights import image_config
 from training.objectives.keyframe_start import keyframe_model
 
-
 OTHERS = ("conv1d_attn3d_blocks", "conv3d_attn1d_blocks", "conv1d_attn1d_layers")
 
 
