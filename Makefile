@@ -108,7 +108,7 @@ CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 CHOICES   := conv1d_attn3d_blocks conv3d_attn1d_blocks conv1d_attn1d_layers
 CHOICES   := $(foreach name,$(CHOICES),runs/temporal/temporal_$(name).safetensors)
 
-train-tiny: runs/keyframes_6/keyframe.safetensors $(CHOICES) runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_7/keyframe.safetensors $(CHOICES) runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny $(addprefix --temporal+=,$(CHOICES))
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -165,8 +165,11 @@ runs/image_4/image.safetensors: runs/image_3/image.safetensors runs/text_encoder
 runs/keyframes_6/keyframe.safetensors: runs/keyframes_5/keyframe.safetensors runs/image_4/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_6.yaml
 
+runs/keyframes_7/keyframe.safetensors: runs/keyframes_6/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_7.yaml
+
 # Each in a folder of its own, then beside the others.
-runs/temporal/temporal_%.safetensors: runs/keyframes_6/keyframe.safetensors
+runs/temporal/temporal_%.safetensors: runs/keyframes_7/keyframe.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml --init $< --text_encoder runs/text_encoder_2
 	@mkdir -p $(@D) && cp runs/keyframes_$*/$(@F) $@
 
