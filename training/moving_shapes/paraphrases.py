@@ -175,7 +175,7 @@ def _tidy(text: str) -> str:
 
 
 def _choose(rng: np.random.Generator, choices: Sequence[str]) -> str:
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]
 
 
 def random_paraphrases(rng: np.random.Generator, count: int, held_out: bool, wordings: Wordings) -> list[Paraphrase]:
