@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.moving_shapes.scenes import caption, sample_scene
-from training.moving_shapes.shapes_tokenizer import build_tokenizer, vocabulary
+from training.moving_shapes.scenes import MOTIONS, caption, sample_scene
+from training.moving_shapes.shapes_tokenizer import SYNONYMS, build_tokenizer, vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,15 @@ def test_synonyms_mean_the_captions_own_words(tokenizer, prompt, meaning):
 def test_parts_of_words_are_left_alone(tokenizer):
     assert tokenizer.encode("bigger slowly upwards circles").tokens[:-1] == ["bigger", "slowly", "upwards", "circles"]
     assert tokenizer.encode("island").tokens[:-1] == ["<unk>"]
+
+
+def test_a_motion_with_synonyms_has_them_as_verb_and_as_gerund():
+    pairs = {(verb.split()[0], gerund.split()[0]) for forms in MOTIONS.values() for verb, gerund in forms}
+    first_words = {wording.split()[0] for wording in SYNONYMS if wording}
+    one_sided = {pair for pair in pairs if len(first_words & set(pair)) == 1}
+    assert not one_sided
+
+
+@pytest.mark.parametrize("prompt", ["a cyan circle that orbits", "a cyan circle which orbits in a circle"])
+def test_orbits_is_a_circle_as_orbiting_is(tokenizer, prompt):
+    assert tokenizer.encode(prompt).ids == tokenizer.encode("a cyan circle that circles").ids
