@@ -34,6 +34,7 @@ from .moving_shapes.paraphrases import make_paraphrases
 from .moving_shapes.prompts_file import make_prompts, read_prompts, write_prompts
 
 PROMPTS = Path(__file__).parent / "prompts" / "held_out_200.jsonl"
+PARAPHRASES = PROMPTS.with_name("paraphrases_200.jsonl")
 
 
 def shapes(arguments: argparse.Namespace) -> None:
@@ -107,9 +108,10 @@ def write_held_out(arguments: argparse.Namespace) -> None:
     """Write prompts of combinations that training never sees."""
     make = make_paraphrases if arguments.paraphrases else make_prompts
     prompts = make(arguments.count, arguments.seed)
-    with atomic_path(arguments.out) as partial:
+    out = arguments.out or (PARAPHRASES if arguments.paraphrases else PROMPTS)
+    with atomic_path(out) as partial:
         partial.write_text(write_prompts(prompts), "utf-8")
-    print(f"{len(prompts)} prompts in {arguments.out}")
+    print(f"{len(prompts)} prompts in {out}")
 
 
 def _finish(report: dict[str, Any], path: Path | None) -> None:
@@ -146,7 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--only-true", action="store_true", help="leave interpolated latents out")
     command = commands.add_parser("make-prompts", help=write_held_out.__doc__, description=write_held_out.__doc__)
-    command.add_argument("--out", type=home_path, default=PROMPTS, help="file to write")
+    command.add_argument("--out", type=home_path, help="file to write (default: the one in training/prompts)")
     command.add_argument("--count", type=int, default=200, help="number of prompts (default 200)")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--paraphrases", action="store_true", help="in wordings that no caption of training has")

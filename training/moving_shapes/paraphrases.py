@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .prompts_file import Prompt, held_out_prompts
-from .scenes import Scene, sample_scene
+from .scenes import Scene, background_words, sample_scene
 
+Choice = TypeVar("Choice")
 Forms = tuple[tuple[str, str], ...]  # (verb form, gerund), as in `scenes.MOTIONS`
 
 
@@ -135,7 +137,7 @@ def paraphrase(scene: Scene, rng: np.random.Generator, wordings: Wordings) -> Pa
     background = scene.background if rng.random() < 0.4 else None
     text = _sentence(scene, size, speed, rng, wordings)
     if background is not None:
-        where = _choose(rng, wordings.places).format(background=_place(background))
+        where = _choose(rng, wordings.places).format(background=background_words(background))
         text = f"{where}, {text}" if rng.random() < 0.5 else f"{text}, {where}"
     prompt = Prompt(_tidy(text), scene.shape, scene.colour, scene.motion, speed, size)
     return Paraphrase(prompt, background, plain_caption(prompt, background))
@@ -145,7 +147,7 @@ def _sentence(scene: Scene, size: str | None, speed: str | None, rng: np.random.
     size_word = _choose(rng, wordings.sizes[size]) if size else ""
     look = _choose(rng, [look for look in wordings.looks if (size is not None) == ("{size}" in look)])
     shape = _choose(rng, wordings.shapes[scene.shape])
-    verb, gerund = wordings.motions[scene.motion][rng.integers(len(wordings.motions[scene.motion]))]
+    verb, gerund = _choose(rng, wordings.motions[scene.motion])
     if speed:
         order = "{1} {0}" if rng.random() < 0.5 else "{0} {1}"
         adverb = _choose(rng, wordings.speeds[speed])
@@ -160,21 +162,17 @@ def _sentence(scene: Scene, size: str | None, speed: str | None, rng: np.random.
 
 
 def plain_caption(prompt: Prompt, background: str | None) -> str:
-    """The caption that training sees most of the scenes with, and that names what the prompt names."""
+    """A caption in training's plainest wording that names what the prompt names."""
     words = ("a", prompt.size, prompt.colour, prompt.shape, prompt.motion, prompt.speed)
     text = " ".join(word for word in words if word)
-    return _tidy(f"{text} on {_place(background)}" if background else text)
-
-
-def _place(background: str) -> str:
-    return "a soft gradient background" if background == "gradient" else f"a {background} background"
+    return _tidy(f"{text} on {background_words(background)}" if background else text)
 
 
 def _tidy(text: str) -> str:
     return " ".join(text.split()).replace("a orange", "an orange")
 
 
-def _choose(rng: np.random.Generator, choices: Sequence[str]) -> str:
+def _choose(rng: np.random.Generator, choices: Sequence[Choice]) -> Choice:
     return choices[int(rng.integers(len(choices)))]
 
 

@@ -190,9 +190,13 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
         lambda: f"{noun} {words.format(verb)}",
     )[rng.integers(4)]()
     if rng.random() < 0.5:
-        kind = "soft gradient" if scene.background == "gradient" else scene.background
-        text += f" on a {kind} background"
+        text += f" on {background_words(scene.background)}"
     return text
+
+
+def background_words(background: str) -> str:
+    """How captions call a background."""
+    return "a soft gradient background" if background == "gradient" else f"a {background} background"
 
 
 def _pose(scene: Scene, u: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:

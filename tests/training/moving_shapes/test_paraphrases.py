@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training import evaluate
 from training.moving_shapes.paraphrases import HELD_OUT, TAUGHT, make_paraphrases, random_paraphrases
 from training.moving_shapes.prompts_file import parse_prompt, read_prompts
 from training.moving_shapes.scenes import MOTIONS, caption, is_held_out, sample_scene
@@ -16,6 +17,14 @@ PROMPTS = Path(__file__).parents[3] / "training" / "prompts" / "paraphrases_200.
 
 def test_the_file_is_what_the_command_writes():
     assert read_prompts(PROMPTS) == make_paraphrases(200)
+
+
+def test_the_command_writes_them_to_a_file_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "PROMPTS", tmp_path / "captions.jsonl")
+    monkeypatch.setattr(evaluate, "PARAPHRASES", tmp_path / "paraphrases.jsonl")
+    assert evaluate.main(["make-prompts", "--paraphrases"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["paraphrases.jsonl"]
+    assert (tmp_path / "paraphrases.jsonl").read_bytes() == PROMPTS.read_bytes()
 
 
 def test_they_are_of_combinations_that_training_never_sees():
