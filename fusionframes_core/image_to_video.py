@@ -8,13 +8,15 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .checkpoints.offload import OffloadedModels
 from .config import ModelConfig
+from .errors import require_finite
 from .media.frames import fit_image
 from .models.casting import compute_dtype
-from .models.movq.frame_chunks import encode_frames
+from .models.movq.frame_chunks import decode_frames, encode_frames
 from .sampling.first_frame import FirstFrame, augment_with_noise
 from .sampling.keyframe_sampling import sample_image
 from .sampling.noise import AUGMENTATION_STAGE, STILL_STAGE, stage_noise
@@ -53,7 +55,9 @@ def draw_first_frame(residency: OffloadedModels, texts: ContextPair, chosen: Res
     with residency.stage("keyframe") as unet:
         still = sample_image(unet, texts, (height, width), sampler)
     with image_movq(residency) as movq:
-        pixels = movq.decode(still.to(residency.device, compute_dtype(movq)), temporal=False)
+        dtype = compute_dtype(movq)
+        stills = [decode_frames(movq, latent, latent.device) for latent in still.to(residency.device, dtype).split(1)]
+        pixels = require_finite("decoding the first frame", torch.cat(stills), dtype)
     return pixels[:, :, 0].float().clamp(-1, 1)
 
 

@@ -158,7 +158,7 @@ class FusionFramesPipeline(Models):
         if multiple is not None:
             latents = latents[:, :, frames_by_time(chosen.num_frames, chosen.passes, multiple)]
         report = _of_stage(callback, "decode")
-        frames = self.decode(latents, callback=report, windows=chosen.decode_windows).float().cpu().clamp(-1, 1)
+        frames = self.decode(latents, callback=report, windows=chosen.decode_windows).cpu().float().clamp(-1, 1)
         fps = self.config.fps * float(multiple or PASS_FACTOR**chosen.passes)
         return GenerationResult(frames, keyframes.cpu(), latents.cpu(), fps, chosen)
 
@@ -258,7 +258,7 @@ class FusionFramesPipeline(Models):
         with self.residency.stage("movq") as movq:
             inputs = latents.to(self.device, compute_dtype(movq))
             if temporal:
-                plan = plan_for(movq, inputs, chunk or self.decode_chunk, windows)
+                plan = plan_for(movq, inputs, chunk or self.decode_chunk, windows, latents.device)
                 decoder = decoder_for(movq, plan)
                 size = (plan.chunk, plan.overlap)
                 pixels = decode_chunked(decoder, inputs, *size, report, latents.device, windows=windows)

@@ -117,7 +117,7 @@ class OffloadedModels:
             forget_graphs(self._models[name])
         if name in self._streams:
             self._streams[name].close()
-        elif self.offload in ("cpu", "layers"):
+        elif name in self._models and self.offload in ("cpu", "layers"):
             _moved(self._models[name], torch.device("cpu"))
         else:
             self._models.pop(name, None)
@@ -128,8 +128,22 @@ class OffloadedModels:
 
 def _moved(model: nn.Module, device: torch.device) -> nn.Module:
     """The model on the device; one that is streamed from the disk sees to that itself."""
-    streamed = any(parameter.is_meta for parameter in model.parameters())
-    return _laid_out(model if streamed else model.to(device), device)
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        model.to(device)
+        for module in model.modules():
+            _move_quantised(module, device)
+    return _laid_out(model, device)
+
+
+def _move_quantised(module: nn.Module, device: torch.device) -> None:
+    """Let the weights of bitsandbytes' 8-bit layers follow, which lie in a `state` from a layer's first call on.
+
+    `to` of a whole model does not see them: they would stay on the GPU beside a U-Net.
+    """
+    state: Any = getattr(module, "state", None)
+    if getattr(state, "CB", None) is not None:
+        state.CB, state.SCB = state.CB.to(device), state.SCB.to(device)
+        module.get_parameter("weight").data = state.CB  # the same memory, as the layer itself has it
 
 
 def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..models.temporal import TemporalLayer
 from ..models.unet.unet_blocks import CrossAttentionBlock, ResNetBlock, SelfAttentionBlock
+from .device_copies import Copies, copies_for
 
 BLOCKS = (ResNetBlock, SelfAttentionBlock, CrossAttentionBlock, TemporalLayer)
 """What is streamed, each with all that is in it; embeddings and the first and last convolution stay on the device."""
@@ -28,76 +29,6 @@ def streamed_blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield from streamed_blocks(child)
         elif any(True for _ in child.parameters()):
             yield child
-
-
-class Copies(Protocol):
-    """Brings tensors to a device beside the work there."""
-
-    def pinned(self, host: Tensor) -> Tensor:
-        """A tensor of main memory where copies from it are fast."""
-
-    def start(self, hosts: list[Tensor]) -> tuple[list[Tensor], Any]:
-        """Copies on the device, and what says when they are there."""
-
-    def wait(self, ready: Any) -> None:
-        """Let the work that follows begin when the copies are there."""
-
-    def mark(self) -> Any:
-        """The end of the work so far."""
-
-    def finish(self, mark: Any) -> None:
-        """Return when that work is done: what it read may go."""
-
-
-class PlainCopies:
-    """On devices without streams, one after the other."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def pinned(self, host: Tensor) -> Tensor:
-        return host
-
-    def start(self, hosts: list[Tensor]) -> tuple[list[Tensor], Any]:
-        return [torch.empty_like(host, device=self.device).copy_(host) for host in hosts], None
-
-    def wait(self, ready: Any) -> None:
-        pass
-
-    def mark(self) -> Any:
-        return None
-
-    def finish(self, mark: Any) -> None:
-        pass
-
-
-class StreamCopies:
-    """On a GPU, by a stream of its own."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.stream = device, torch.cuda.Stream(device)
-
-    def pinned(self, host: Tensor) -> Tensor:
-        return host if host.is_pinned() else host.pin_memory()
-
-    def start(self, hosts: list[Tensor]) -> tuple[list[Tensor], Any]:
-        with torch.cuda.stream(self.stream):
-            made = [torch.empty_like(host, device=self.device).copy_(host, non_blocking=True) for host in hosts]
-            return made, self.stream.record_event()
-
-    def wait(self, ready: Any) -> None:
-        torch.cuda.current_stream(self.device).wait_event(ready)
-
-    def mark(self) -> Any:
-        return torch.cuda.current_stream(self.device).record_event()
-
-    def finish(self, mark: Any) -> None:
-        mark.synchronize()
-
-
-def copies_for(device: torch.device) -> Copies:
-    """How tensors come to a device."""
-    return StreamCopies(device) if device.type == "cuda" else PlainCopies(device)
 
 
 @dataclass(eq=False)
@@ -120,6 +51,7 @@ class StreamedLayers:
         self.others = [parameter for parameter in network.parameters() if parameter not in inside]
         self._coming: dict[_Block, tuple[list[Tensor], Any]] = {}
         self._before: tuple[_Block, Any] | None = None  # the block that ran last, and the end of its work
+        self._unfinished = False  # a step has begun and not ended
         self._hooks: list[Any] = []
         self._kept: list[Tensor] = []
 
@@ -136,28 +68,39 @@ class StreamedLayers:
             _put(block.parameters, block.hosts)
         self._kept = [parameter.data for parameter in self.others]
         _put(self.others, [host.to(self.device) for host in self._kept])
+        self._hooks.append(self.network.register_forward_pre_hook(self._begin))
+        self._hooks.append(self.network.register_forward_hook(self._end))
         for module, block in self.blocks.items():
             self._hooks.append(module.register_forward_pre_hook(partial(self._enter, block)))
             self._hooks.append(module.register_forward_hook(partial(self._leave, block)))
         return self.network
 
     def close(self) -> None:
-        """Everything back in main memory, also after a step that was broken off."""
+        """Everything back in main memory, also after a step or an `open` that was broken off."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        for block in self.blocks.values():
-            _put(block.parameters, block.hosts)
-        _put(self.others, self._kept)
+        self._release_all()
+        if self._kept:
+            _put(self.others, self._kept)
+
+    def _begin(self, *_: Any) -> None:
+        """A step begins; what one that was broken off left on the device goes, and tells no order of blocks."""
+        if self._unfinished:
+            self._release_all()
+        self._unfinished = True
+
+    def _end(self, *_: Any) -> None:
+        self._unfinished = False
+
+    def _release_all(self) -> None:
         self.copies.finish(self.copies.mark())
-        self._coming.clear()
-        self._before = None
+        for block in list(self._coming):
+            self._release(block)
+        self._before, self._unfinished = None, False
 
     def _enter(self, block: _Block, *_: Any) -> None:
         """A block is called: its weights are there, or come now."""
-        working = None if self._before is None else self._before[0]
-        for other in [other for other in self._coming if other not in (block, working)]:
-            self._release(other)  # of a step that was broken off
         made, ready = self._coming.get(block) or self._start(block)
         self.copies.wait(ready)
         _put(block.parameters, made)

@@ -6,7 +6,8 @@ activations for as long as the stage lasts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,27 +48,46 @@ class _Graph:
     out: Tensor
 
 
+def can_record(x: Tensor) -> bool:
+    """Whether there are graphs where a tensor is: elsewhere, as on a CPU that a model was moved to, steps just run."""
+    return x.is_cuda
+
+
+@contextmanager
+def recording(graph: Any, device: torch.device, pool: Any) -> Iterator[None]:
+    """Kernels on the device go into the graph; torch's own default stream for that is of one device for good."""
+    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=torch.cuda.Stream(device)):
+        yield
+
+
 class GraphedForward:
     """A U-Net's forward whose kernels are recorded in the second step of a stage and replayed in all that follow.
 
     The first step runs as always: it builds kernels and computes what all steps have in common. A stage is known by its
-    condition, which is one object for all its steps.
+    condition, which is one object for all its steps. Where the memory does not allow a graph beside what torch keeps
+    for kernels that run, they go on running. Graphs share their memory: they are replayed one after the other, and what
+    they give is copied.
     """
 
     def __init__(self, forward: Callable[[Tensor, Tensor, Any], Tensor]) -> None:
         self._forward = forward
         self._seen: dict[Any, Any] = {}  # conditions of first steps
-        self._graphs: dict[Any, _Graph] = {}
+        self._graphs: dict[Any, _Graph | None] = {}  # None: there was no memory for one
+        self._pool: Any = None
 
     def __call__(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
         """As the U-Net's."""
+        if torch.is_grad_enabled() or not can_record(x):
+            return self._forward(x, t, condition)
         key = (id(condition), x.shape, x.dtype, x.device, t.shape, t.dtype)
-        if torch.is_grad_enabled() or self._seen.get(key) is not condition:
+        if self._seen.get(key) is not condition:
             self._begin(key, condition)
             return self._forward(x, t, condition)
-        recorded = self._graphs.get(key)
+        if key not in self._graphs:
+            self._graphs[key] = self._recorded(x, t, condition)
+        recorded = self._graphs[key]
         if recorded is None:
-            recorded = self._graphs[key] = self._record(x, t, condition)
+            return self._forward(x, t, condition)
         recorded.x.copy_(x)
         recorded.t.copy_(t)
         recorded.graph.replay()
@@ -77,6 +97,7 @@ class GraphedForward:
         """Give the graphs' memory back: the stage is over."""
         self._seen.clear()
         self._graphs.clear()
+        self._pool = None
 
     def _begin(self, key: Any, condition: Any) -> None:
         while len(self._seen) >= MOST_GRAPHS:
@@ -85,9 +106,17 @@ class GraphedForward:
             self._graphs.pop(oldest, None)
         self._seen[key] = condition
 
+    def _recorded(self, x: Tensor, t: Tensor, condition: Any) -> _Graph | None:
+        try:
+            return self._record(x.clone(), t.clone(), condition)
+        except torch.OutOfMemoryError:
+            return None
+
     def _record(self, x: Tensor, t: Tensor, condition: Any) -> _Graph:
-        x, t, graph = x.clone(), t.clone(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        graph = torch.cuda.CUDAGraph()
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        with recording(graph, x.device, self._pool):
             out = self._forward(x, t, condition)
         return _Graph(graph, x, t, condition, out)
 

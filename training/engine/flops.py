@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +40,7 @@ def peak_tflops(device: torch.device, mixed_precision: str) -> float | None:
     if device.type != "cuda" or mixed_precision == "no":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((rate for card, rate in PEAK_TFLOPS.items() if card in name), None)
+    return next((rate for card, rate in PEAK_TFLOPS.items() if re.search(rf"\b{card}\b", name)), None)
 
 
 @dataclass(frozen=True)

@@ -108,5 +108,7 @@ def _restored(stored: StoredPart, key: str, shape: tuple[int, ...], parameter: n
             stride=parameter.stride(),
         )
     value = stored.tensor(key)
+    if value.shape == parameter.shape:  # in the parameter's layout, which fused kernels read beside it, place by place
+        return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
     # A step count that is no tensor in the optimizer (bitsandbytes) comes back as a number.
     return int(value) if value.ndim == 0 and not value.is_floating_point() else value

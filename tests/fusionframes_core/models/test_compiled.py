@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fusionframes_core.checkpoints.open_model import open_model
+from fusionframes_core.models import compiled
 from fusionframes_core.models.compiled import MOST_GRAPHS, GraphedForward, check_compile, compile_network, forget_graphs
 from fusionframes_core.models.stage_memo import StageMemo
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
@@ -54,12 +55,15 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
         return made[-1]
 
     @contextmanager
-    def recording(graph: Recorder) -> Any:
+    def recording(graph: Recorder, device: torch.device, pool: Any) -> Any:
+        assert (device, pool) == (torch.device("cpu"), "the pool")
         with graph:
             yield
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", begin)
-    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "the pool")
+    monkeypatch.setattr(compiled, "recording", recording)
+    monkeypatch.setattr(compiled, "can_record", lambda x: True)
     return made
 
 
@@ -114,6 +118,36 @@ def test_gradients_are_not_recorded(recorders: list[Recorder]) -> None:
     assert recorders == []
 
 
+def test_a_model_that_left_the_gpu_just_runs() -> None:
+    """Recorded on a device without graphs, every step would give the second one's result."""
+    unet, noisy, condition = keyframe_case()
+    plain, times = unet.forward, torch.full((2,), 500)
+    compile_network(unet, "graphs")
+    with torch.no_grad():
+        for x in noisy:
+            assert torch.equal(unet(x, times, condition), plain(x, times, condition))
+
+
+def test_steps_run_where_there_is_no_memory_for_a_graph(
+    recorders: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unet, noisy, condition = keyframe_case()
+    plain, times, tried = unet.forward, torch.full((2,), 500), []
+
+    @contextmanager
+    def no_room(*_: Any) -> Any:
+        tried.append(True)
+        raise torch.OutOfMemoryError
+        yield
+
+    monkeypatch.setattr(compiled, "recording", no_room)
+    compile_network(unet, "graphs")
+    with torch.no_grad():
+        for x in noisy:
+            assert torch.equal(unet(x, times, condition), plain(x, times, condition))
+    assert tried == [True], "once a stage"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [keyframe_case, interpolation_case])
 def test_torch_compile_is_one_graph_with_a_memo_too(case: Any) -> None:
@@ -138,10 +172,10 @@ def test_what_cannot_be_is_said(micro_folder: Path) -> None:
 
 
 def test_a_pipeline_compiles_its_unets(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[str] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: compiled.append(type(module).__name__))
+    seen: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: seen.append(type(module).__name__))
     assert FusionFramesPipeline.from_model(open_model(micro_folder), compile="torch").models
-    assert sorted(compiled) == ["InterpolationUNet", "UNet"]
+    assert sorted(seen) == ["InterpolationUNet", "UNet"]
 
 
 def test_no_step_reads_a_number_from_the_device() -> None:

@@ -70,3 +70,21 @@ def test_peaks_are_of_cards_in_16_bits() -> None:
     for place, name in enumerate(names):
         assert not any(earlier in name for earlier in names[:place]), f"{name} would be taken for an earlier one"
     assert Utilisation(2e12, 4.0).figures(seconds=1.0) == {"tflops": 2.0, "mfu": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("card", "peak"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA GeForce RTX 3090 Ti", 71.0),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA A40", 150.0),
+        ("NVIDIA RTX A4000", None),
+        ("NVIDIA A10G", None),
+    ],
+)
+def test_a_card_is_known_by_whole_words(card: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: card)
+    assert peak_tflops(torch.device("cuda"), "bf16") == peak

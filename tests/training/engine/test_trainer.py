@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import training.engine.devices
 import training.engine.reporting
 import training.engine.run_checkpoints
 from tests.helpers.toy_trainer import Toy, settings, toy_spec, toy_trainer
+from training.engine.checkpoint_parts import StoredPart, on_cpu
 from training.engine.devices import check_same_step
 from training.engine.durable_files import DiskFull
-from training.engine.optimizers import clip_gradients
+from training.engine.optimizers import clip_gradients, load_optimizer, optimizer_portion
 from training.engine.stop_signals import SIGNALS
 from training.engine.trainer import Trainer
 
@@ -48,6 +49,22 @@ def test_resume_is_bit_equal(tmp_path: Path) -> None:
         )
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_restored_moments_lie_as_their_parameters_do(tmp_path: Path) -> None:
+    """Fused kernels on a GPU go through both place by place; a checkpoint has everything in rows."""
+    kernel = torch.nn.Parameter(torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last))
+    optimizer = torch.optim.AdamW([kernel])
+    kernel.grad = torch.randn(4, 3, 3, 3)
+    optimizer.step()
+    before = {name: value.clone() for name, value in optimizer.state[kernel].items()}
+    save_file(on_cpu(optimizer_portion(optimizer, ["kernel"], [kernel], 0, 1), copy=True), tmp_path / "o.safetensors")
+    again = torch.optim.AdamW([kernel])
+    with StoredPart(tmp_path, "o", 1) as stored:
+        load_optimizer(again, ["kernel"], [kernel], stored)
+    for name, value in again.state[kernel].items():
+        assert torch.equal(value, before[name]), name
+        assert value.stride() == before[name].stride(), name
 
 
 def test_average_follows_its_equation(tmp_path: Path) -> None:

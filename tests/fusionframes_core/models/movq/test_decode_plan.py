@@ -22,6 +22,7 @@ from fusionframes_core.models.movq.decode_plan import (
     plan_encode,
     plan_for,
     temporal_reach,
+    video_bytes,
 )
 from fusionframes_core.models.movq.frame_chunks import decode_frames, encode_frames
 from fusionframes_core.models.movq.movq import DECODERS, MoVQ
@@ -137,6 +138,12 @@ def test_a_plan_for_latents_goes_by_what_is_free(monkeypatch: pytest.MonkeyPatch
     for_five = 2 * decode_bytes(movq.config, 5, (4, 6), torch.float32)
     monkeypatch.setattr(decode_plan, "available_bytes", lambda device: for_five)
     assert plan_for(movq, latents).chunk == 5
+    assert plan_for(movq, latents, output_device=torch.device("meta")).chunk == 5
+    video = 2 * video_bytes(movq.config, 20, (4, 6), torch.float32)
+    assert video == torch.empty(2, 3, 20, 4 * movq.factor, 6 * movq.factor).nbytes
+    for free, chunk in ((for_five + video, 5), (for_five + video - 1, 4)):
+        monkeypatch.setattr(decode_plan, "available_bytes", lambda device, free=free: free)
+        assert plan_for(movq, latents, output_device=latents.device).chunk == chunk, "the video takes of what is free"
     monkeypatch.setattr(decode_plan, "available_bytes", lambda device: 1000)
     with pytest.raises(ValueError, match="free memory must be at least"):
         plan_for(movq, latents)
@@ -213,7 +220,8 @@ def test_frames_by_themselves_go_by_what_is_free_too(monkeypatch: pytest.MonkeyP
     expected = decode_frames(movq, latents, torch.device("cpu"), lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
     monkeypatch.setattr(decode_plan, "BAND_NUMBERS", 0)
-    free = decode_bytes(movq.config, 2, (4, 6), torch.float32, True)
+    video = video_bytes(movq.config, 9, (4, 6), torch.float32)
+    free = decode_bytes(movq.config, 2, (4, 6), torch.float32, True) + video
     monkeypatch.setattr(decode_plan, "available_bytes", lambda device: free)
     out = decode_frames(movq, latents, torch.device("cpu"), lambda done, total: seen.append((done, total)))
     assert seen[-1] == (5, 5)
