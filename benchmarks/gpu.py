@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu_bench import Bench
 from benchmarks.gpu_measurements import COMFYUI_PATH, COMFYUI_PYTHON, measurements
-from benchmarks.gpu_results import add_options, opened, run, setting_of
+from benchmarks.gpu_results import add_options, opened, run, setting_of, unfused
 from benchmarks.gpu_tables import markdown
 from benchmarks.harness import ROOT
 from benchmarks.official_stages import VARIABLE, work_trees
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rate = results.rows.get("card", {}).get("matrix product", {}).get("teraflops")
     print("\n" + ", ".join(f"{name} {value}" for name, value in setting.items()), end="")
     print("" if rate is None else f"; a large product runs at {rate:.3g} TFLOP/s")
-    print("\n".join([*hints(), *problems]))
+    print("\n".join([*hints(), *unfused(results), *problems]))
     return 1 if problems else 0
 
 

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.harness import Work, device_peak, peak_growth, timed
 from benchmarks.our_stages import Extent, Place
+from fusionframes_core.kernels.kernel_choice import kernels_still_run
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,15 @@ class Bench:
     def on_gpu(self) -> bool:
         return self.place.device == "cuda"
 
+    @property
+    def fused(self) -> bool:
+        """Whether the fused kernels run here, and all that were called could be built."""
+        return self.on_gpu and kernels_still_run(torch.empty(0, device=self.place.device).device, self.place.dtype)
+
     def milliseconds(self, work: Work) -> float:
         """The median of `repeats` runs, after two that are not counted."""
         for _ in range(2):
-            work()
+            timed(work, self.place.device)
         return statistics.median(timed(work, self.place.device).wall for _ in range(self.repeats)) * 1e3
 
     def gigabytes(self, work: Work) -> float | None:
@@ -39,8 +45,9 @@ class Bench:
         megabytes = device_peak(work) if self.on_gpu else peak_growth(work)
         return None if megabytes is None else megabytes / 1e3
 
-    def once(self, work: Work) -> tuple[float, float | None]:
-        """Seconds and gigabytes of one run that is too long to repeat."""
+    def once(self, work: Work, short: Work) -> tuple[float, float | None]:
+        """Seconds and gigabytes of one run that is too long to repeat, after a `short` one: kernels are built then."""
+        timed(short, self.place.device)
         start = time.perf_counter()
         gigabytes = self.gigabytes(work)
         return time.perf_counter() - start, gigabytes
@@ -58,8 +65,10 @@ class Measurement:
 
 @contextmanager
 def freed() -> Iterator[None]:
-    """What is made inside is given back to the card."""
-    yield
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    """What is made inside is given back to the card, also after a failure."""
+    try:
+        yield
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

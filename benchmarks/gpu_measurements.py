@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.gpu_bench import Bench, Measurement
 from benchmarks.gpu_kernels import KERNELS, kernel
-from benchmarks.harness import ROOT, difference, matrix_rate, operations
+from benchmarks.harness import ROOT, Work, difference, matrix_rate, operations
 from benchmarks.masked import forward
 from benchmarks.memory import STORED, stored_step
 from benchmarks.official_stages import FULL as OFFICIAL_FULL
@@ -26,6 +27,7 @@ from benchmarks.our_stages import OUR_STAGES, OurStage, Place, latents, random_m
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.models.compiled import compile_network
+from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.movq.banded_decode import BandedDecoder
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
@@ -40,6 +42,7 @@ from fusionframes_core.sampling.stage_sampler import StageSampler
 
 COMFYUI_PATH, COMFYUI_PYTHON = "COMFYUI_PATH", "COMFYUI_PYTHON"
 COMFYUI_STAGES = ("keyframes", "interpolation", "decoding 61 frames")
+SHORT = 2  # steps that build every kernel, and show that everything runs
 # The official code's stages, by the rows of `OUR_STAGES` that do the same.
 OFFICIAL_ROWS = {
     "guided keyframe step 1.0": ("keyframe step", "1.0"),
@@ -82,10 +85,13 @@ def whole_keyframes(bench: Bench) -> dict[str, Any]:
     config, place = _paper(bench), bench.place
     unet, texts = random_model(config.keyframe, place), ContextPair(*[text(config.keyframe, place)] * 2)
     positions = frame_positions(config.frame_positions, bench.extent.frames, place.device)[None]
-    options = SamplingOptions(_steps(bench, 50), config.guidance)
-    sampler = StageSampler(config.keyframe_schedule, options, stage_noise(0, "keyframes", 1, place.device))
-    work = partial(sample_keyframes, unet, texts, positions, (bench.extent.side,) * 2, sampler)
-    return dict(zip(("seconds", "gb"), bench.once(work), strict=True))
+
+    def work(steps: int) -> Tensor:
+        options = SamplingOptions(steps, config.guidance)
+        sampler = StageSampler(config.keyframe_schedule, options, stage_noise(0, "keyframes", 1, place.device))
+        return sample_keyframes(unet, texts, positions, (bench.extent.side,) * 2, sampler)
+
+    return _once(bench, partial(work, _steps(bench, 50)), partial(work, SHORT))
 
 
 def whole_interpolation(bench: Bench, passes: int) -> dict[str, Any]:
@@ -94,10 +100,13 @@ def whole_interpolation(bench: Bench, passes: int) -> dict[str, Any]:
     unet: Any = random_model(config.interpolation, place)
     texts = ContextPair(*[text(config.keyframe, place)] * 2)
     given = latents(bench.extent, place, _frames(bench, passes - 1))
-    options = SamplingOptions(_steps(bench, 10), config.interpolation_guidance)
-    sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "interpolation", 1, place.device))
-    work = partial(interpolate, unet, given, texts, InterpolationOptions(), sampler, config.drop_temporal)
-    return dict(zip(("seconds", "gb"), bench.once(work), strict=True))
+
+    def work(steps: int) -> Tensor:
+        options = SamplingOptions(steps, config.interpolation_guidance)
+        sampler = StageSampler(config.interpolation_schedule, options, stage_noise(0, "interpolation", 1, place.device))
+        return interpolate(unet, given, texts, InterpolationOptions(), sampler, config.drop_temporal)
+
+    return _once(bench, partial(work, _steps(bench, 10)), partial(work, SHORT))
 
 
 def whole_decoding(bench: Bench) -> dict[str, Any]:
@@ -105,8 +114,8 @@ def whole_decoding(bench: Bench) -> dict[str, Any]:
     config = _paper(bench)
     movq: Any = random_model(config.movq, bench.place)
     video = latents(bench.extent, bench.place, _frames(bench, 2)).to(bench.place.dtype)
-    work = partial(decode_chunked, movq, video, output_device="cpu")
-    return dict(zip(("seconds", "gb"), bench.once(work), strict=True))
+    work = partial(decode_chunked, movq, output_device="cpu")
+    return _once(bench, partial(work, video), partial(work, video[:, :, :16]))
 
 
 def chunk_memory(bench: Bench, frames: int, banded: bool) -> dict[str, Any]:
@@ -142,7 +151,8 @@ def masked_interpolation(bench: Bench, videos: int) -> dict[str, Any]:
 def _random_unet(kind: Any, config: Any, place: Place) -> Any:
     """Of this class, with the weights of a fresh one (`build` knows the group U-Net alone)."""
     with torch.device(place.device):
-        return kind(config, device=place.device, dtype=place.dtype).eval().requires_grad_(False)
+        made = kind(config, device=place.device, dtype=place.dtype).eval().requires_grad_(False)
+    return made if place.device == "cpu" else channels_last(made)
 
 
 def compiled_stage(bench: Bench, stage: OurStage) -> dict[str, Any]:
@@ -206,11 +216,11 @@ def measurements(bench: Bench, compiled: bool) -> list[Measurement]:
     made += [Measurement("kernels", name, partial(kernel, build=build), 3) for name, build in KERNELS.items()]
     if os.environ.get(COMFYUI_PATH) and os.environ.get(COMFYUI_PYTHON):
         made.append(Measurement("comfyui", "tiny", comfyui_overhead, 60))
+    steps = [stage for stage in OUR_STAGES if stage.part != "movq"]
     if bench.on_gpu:
-        steps = [stage for stage in OUR_STAGES if stage.part != "movq"]
         made += [Measurement("graphs", stage.name, partial(graphed_stage, stage=stage), 10) for stage in steps]
     if compiled:
-        made += [Measurement("compiled", stage.name, partial(compiled_stage, stage=stage), 200) for stage in OUR_STAGES]
+        made += [Measurement("compiled", stage.name, partial(compiled_stage, stage=stage), 200) for stage in steps]
     return made
 
 
@@ -219,7 +229,11 @@ def _paper(bench: Bench) -> ModelConfig:
 
 
 def _steps(bench: Bench, steps: int) -> int:
-    return 2 if bench.extent.small else steps
+    return SHORT if bench.extent.small else steps
+
+
+def _once(bench: Bench, work: Work, short: Work) -> dict[str, Any]:
+    return dict(zip(("seconds", "gb"), bench.once(work, short), strict=True))
 
 
 def _frames(bench: Bench, passes: int) -> int:

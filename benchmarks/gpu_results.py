@@ -56,12 +56,31 @@ def run(bench: Bench, todo: Sequence[Measurement], results: Results, minutes: fl
             problems.append(f"no time left for {name}: run the same command again")
             continue
         print(f"{index + 1}/{len(todo)} {name}", file=sys.stderr, flush=True)
-        try:
-            with freed(), torch.inference_mode():
-                results.add(one, one.run(bench))
-        except Exception as error:  # one failure, out of memory for instance, must not cost the other figures
-            problems.append(f"{name} failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        with freed():  # around the failure's handling, whose error holds all that was made
+            problems += _measured(bench, one, results)
     return problems
+
+
+def _measured(bench: Bench, one: Measurement, results: Results) -> list[str]:
+    """One more row; a line when that failed, or when the figure is not of the fused kernels."""
+    name, before = f"{one.table}, {one.row}", bench.fused
+    try:
+        with torch.inference_mode():
+            numbers = one.run(bench)
+    except Exception as error:  # one failure, out of memory for instance, must not cost the other figures
+        return [f"{name} failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"]
+    after = bench.fused
+    if bench.on_gpu:
+        numbers["fused"] = float(after)
+    results.add(one, numbers)
+    return [f"{name}: a fused kernel failed, torch's own ran from then on (see the log)"] if before > after else []
+
+
+def unfused(results: Results) -> list[str]:
+    """One line that names the rows, if any, that a GPU computed without the fused kernels."""
+    found = [(f"{table}, {row}", numbers) for table, rows in results.rows.items() for row, numbers in rows.items()]
+    rows = [name for name, numbers in found if numbers.get("fused") == 0]
+    return [f"without the fused kernels: {'; '.join(rows)}"] if rows else []
 
 
 def setting_of(bench: Bench) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from benchmarks.harness import Sides
 from fusionframes_core.checkpoints.architecture import interpolation_config, movq_config, unet_config
 from fusionframes_core.checkpoints.checkpoint_info import identify
+from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
@@ -152,6 +153,8 @@ def _sides(
     """Both models in their places and types; results in 32 bits. Half precision is autocast's there."""
     mine, official = models
     mine.to(setting.device, setting.dtype)
+    if setting.device != "cpu":
+        channels_last(mine)  # as loading a component does
     if setting.official != torch.float32 or setting.device != "cpu":
         official.to(setting.device, setting.official)
 

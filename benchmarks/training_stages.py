@@ -54,6 +54,7 @@ class Choice:
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 30.0
+    doubtful: bool = False  # takes minutes to compile, or may not fit: measured when all else has been
 
 
 class RandomClips:
@@ -205,7 +206,8 @@ def plain_step(stage: str, bench: Bench) -> dict[str, Any]:
     """As one writes it: autocast to bf16, squared error, clipping, AdamW, moving average. It may not fit the card."""
     official, device = OFFICIAL_STEPS[stage], bench.place.device
     size = SMALL if bench.extent.small else FULL
-    model = randomise(official.build(size)).to(device).train()
+    with torch.device(device):
+        model = randomise(official.build(size)).to(device).train()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(official.trains in name)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

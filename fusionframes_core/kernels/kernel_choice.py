@@ -40,8 +40,7 @@ def takes_fused(x: Tensor, *operands: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or x.dtype not in FUSED_TYPES:
         return False
     decided = _decided.get()
-    runs = kernels_run(x.device, x.dtype) and (x.device, x.dtype) not in _failed if decided is None else decided
-    if not runs:
+    if not (kernels_still_run(x.device, x.dtype) if decided is None else decided):
         return False
     if x.is_cuda and torch.is_autocast_enabled("cuda"):
         return False
@@ -64,6 +63,11 @@ def attempt(x: Tensor, work: Callable[[], Tensor]) -> Tensor | None:
         _failed.add((x.device, x.dtype))
         _log(x.device, x.dtype, _sentence(error))
         return None
+
+
+def kernels_still_run(device: torch.device, dtype: torch.dtype) -> bool:
+    """`kernels_run`, and none of them has failed to build since."""
+    return kernels_run(device, dtype) and (device, dtype) not in _failed
 
 
 @cache

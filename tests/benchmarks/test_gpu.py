@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_results
+from benchmarks import gpu, gpu_results, training_gpu
 from benchmarks.gpu_bench import Bench, Measurement
 from benchmarks.gpu_measurements import measurements
 from benchmarks.gpu_tables import markdown
@@ -29,6 +30,15 @@ def test_every_measurement_runs(one: Measurement) -> None:
     assert all(value is None or value >= 0 for value in numbers.values())
     if one.table != "card":
         assert "| --- |" in markdown(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("one", training_gpu.measurements(compiled=False), ids=lambda one: one.row)
+def test_every_training_step_runs(one: Measurement) -> None:
+    numbers = one.run(Bench(SMALL, Place("cpu", torch.bfloat16), repeats=1))
+    assert numbers["ms"] > 0
+    assert numbers["parameters"] > 0
+    assert "official" in one.row or numbers["mfu"] > 0
 
 
 def failing(bench: Bench) -> dict[str, Any]:
@@ -55,6 +65,62 @@ def test_a_cut_run_goes_on(tmp_path: Path) -> None:
     assert "| keyframes | 1.0 |  |" in markdown(again.rows)
     gpu_results.Results(path, SETTING, fresh=True)
     assert path.read_text().count("\n") == 1
+
+
+def test_a_failure_without_a_word_costs_no_other_figure(tmp_path: Path) -> None:
+    def speechless(bench: Bench) -> dict[str, Any]:
+        raise AssertionError
+
+    todo = [Measurement("video", "keyframes", speechless), Measurement("video", "decoding", lambda bench: {"ms": 1.0})]
+    results = gpu_results.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
+    assert gpu_results.run(BENCH, todo, results, minutes=1) == ["video, keyframes failed: AssertionError: "]
+    assert results.rows == {"video": {"decoding": {"ms": 1.0}}}
+
+
+def test_memory_is_given_back_when_a_measurement_failed(tmp_path: Path) -> None:
+    """Also what the failure itself holds, and what holds itself."""
+    made: list[Any] = []
+
+    class Model:
+        def __init__(self) -> None:
+            self.forward = self.run  # a cycle, as a graphed or compiled model is one
+            made.append(weakref.ref(self))
+
+        def run(self) -> None:
+            raise torch.OutOfMemoryError("out of memory")
+
+    def failing_model(bench: Bench) -> dict[str, Any]:
+        model = Model()
+        model.forward()
+        return {}
+
+    def after(bench: Bench) -> dict[str, Any]:
+        return {"left": float(made[0]() is not None)}
+
+    todo = [Measurement("video", "keyframes", failing_model), Measurement("video", "decoding", after)]
+    results = gpu_results.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
+    gpu_results.run(BENCH, todo, results, minutes=1)
+    assert results.rows == {"video": {"decoding": {"left": 0.0}}}
+
+
+def test_figures_say_when_they_are_not_of_the_fused_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU; the second measurement's kernels fail to build."""
+    runs = iter([True, True, True, False, False, False])
+    monkeypatch.setattr(Bench, "on_gpu", True)
+    monkeypatch.setattr(Bench, "fused", property(lambda bench: next(runs)))
+    todo = [Measurement("stages", name, lambda bench: {"ms": 1.0}) for name in ("a", "b", "c")]
+    results = gpu_results.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
+    problems = gpu_results.run(BENCH, todo, results, minutes=1)
+    assert problems == ["stages, b: a fused kernel failed, torch's own ran from then on (see the log)"]
+    assert gpu_results.unfused(results) == ["without the fused kernels: stages, b; stages, c"]
+
+
+def test_training_choices_that_may_fail_or_take_minutes_come_last() -> None:
+    names = [one.row for one in training_gpu.measurements(compiled=True)]
+    assert names[0] == "keyframes, as shipped"
+    doubtful = [any(word in name for word in ("compiled", "on one card")) for name in names]
+    assert doubtful == sorted(doubtful)
+    assert any(doubtful)
 
 
 def test_results_of_another_card_are_not_mixed(tmp_path: Path) -> None:

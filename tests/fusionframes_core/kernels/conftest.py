@@ -39,6 +39,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> str:
     """The device that runs the kernels."""
     if DEVICE is None:
         pytest.skip(REASON)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # torch's default, of about ten bits
     if DEVICE == "cpu":
         monkeypatch.setenv(INTERPRET, "1")  # Triton reads it again when a kernel runs
     return DEVICE
