@@ -15,6 +15,7 @@ from benchmarks.gpu_bench import Bench, Measurement
 from benchmarks.gpu_measurements import measurements
 from benchmarks.gpu_tables import markdown
 from benchmarks.our_stages import SMALL, Place
+from training.engine.cpu_gradients import convolutions_over_time_are_right
 
 BENCH = Bench(SMALL, Place("cpu", torch.float32), repeats=1)
 SETTING = {"card": "CPU", "small": True}
@@ -35,7 +36,12 @@ def test_every_measurement_runs(one: Measurement) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("one", training_gpu.measurements(compiled=False), ids=lambda one: one.row)
 def test_every_training_step_runs(one: Measurement) -> None:
-    numbers = one.run(Bench(SMALL, Place("cpu", torch.bfloat16), repeats=1))
+    try:
+        numbers = one.run(Bench(SMALL, Place("cpu", torch.bfloat16), repeats=1))
+    except FloatingPointError:
+        if convolutions_over_time_are_right():
+            raise
+        pytest.skip("torch's bf16 gradients are wrong on this processor (training/engine/cpu_gradients.py)")
     assert numbers["ms"] > 0
     assert numbers["parameters"] > 0
     assert "official" in one.row or numbers["mfu"] > 0

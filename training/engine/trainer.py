@@ -24,6 +24,7 @@ from fusionframes_core.checkpoints.state_dict import save_weights
 from .averaging import Average
 from .checkpoint_writer import CheckpointWriter
 from .companions import Companions
+from .cpu_gradients import warn_of_wrong_gradients
 from .devices import check_same_step, make_accelerator, only_run_in, sum_over_processes
 from .durable_files import full_disk_says
 from .figures import Means
@@ -51,6 +52,7 @@ class Trainer:
         """Raises ValueError for a launcher with its own sharding, or a model of which nothing trains."""
         self.settings, self.objective, self.stage = settings, objective, stage
         self.accelerator = make_accelerator(settings)
+        warn_of_wrong_gradients(self.accelerator)
         set_seed(settings.seed, device_specific=True)
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         if not names:
