@@ -29,7 +29,7 @@ SHAPES_RATE = 24.0  # base frames a second: keyframes are 12 apart and shown at 
 
 @dataclass(frozen=True)
 class WebDataset:
-    """Shards (tar files) of videos with a .txt, or a .json that has a caption, beside each.
+    """Shards (tar files) of videos with a .txt, or a .json that has one or several captions, beside each.
 
     `shards` is a name with braces, as `shards/{000..127}.tar`, one with stars, or a folder of tar files.
     """
