@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("batch", 1)):
+    for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("seed", 0), ("batch", 1)):
         value = getattr(arguments, name, None)
         if value is not None and value < least:
             raise ValueError(f"--{name} must be at least {least}; got {value}")
