@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from training.engine.config_file import check_config_file
 from training.engine.stage_command import parse
 from training.moving_shapes.clips import check_drawn
 from training.objectives.adapters import AdapterSettings
@@ -34,6 +35,8 @@ RUN = "train: {output: run, steps: 1, batch_size: 1, learning_rate: 0.1}\n"
 def test_what_is_no_settings_file_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^config must name "):
+        check_config_file(path)
     for given in (["--config", str(path)], [f"--config={path}"]):
         with pytest.raises(ValueError, match=r"^config must name ") as told:
             parse(LoraStage, given)
