@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .config import ModelConfig
-from .sampling.guides import Guide, hold_frames, place_of
+from .sampling.guides import Guide, hold_frames
 from .sampling.stage_sampler import Given
 from .settings import GenerationSettings, ResolvedSettings, latent_size, spatial_factor
 
@@ -40,7 +40,6 @@ class Beginning:
             wanted = (batch, 4, chosen.num_frames, height, width)
             _check_shape("latents", self.latents, wanted)
         for guide in self.guides:
-            place_of(guide, chosen.num_frames)
             _check_shape("the latent of a guide", guide.latent, (batch, 4, 1, height, width))
         return Given(self.latents, hold_frames(self.guides, chosen.num_frames) if self.guides else None)
 

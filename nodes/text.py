@@ -135,7 +135,8 @@ def read_schedule(prompts: str, num_frames: int) -> list[tuple[int, str]]:
     """(keyframe, prompt) of each line, by keyframe; with 0 frames none is too late. Raises ValueError that names the
     line."""
     found: dict[int, str] = {}
-    for line in filter(str.strip, prompts.splitlines()):
+    # A text that is pasted from a file may begin with its byte order mark.
+    for line in filter(str.strip, prompts.removeprefix("\ufeff").splitlines()):
         parts = re.fullmatch(r"\s*(\d+)\s*:(.*)", line)
         if parts is None:
             raise ValueError(f"prompts must be lines like '0: a red circle'; got {line.strip()!r}")

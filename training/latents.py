@@ -18,7 +18,7 @@ from fusionframes_core.models.movq.movq import MoVQ
 
 from .engine.model_config import model_config
 from .engine.stage_command import run_command
-from .moving_shapes.clips import encode_clips
+from .moving_shapes.clips import check_drawn, encode_clips
 from .objectives.initial_weights import load_image_part
 
 
@@ -44,6 +44,7 @@ def prepare(
         preset: model whose MoVQ configuration the weights have.
         decoder: the decoder in `movq` (Table 3): "image" for a base stage's file, the preset's own for a finished one.
     """
+    check_drawn(count, seed)
     config = model_config(preset)
     model = MoVQ(dataclasses.replace(config.movq, decoder=decoder))
     load_image_part(model, movq) if decoder == "image" else load_weights(model, movq)

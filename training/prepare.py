@@ -79,7 +79,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     for wanted in buckets or (size,):
         check_size(wanted, multiple)
     check_device(arguments.device)
-    least = arguments.min_frames or (7 if arguments.layout is vimeo90k else 33)
+    least = arguments.min_frames if arguments.min_frames is not None else 7 if arguments.layout is vimeo90k else 33
     options = {name: getattr(arguments, name) for name in OPTIONS}
     recipe = Recipe((size[0], size[1]), tuple(arguments.keep), min_frames=least, buckets=buckets, **options)
     part = parse_part(arguments.part, os.environ) if arguments.part else None
@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("batch", 1)):
+    for name, least in (("chunk", 1), ("workers", 0), ("count", 1), ("seed", 0), ("batch", 1)):
         value = getattr(arguments, name, None)
         if value is not None and value < least:
             raise ValueError(f"--{name} must be at least {least}; got {value}")

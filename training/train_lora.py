@@ -29,7 +29,7 @@ from .engine.run_settings import TrainSettings
 from .engine.sharding import full_tensor
 from .engine.stage_command import run_stage
 from .engine.trainer import Trainer
-from .moving_shapes.clips import WINDOW, encode_clips
+from .moving_shapes.clips import WINDOW, check_drawn, encode_clips
 from .objectives.adapters import AdapterSettings, LoraModel, layers_named, save_lora
 from .objectives.base_weights import check_base, load_base
 from .objectives.denoising import NoiseLevels
@@ -130,6 +130,7 @@ class LoraStage:
                 f"one of data, clips and shape must say what to learn; got data {given[0]}, clips {given[1]} and "
                 f"shape {self.shape!r}"
             )
+        check_drawn(self.count, self.train.seed)
         if self.keyframe_step < 1:
             raise ValueError(f"keyframe_step must be at least 1; got {self.keyframe_step}")
 

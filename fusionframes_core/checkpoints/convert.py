@@ -20,7 +20,7 @@ from .checkpoint_info import TEXT_PREFIX, CheckpointInfo, component_of, identify
 from .component import KINDS, ModelParts, kind_of_file
 from .names import RULES, TEXT_RULES, official_from_ours
 from .official_folder import CONFIGS_FILE, OFFICIAL_FILES, OWN_SECTION, TEXT_FOLDERS
-from .state_dict import converted
+from .state_dict import converted, weights_path
 from .text_encoder_weights import TOKENIZER_FILE
 from .weights_file import PICKLED, PORTION, SAFETENSORS, WeightsFile, open_weights
 
@@ -98,12 +98,17 @@ def _metadata(info: CheckpointInfo, file: WeightsFile, version: str) -> dict[str
 
 
 def write_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
-    """Write a file whole or not at all: safetensors, or PyTorch's with the nesting of the official files."""
-    with atomic_path(target) as partial:
+    """Write a file whole or not at all: safetensors, or PyTorch's with the nesting of the official files.
+
+    Raises OSError when the disk is full.
+    """
+    with weights_path(target) as partial:
         if target.suffix.lower() in SAFETENSORS:
             save_file(dict(tensors), partial, metadata=dict(metadata) or {"format": "pt"})
         else:
-            torch.save(_nested(tensors), partial)
+            # An open file's errors are the system's; of one that torch opens it says but `unexpected pos`.
+            with open(partial, "wb") as file:
+                torch.save(_nested(tensors), file)
 
 
 def _nested(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

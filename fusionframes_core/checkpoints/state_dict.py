@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,11 +32,26 @@ def save_weights(
 ) -> None:
     """Write a safetensors file whole or not at all; floating-point tensors become `dtype` (None: as they are).
 
-    In 8 bits (float8_e4m3fn) only matrices are stored. Raises ValueError when a finite weight overflows in `dtype`.
+    In 8 bits (float8_e4m3fn) only matrices are stored. Raises ValueError when a finite weight overflows in `dtype`, and
+    OSError when the disk is full.
     """
     weights = {key: converted(key, tensor, dtype) for key, tensor in state_dict.items()}
-    with atomic_path(path) as partial:
+    with weights_path(path) as partial:
         save_file(weights, partial, metadata={"format": "pt", **(metadata or {})})
+
+
+@contextmanager
+def weights_path(path: str | Path) -> Iterator[Path]:
+    """`atomic_path` for a weights file: what its library raises of the disk is an OSError that names `path`."""
+    with atomic_path(path) as partial:
+        try:
+            yield partial
+        except (SafetensorError, OSError, RuntimeError) as error:
+            # torch ends a file that it could not write with an error of its own, which hides the system's.
+            failed = error.__context__ if isinstance(error, RuntimeError) else error
+            if not isinstance(failed, SafetensorError | OSError):
+                raise
+            raise OSError(f"cannot write '{path}': {getattr(failed, 'strerror', None) or failed}") from error
 
 
 def converted(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -20,12 +20,13 @@ from .sound import Sound, SoundTracks
 _X264_PARAMS = "mbtree=0"
 _CRF = "14"  # constant quality of x264: 0 is lossless, 18 looks so, 51 is worst
 _MAX_RATE_DENOMINATOR = 100_000
+_MIN_FPS = Fraction(1, 500)  # a GIF shows no picture longer than 655 s, and far lower rates no MP4 holds
 
 
 def as_rate(fps: float | Fraction) -> Fraction:
-    """A frame rate as containers hold it. Raises ValueError unless it is finite and above 0."""
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a finite number above 0; got {fps}")
+    """A frame rate as containers hold it. Raises ValueError unless it is finite and at least 0.002."""
+    if not (math.isfinite(fps) and fps >= _MIN_FPS):
+        raise ValueError(f"fps must be a finite number of at least {float(_MIN_FPS):g}; got {float(fps):g}")
     return Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
 
 

@@ -13,23 +13,26 @@ from typing import Any
 
 PASS_FACTOR = 4
 MAX_PASSES = 2
+MIN_MULTIPLIER = Fraction(1, 1000)
 MAX_MULTIPLIER = PASS_FACTOR**MAX_PASSES
+_ALLOWED = f"from {float(MIN_MULTIPLIER):g} to {MAX_MULTIPLIER} times"
 
 
 def as_multiplier(name: str, value: Any) -> Fraction:
-    """A multiple of a frame rate. Raises ValueError unless it is above 0 and two passes can make it."""
+    """A multiple of a frame rate. Raises ValueError unless it is at least a thousandth and two passes can make it."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0 < value <= MAX_MULTIPLIER:
-        raise ValueError(f"{name} must be above 0 and at most {MAX_MULTIPLIER} times the frame rate; got {value!r}")
+    if not number or not MIN_MULTIPLIER <= value <= MAX_MULTIPLIER:
+        raise ValueError(f"{name} must be {_ALLOWED} the frame rate; got {value!r}")
     return Fraction(value).limit_denominator(10**6)
 
 
 def multiplier_to(rate: float | Fraction, target: float | Fraction) -> Fraction:
-    """How many times a frame rate another is. Raises ValueError where that is more than two passes can make."""
-    if not 0 < target <= MAX_MULTIPLIER * rate:
+    """How many times a frame rate another is. Raises ValueError where `as_multiplier` would."""
+    least, most = MIN_MULTIPLIER * Fraction(rate), MAX_MULTIPLIER * Fraction(rate)
+    if not least <= target <= most:
         raise ValueError(
-            f"target_fps must be above 0 and at most {MAX_MULTIPLIER} times the {float(rate):g} frames per second of "
-            f"the input, {float(MAX_MULTIPLIER * rate):g}; got {float(target):g}"
+            f"target_fps must be {_ALLOWED} the {float(rate):g} frames per second of the input, {float(least):g} to "
+            f"{float(most):g}; got {float(target):g}"
         )
     return (Fraction(target) / Fraction(rate)).limit_denominator(10**6)
 

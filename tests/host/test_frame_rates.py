@@ -76,7 +76,7 @@ def test_the_rate_reaches_the_file(server: Server) -> None:
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
-        ({"target_fps": 33.0}, "target_fps must be above 0 and at most 16 times the 2 frames per second of the input"),
+        ({"target_fps": 33.0}, "target_fps must be from 0.001 to 16 times the 2 frames per second of the input"),
         ({"multiplier": 3, "target_fps": 24.0}, "target_fps must be 0 where multiplier is set; got 24.0"),
         ({"multiplier": 3, "fps": "high"}, "multiplier must be 0 where fps is set; got 3"),
     ],

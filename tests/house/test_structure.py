@@ -34,7 +34,6 @@ TESTED_THROUGH = {
     "training.engine.model_config": "tests/training/test_stages.py",
     "training.engine.run_state": "tests/training/engine/test_trainer.py",
     "training.evaluation.video_commands": "tests/training/evaluation/test_video_commands.py",
-    "training.moving_shapes.clips": "tests/training/test_stages.py",
     "training.objectives.autoencoder_objective": "tests/training/test_stages.py",
     "training.objectives.image_objective": "tests/training/test_stages.py",
     "training.objectives.interpolation_architectures": "tests/training/test_stages.py",

@@ -101,6 +101,8 @@ def test_conditionings_are_listed_newest_first(files: Any, folders: Folders) -> 
     for age, name in enumerate(("new", "old")):
         file = folders.add_file(f"output/conditioning/{name}.safetensors")
         os.utime(file, (1_000_000 - age, 1_000_000 - age))
+    (file.parent / "gone.safetensors").symlink_to(file.parent / "nothing")
+    (file.parent / "folder.safetensors").mkdir()
     assert files.conditioning_names() == ["new.safetensors", "old.safetensors"]
     assert files.existing_conditioning("old") == Path(folders.base / "output/conditioning/old.safetensors")
     with pytest.raises(ValueError, match="name 'gone' is not there: FusionFrames Save Conditioning writes files"):

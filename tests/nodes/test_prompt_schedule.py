@@ -10,6 +10,7 @@ import pytest
 def test_lines_are_read_in_the_order_of_keyframes(nodes: ModuleType) -> None:
     read = nodes.text.read_schedule("7: a star, blue: and small\n\n  0 :a circle  \n12:", 16)
     assert read == [(0, "a circle"), (7, "a star, blue: and small"), (12, "")]
+    assert nodes.text.read_schedule("\ufeff0: a circle\r\n3: a star", 16) == [(0, "a circle"), (3, "a star")]
 
 
 @pytest.mark.parametrize(

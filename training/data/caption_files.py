@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from fusionframes_core.media.media_files import VIDEO_SUFFIXES
 
 from .items import DataError
-from .text_files import UnreadableText, lines_of, lone_surrogate, read_text
+from .text_files import UnreadableText, lines_of, lone_surrogate, parse_json, read_text
 
 VIDEO_COLUMNS = ("video", "path", "file", "file_name", "name", "filename", "video_path")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
@@ -93,19 +92,30 @@ def caption_rows(path: Path) -> list[CaptionRow]:
 
 
 def _row(path: Path, line: int, fields: dict[str, Any]) -> CaptionRow:
-    known = {_column(name): value for name, value in fields.items()}
-    video, text = (
-        next((known[name] for name in names if known.get(name)), None) for names in (VIDEO_COLUMNS, CAPTION_COLUMNS)
-    )
+    video, text = (_one(path, line, fields, names) for names in (VIDEO_COLUMNS, CAPTION_COLUMNS))
     if not isinstance(video, str) or not isinstance(text, str | None):
         raise DataError(f"{path}, line {line}: needs text in the fields 'video' and 'caption'; got {fields}")
     half = lone_surrogate(video + (text or ""))
     if half:
         raise DataError(f"{path}, line {line}: {half} is half of a character, which no text can hold alone")
-    return CaptionRow(line, video.strip(), (text or "").strip())
+    return CaptionRow(line, video, text or "")
 
 
-def _column(name: str) -> str:
+def _one(path: Path, line: int, fields: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """What the fields of these names say, None for nothing. Raises DataError where they say different things."""
+    texts = {name: value.strip() if isinstance(value, str) else value for name, value in fields.items()}
+    said = {name: value for name, value in texts.items() if column_name(name) in names and value}
+    first, *others = said or [""]
+    for other in others:
+        if said[other] != said[first]:
+            raise DataError(
+                f"{path}, line {line}: {first!r} is {said[first]!r} and {other!r} is {said[other]!r}, which mean the "
+                "same field: leave out one of the two"
+            )
+    return said.get(first)
+
+
+def column_name(name: str) -> str:
     """A column's name as VIDEO_COLUMNS and CAPTION_COLUMNS have it: ` File Name` → `file_name`."""
     return re.sub(r"[\s-]+", "_", name.strip().casefold())
 
@@ -114,7 +124,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines_of(text), 1):
         if line.strip():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError as error:
                 raise DataError(f"{path} must be a readable .jsonl file; line {number} is no JSON: {error}") from error
             yield number, row if isinstance(row, dict) else {"": row}
@@ -128,7 +138,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     _, header, _ = records[0]
     while not header[-1].strip():
         header = header[:-1]
-    table = Table(path, _delimiter(path, lines), [_column(name) for name in header])
+    table = Table(path, _delimiter(path, lines), [column_name(name) for name in header])
     repeated = {name for name in table.columns if name and table.columns.count(name) > 1}
     if repeated:
         raise DataError(f"{path}, line {records[0][0]}: two columns are called {min(repeated)!r}")
@@ -149,7 +159,7 @@ def _delimiter(path: Path, lines: list[str]) -> str:
     """The one that makes the header name a video and a caption; a comma where none does."""
     first = [line for line in lines if line.strip()][:1]
     for delimiter in DELIMITERS:
-        columns = {_column(name) for _, fields, _ in _records(path, first, delimiter) for name in fields}
+        columns = {column_name(name) for _, fields, _ in _records(path, first, delimiter) for name in fields}
         if columns & set(VIDEO_COLUMNS) and columns & set(CAPTION_COLUMNS):
             return delimiter
     return DELIMITERS[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -11,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusionframes_core.files import atomic_path
+
 from ..engine.durable_files import write_json
 from .chunk_index import chunk_files
-from .data_report import NULL, REPORT, joined
+from .data_report import AGAIN, JOINED, NULL, REPORT, joined, stored_null, stored_report
 from .items import DataError, Found, Item, chunked
 from .resuming import read_settings
 
@@ -103,7 +104,7 @@ def check_alike(out: Path, part: Part | None) -> None:
 def merge(out: Path) -> dict[str, Any]:
     """Make the finished parts in `out` one data set, and return its report. Their chunks stay where they are.
 
-    Raises DataError while a part is missing or unfinished, or when parts were made with different settings.
+    Raises DataError while a part is missing, unfinished or damaged, or when parts were made with different settings.
     """
     parts = part_folders(out)
     if not parts:
@@ -118,7 +119,10 @@ def merge(out: Path) -> dict[str, Any]:
     for part in others:
         if read_settings(parts[part]) != settings:
             raise DataError(f"{out} has parts of different settings: {first} and {part}")
-    report = joined([json.loads((folder / REPORT).read_text("utf-8")) for folder in parts.values()])
-    shutil.copyfile(parts[first] / NULL, out / NULL)
+    report = joined([stored_report(folder, JOINED) for folder in parts.values()])
+    if stored_null(parts[first]) is None:
+        raise DataError(f"{parts[first] / NULL} is missing or not whole: {AGAIN}")
+    with atomic_path(out / NULL) as partial:
+        shutil.copyfile(parts[first] / NULL, partial)
     write_json(out / REPORT, report)
     return report

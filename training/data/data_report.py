@@ -1,16 +1,28 @@
-"""The report of a prepared folder: what it holds, which rates came in, and every video that was skipped, with why."""
+"""The report of a prepared folder: what it holds, which rates came in, and every video that was skipped, with why.
+
+Beside it lies what the empty caption became.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from fusionframes_core.checkpoints.state_dict import read_weights
+from fusionframes_core.errors import CheckpointError
+
 from .chunk_index import read_indexes
-from .items import SAME_RATE, Found, Rate
+from .items import SAME_RATE, DataError, Found, Rate
 
 REPORT, NULL = "report.json", "null.safetensors"
+AGAIN = "prepare it again with the same command, which keeps its chunks"
+COUNTS = ("chunks", "videos", "clips", "frames")
+JOINED = (*COUNTS, "rates", "stored_rates", "notes", "captions", "skipped")  # what a report of today has
 EXAMPLES = 20  # captions that are shown with what the text encoder said of them
 
 
@@ -39,6 +51,29 @@ def read_report(folder: Path, found: Found) -> dict[str, Any]:
     }
 
 
+def stored_report(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The report that lies in `folder`. Raises DataError unless it is a JSON object that has what is `needed`."""
+    path = folder / REPORT
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must be a JSON object: {AGAIN}")
+    missing = [name for name in needed if name not in content]
+    if missing:
+        raise DataError(f"{path} does not say {', '.join(missing)}: {AGAIN}")
+    return content
+
+
+def stored_null(folder: Path) -> Tensor | None:
+    """The null embedding (N, D) that lies in `folder`; None where the file is missing or not whole."""
+    try:
+        return read_weights(folder / NULL).get("text")
+    except CheckpointError:
+        return None
+
+
 def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The report of parts as of one data set."""
     stored = dict(sum((Counter(report["stored_rates"]) for report in reports), Counter()))
@@ -46,7 +81,7 @@ def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     mixed = {note for report in reports for note in _notes(report["stored_rates"])}
     notes = dict.fromkeys(note for report in reports for note in report["notes"] if note not in mixed)
     return {
-        **{name: sum(report[name] for report in reports) for name in ("chunks", "videos", "clips", "frames")},
+        **{name: sum(report[name] for report in reports) for name in COUNTS},
         "rates": _sorted(sum((Counter(report["rates"]) for report in reports), Counter())),
         "stored_rates": _sorted(stored),
         "notes": [*notes, *_notes(stored)],

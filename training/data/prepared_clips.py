@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fusionframes_core.checkpoints.state_dict import read_weights
 from fusionframes_core.models.text_encoder import TextContext
 
 from .chunk_index import chunk_files, read_summary
 from .clip_spacing import Spacing
 from .data_parts import part_folders
-from .data_report import NULL, REPORT
+from .data_report import AGAIN, NULL, REPORT, stored_null, stored_report
 from .items import DataError
 from .recipe import KEEP
 from .resuming import read_settings
@@ -86,7 +84,7 @@ class PreparedClips:
 
     def autoencoders(self) -> dict[Path, dict[str, str] | None]:
         """Of each folder the `file` and `fingerprint` of what encoded it; None where an older version did."""
-        return {folder: json.loads((folder / REPORT).read_text("utf-8")).get("movq") for folder in self.folders}
+        return {folder: stored_report(folder).get("movq") for folder in self.folders}
 
     def text_of(self, caption: str) -> StoredText | None:
         """The stored text of a caption; None where no clip has it."""
@@ -173,12 +171,14 @@ def with_nulls(batch: ClipBatch, null: StoredText, drop: np.ndarray) -> TextCont
 
 def _null_of(folder: Path) -> StoredText:
     """The null embedding of a folder; where its report is older than padding, its model says how it pads."""
-    tokens, report = read_weights(folder / NULL)["text"].float(), json.loads((folder / REPORT).read_text("utf-8"))
+    tokens, report = stored_null(folder), stored_report(folder)
+    if tokens is None:
+        raise DataError(f"{folder / NULL} is missing or not whole: {AGAIN}")
     if "text" in report:
-        return StoredText(tokens, Padding(**report["text"]))
+        return StoredText(tokens.float(), Padding(**report["text"]))
     model = read_settings(folder)["model"]
     try:
-        return StoredText(tokens, padding_of(model))
+        return StoredText(tokens.float(), padding_of(model))
     except ValueError as error:
         raise DataError(
             f"{folder} does not say how its texts are padded, and its model {model!r} cannot be read: put the model "

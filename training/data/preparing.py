@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.checkpoints.state_dict import save_weights
+from fusionframes_core.files import check_writable
 
 from ..engine.durable_files import write_json
 from .chunk_index import chunk_files
 from .data_parts import Part, check_alike
-from .data_report import NULL, REPORT, read_report
+from .data_report import NULL, REPORT, read_report, stored_null
 from .encoder_identity import component_identity
 from .items import DataError, DataSet
 from .planning import Job, make_plan
@@ -47,6 +48,7 @@ def prepare(
     `merge` completes. Raises DataError when the data set, or what `out` holds already, does not fit, and, without
     `drop_removed`, when clips would be lost.
     """
+    _check_folder(out)
     found, folder = data.find(chunk), out
     check_alike(out, part)
     if part:
@@ -66,12 +68,23 @@ def prepare(
     run = _run_here(data, plan.jobs, encoder) if encoder else _run_beside(data, plan.jobs, recipe, workers)
     for _ in tqdm(run, total=len(plan.jobs), desc="chunks", mininterval=2):
         pass
-    if not (folder / NULL).exists():
+    if stored_null(folder) is None:
         save_weights({"text": (encoder or Encoder(recipe)).text("")}, folder / NULL, dtype=None)
     stored = {"text": dataclasses.asdict(padding_of(recipe.model)), "movq": _autoencoder(recipe)}
     report = read_report(folder, found) | stored
     write_json(folder / REPORT, report)
     return report
+
+
+def _check_folder(out: Path) -> None:
+    """Raise DataError where no chunks can lie in the folder `out`."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"out must name a folder; {out} is a file")
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"out must have a name in UTF-8, as safetensors files need it; got {str(out)!r}") from error
+    check_writable(out / SETTINGS)
 
 
 def _autoencoder(recipe: Recipe) -> dict[str, str]:

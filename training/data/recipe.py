@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from .items import SAME_RATE, Buckets, Rate, Size, VideoError
 
 KEEP = ("latents", "pixels")
 TOO_SLOW = "too slow"
+MIN_FPS, MAX_FPS = 0.01, 1000.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class Recipe:
             raise ValueError(f"keep must name one or both of {', '.join(KEEP)}; got {self.keep!r}")
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(f"min_frames must be from 1 to max_frames; got {self.min_frames} and {self.max_frames}")
-        if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps must be above 0; got {self.fps}")
+        if self.fps is not None and not MIN_FPS <= self.fps <= MAX_FPS:
+            raise ValueError(f"fps must be from {MIN_FPS:g} to {MAX_FPS:g}; got {self.fps:g}")
+        if not 0 <= self.threshold < math.inf:
+            raise ValueError(f"threshold must be a finite number of at least 0; got {self.threshold:g}")
 
     @property
     def shape(self) -> Size | Buckets:

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from fusionframes_core.media.media_files import ANIMATED_SUFFIXES, VIDEO_SUFFIXES, is_hidden
 
+from .caption_files import CAPTION_COLUMNS, column_name
 from .items import Item, VideoError, some_of
-from .text_files import UnreadableText, decode_text, lone_surrogate
+from .text_files import UnreadableText, decode_text, lone_surrogate, parse_json
 
-CAPTION_FIELDS = ("txt", "caption", "text")
+CAPTION_KINDS = ("txt", *CAPTION_COLUMNS)
 VIDEO_KINDS = frozenset(suffix[1:] for suffix in VIDEO_SUFFIXES)
 PICTURE_KINDS = frozenset(suffix[1:] for suffix in ANIMATED_SUFFIXES)
 
@@ -47,25 +49,38 @@ class Sample:
     def read(self, archive: tarfile.TarFile) -> Item:
         """The sample as an item; its problem where it has one."""
         key = self.key.encode("utf-8", "backslashreplace").decode()
-        texts, problem = self._captions(archive)
-        source = None if self.problem() else BytesIO(_content(archive, self.members[self.videos[0]]))
+        try:
+            texts, problem = self._captions(archive)
+            source = None if self.problem() else BytesIO(_content(archive, self.members[self.videos[0]]))
+        except KeyError as error:
+            return Item(key, None, problem=f"the tar file does not have what its link means: {error.args[0]}")
         return Item(key, source, texts, self.problem() or problem)
 
     def _captions(self, archive: tarfile.TarFile) -> tuple[tuple[str, ...], str]:
-        texts: list[str] = []
         try:
-            texts += [decode_text(_content(archive, self.members[n])) for n in CAPTION_FIELDS if n in self.members]
+            texts = [decode_text(_content(archive, self.members[n])) for n in CAPTION_KINDS if n in self.members]
             described = decode_text(_content(archive, self.members["json"])) if "json" in self.members else "{}"
         except UnreadableText as error:
             return (), f"caption is {error.reason}"
+        problem = ""
         try:
-            fields = json.loads(described)
-        except ValueError:
-            return tuple(filter(None, map(str.strip, texts))), "" if texts else "its .json is no JSON"
-        found = [fields.get(name) for name in CAPTION_FIELDS] if isinstance(fields, dict) else []
-        texts += [text for text in found if isinstance(text, str)]
+            texts += _captions_in(parse_json(described))
+        except ValueError as error:
+            why = "is no JSON" if isinstance(error, json.JSONDecodeError) else f"is ambiguous: {error}"
+            problem = "" if texts else f"its .json {why}"
         half = lone_surrogate("".join(texts))
-        return tuple(filter(None, map(str.strip, texts))), f"caption: {half} is half of a character" if half else ""
+        return tuple(
+            filter(None, map(str.strip, texts))
+        ), f"caption: {half} is half of a character" if half else problem
+
+
+def _captions_in(described: Any) -> Iterator[str]:
+    """The texts, or lists of them, that a sample's JSON has under a caption's name."""
+    fields = described if isinstance(described, dict) else {}
+    for wanted in CAPTION_KINDS:
+        for name, value in fields.items():
+            if column_name(name) == wanted:
+                yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))
 
 
 def read_samples(path: str) -> Iterator[Item]:
@@ -85,11 +100,14 @@ def read_samples(path: str) -> Iterator[Item]:
 
 
 def group(members: list[tarfile.TarInfo]) -> list[Sample]:
-    """Files by key, the extension being what follows the last dot: `clip.v1.mp4` is `clip.v1`, not `clip`."""
+    """Files by key, the extension being what follows the last dot: `clip.v1.mp4` is `clip.v1`, not `clip`.
+
+    A file that has two names in a folder is in the tar file once, and once as a hard link.
+    """
     samples: dict[str, Sample] = defaultdict(lambda: Sample(""))
     for member in members:
         folder, name = posixpath.split(posixpath.normpath(member.name))
-        if not member.isfile() or is_hidden(Path(name)) or name.startswith("__"):
+        if not (member.isfile() or member.islnk()) or is_hidden(Path(name)) or name.startswith("__"):
             continue
         stem, _, kind = name.rpartition(".")
         key = posixpath.join(folder, stem or name)

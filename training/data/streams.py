@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from webdataset.shardlists import expand_urls
 
+from fusionframes_core.files import stand_in_at
 from fusionframes_core.media.media_files import is_hidden
 
 from ..moving_shapes.scenes import CLIP_LENGTH, Scene, caption, render, sample_scene
@@ -28,7 +29,7 @@ SHAPES_RATE = 24.0  # base frames a second: keyframes are 12 apart and shown at 
 
 @dataclass(frozen=True)
 class WebDataset:
-    """Shards (tar files) of videos with a .txt, or a .json that has a caption, beside each.
+    """Shards (tar files) of videos with a .txt, or a .json that has one or several captions, beside each.
 
     `shards` is a name with braces, as `shards/{000..127}.tar`, one with stars, or a folder of tar files.
     """
@@ -49,7 +50,7 @@ class WebDataset:
                 with tarfile.open(path) as archive:
                     archive.next()
             except (OSError, tarfile.TarError) as error:
-                raise DataError(f"{path} must be a tar file: {error}") from error
+                raise DataError(f"{path} must be a tar file{_why_not(path, error)}") from error
         names = [path.name for path in paths]
         if len(set(names)) < len(names):
             names = [os.path.relpath(path, os.path.commonpath(paths)) for path in paths]
@@ -68,19 +69,34 @@ class WebDataset:
         return decode(source, size, fps)
 
 
+def _why_not(path: Path, error: Exception) -> str:
+    what = stand_in_at(path, "tar files") if path.is_file() else None
+    if isinstance(error, tarfile.TarError):
+        return f"; it is {what or 'none, plain or compressed, that is whole'}"
+    return f": {getattr(error, 'strerror', None) or error}"
+
+
 def _files(pattern: str) -> list[str]:
     """What a name stands for: itself, or the tar files of a folder, or that fit its stars."""
     if os.path.isdir(pattern):
         names = [os.path.join(pattern, name) for name in sorted(os.listdir(pattern)) if not is_hidden(Path(name))]
     elif glob.has_magic(pattern) and not os.path.exists(pattern):
         suffix = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in os.path.splitext(pattern)[1])
-        names = sorted(glob.glob(os.path.splitext(pattern)[0] + suffix))
+        names = sorted(glob.glob(_literal_folder(os.path.splitext(pattern)[0]) + suffix))
     else:
         return [pattern]
     found = [name for name in names if name.lower().endswith(TAR_SUFFIXES)]
     if not found:
         raise DataError(f"{pattern} must be tar files; there is none")
     return found
+
+
+def _literal_folder(pattern: str) -> str:
+    """The pattern, in which brackets and stars of a folder that is called so stand for themselves."""
+    folder = os.path.dirname(pattern)
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return glob.escape(folder) + pattern[len(folder) :]
 
 
 @dataclass(frozen=True)

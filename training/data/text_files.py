@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 from fusionframes_core.files import stand_in
 
@@ -54,6 +56,20 @@ def read_text(path: Path) -> str:
 def lines_of(text: str) -> list[str]:
     """Lines without their ends, which may be \\n, \\r\\n or \\r; other separators of Unicode are part of a line."""
     return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text says. Raises ValueError for one that is none, and for a key that an object has twice."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} comes twice")
+        found[key] = value
+    return found
 
 
 def lone_surrogate(text: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,15 @@ EXCLUDED = (
     ("frozen", "bf16", "mixed_precision", "fp16", "frozen weights in 16 bits need mixed_precision bf16"),
 )
 Range = tuple[tuple[str, ...], str, Callable[[float], bool]]
+MAX_SEED = 4_000_000_000  # numpy takes 32 bits, and every process adds its number
 # Settings, what they must be, and whether a value is; no number at all, and so refused, is nan.
 RANGES: tuple[Range, ...] = (
     (("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"), "at least 1", lambda x: x >= 1),
-    (("warmup_steps", "decay_steps", "weight_decay", "seed", "sample_every"), "at least 0", lambda x: x >= 0),
+    (("warmup_steps", "decay_steps", "weight_decay", "sample_every"), "at least 0", lambda x: x >= 0),
     (("explosion", "loader_threads"), "at least 0", lambda x: x >= 0),
     (("learning_rate", "clip_norm", "peak_tflops"), "greater than 0", lambda x: x > 0),
     (("ema_decay",), "at least 0 and less than 1", lambda x: 0 <= x < 1),
+    (("seed",), f"from 0 to {MAX_SEED}", lambda x: 0 <= x <= MAX_SEED),
 )
 
 
@@ -74,8 +77,11 @@ class TrainSettings:
         for names, requirement, holds in RANGES:
             for name in names:
                 value = getattr(self, name)
-                if value is not None and not holds(value):
-                    raise ValueError(f"{name} must be {requirement}; got {value}")
+                if value is not None and not (holds(value) and math.isfinite(value)):
+                    finite = " and finite" if value == math.inf else ""
+                    raise ValueError(f"{name} must be {requirement}{finite}; got {value}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers, each at least 0 and less than 1; got {list(self.betas)}")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import itertools
 import json
+import math
 import os
 import re
 import sys
@@ -17,7 +17,7 @@ from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 import jsonargparse
 
-from fusionframes_core.files import home_path, stand_in_at
+from .config_file import check_config_files
 
 MADE_BY = {
     "clips": ": `python -m training.latents` makes such a file",
@@ -84,7 +84,7 @@ def leave_processes() -> None:
 def parse(command: Callable[..., Any], arguments: list[str] | None = None) -> dict[str, Any]:
     """The arguments of a function or a dataclass, from the command line.
 
-    Raises ValueError that names an unknown key's nearest neighbour.
+    Raises ValueError that names an unknown key's nearest neighbour, or a number that is not finite.
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description=(command.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action="config", help="a YAML file with these arguments")
@@ -98,29 +98,29 @@ def parse(command: Callable[..., Any], arguments: list[str] | None = None) -> di
         parsed = parser.instantiate(at_home(parser.parse_args(with_lists(given, list_options(command)))))
     except argparse.ArgumentError as error:
         raise ValueError(helpful(str(error), known_keys(parser))) from None
-    return {key: value for key, value in vars(parsed).items() if key != "config"}
-
-
-def check_config_files(arguments: Sequence[str]) -> None:
-    """Raise ValueError for what a download left in the place of a YAML file."""
-    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        name, equals, value = argument.partition("=")
-        path = home_path(value if equals else following)
-        what = stand_in_at(path, "settings") if name == "--config" and path.is_file() else None
-        if what:
-            raise ValueError(f"config must name a YAML file; {path} is {what}")
+    found = {key: value for key, value in vars(parsed).items() if key != "config"}
+    check_finite(found)
+    return found
 
 
 def at_home(parsed: jsonargparse.Namespace) -> jsonargparse.Namespace:
-    """The arguments, with the home folder in the place of a `~/` at the beginning of any path or name."""
+    """The arguments, with the home folder, mine or somebody's, in the place of a `~` or `~name` that a path begins
+    with."""
     for key, value in list(parsed.items()):
         parsed[key] = [_at_home(part) for part in value] if isinstance(value, list) else _at_home(value)
     return parsed
 
 
 def _at_home(value: Any) -> Any:
-    is_path = isinstance(value, str | Path) and str(value).startswith("~/")
+    is_path = isinstance(value, str | Path) and str(value).startswith("~")
     return type(value)(os.path.expanduser(value)) if is_path else value
+
+
+def check_finite(parsed: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first number that is NaN or infinity: no option means either."""
+    for name, value in parsed.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number; got {value}")
 
 
 def list_options(command: Callable[..., Any], prefix: str = "--") -> set[str]:
@@ -170,6 +170,22 @@ UNKNOWN_OPTION = re.compile(r"unrecognized arguments: --(?P<key>[\w.\-]+)")
 NO_FILE = re.compile(r"\"config\":?\s+File does not exist: (?P<path>.*)")
 NO_YAML = re.compile(r"Problems parsing config: (?P<why>.*)", re.DOTALL)
 WRONG = re.compile(r"Parser key \"(?P<key>[\w.]+)\":?\s+(?P<why>.*)", re.DOTALL)
+WRONG_UNION = re.compile(r"Subtypes: \[(?P<kinds>[^\n]*)\]\n.*Given value: (?P<got>.*)", re.DOTALL)
+WRONG_TYPE = re.compile(r"Expected a (?P<kinds>.*)\. Got value: (?P<got>.*)", re.DOTALL)
+KINDS = {
+    "list[pathlib.Path]": "a list of paths such as [a, b]",
+    "list[str]": "a list of texts such as [a, b]",
+    "<class 'list'>": "a list such as [a, b]",
+    "<class 'tuple'>": "a list such as [a, b]",
+    "tuple with 2 elements": "a list of two",
+    "<class 'pathlib.Path'>": "a path",
+    "<class 'str'>": "text in quotes",
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'NoneType'>": "null",
+}
+"""What the parser calls types, and what a YAML file has of them."""
 
 
 def helpful(message: str, keys: list[str]) -> str:
@@ -189,8 +205,19 @@ def helpful(message: str, keys: list[str]) -> str:
         return f"unknown key {dotted}: " + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}")
     wrong = WRONG.search(message)
     if wrong:
-        return f"{wrong['key']} has the wrong type: {wrong['why']}"
+        return f"{wrong['key']} has the wrong type: {_wanted(wrong['why'])}"
     return message
+
+
+def _wanted(why: str) -> str:
+    """What a value must be and is, where the parser says so."""
+    found = WRONG_UNION.search(why) or WRONG_TYPE.search(why)
+    if not found:
+        return why
+    kinds = found["kinds"].replace(", <", " or <")
+    for name, words in KINDS.items():
+        kinds = kinds.replace(name, words)
+    return f"it must be {kinds}; got {found['got']}"
 
 
 def one_line(error: BaseException) -> str:

@@ -73,7 +73,9 @@ def _scenes(
 def encode_clips(
     movq: MoVQ, kind: str, count: int, seed: int, held_out: bool | None, size: int, shape: str | None = None
 ) -> Clips:
-    """Draw and encode `count` clips, all of one `shape` where it is given. Raises ValueError for an unknown one."""
+    """Draw and encode `count` clips, all of one `shape` where it is given. Raises ValueError for an unknown one, and
+    for no clips."""
+    check_drawn(count, seed)
     if shape is not None and shape not in (*SHAPES, *NEW_SHAPES):
         raise ValueError(f"shape must be one of {', '.join((*SHAPES, *NEW_SHAPES))}; got {shape!r}")
     drawn = _scenes(kind, count, seed, held_out, shape)
@@ -81,6 +83,13 @@ def encode_clips(
     for scene, times, _ in tqdm(drawn, desc=f"encoding {kind}", mininterval=10, disable=count < 500):
         latents.append(movq.encode(to_pixels(render(scene, times, size))[None]).half())
     return _clips(drawn, torch.cat(latents))
+
+
+def check_drawn(count: int, seed: int) -> None:
+    """Raise ValueError unless a number of clips is at least 1, and the seed of their scenes at least 0."""
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}; got {value}")
 
 
 def _clips(drawn: list[tuple[Scene, np.ndarray, int]], latents: Tensor) -> Clips:

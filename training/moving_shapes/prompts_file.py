@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..data.text_files import UnreadableText, lines_of, lone_surrogate, read_text
+from ..data.text_files import UnreadableText, lines_of, lone_surrogate, parse_json, read_text
 from ..engine.command_line import BadInput
 from .scenes import COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, caption, is_held_out, is_visible, sample_scene
 
@@ -101,18 +102,29 @@ def read_lines(path: Path) -> list[str]:
         raise BadInput(f"{path} must hold prompts; it is empty")
     if path.suffix.lower() != ".jsonl":
         return [line for _, line in lines]
-    return [_prompt_of(path, number, line) for number, line in lines]
+    prompts = []
+    for number, line in lines:
+        try:
+            prompts.append(str(_object_in(line)["prompt"]))
+        except BadInput as error:
+            raise BadInput(f"{path}, line {number}: {error}") from error
+    return prompts
 
 
-def _prompt_of(path: Path, number: int, line: str) -> str:
+def _object_in(line: str) -> dict[str, Any]:
+    """The JSON object of a line, whose `prompt` is a whole text. Raises BadInput for anything else."""
     try:
-        prompt = str(json.loads(line)["prompt"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} must have a JSON object with a prompt on every line; line {number} is none") from error
-    half = lone_surrogate(prompt)
-    if half:
-        raise BadInput(f"{path}, line {number}: {half} is half of a character, which no text can hold alone")
-    return prompt
+        data = parse_json(line)
+    except ValueError as error:
+        raise BadInput(f"not JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"must be a JSON object with a prompt; got {line}")
+    prompt = data.get("prompt")
+    if not isinstance(prompt, str):
+        raise BadInput(f"prompt must be a string; got {json.dumps(prompt)}")
+    if lone_surrogate(prompt):
+        raise BadInput(f"{lone_surrogate(prompt)} is half of a character, which no text can hold alone")
+    return data
 
 
 def _read(path: Path) -> str:
@@ -123,14 +135,7 @@ def _read(path: Path) -> str:
 
 
 def _from_json(line: str) -> Prompt:
-    try:
-        data = json.loads(line)
-    except ValueError as error:
-        raise BadInput(f"not JSON ({error})") from error
-    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str):
-        raise BadInput("prompt must be a string")
-    if lone_surrogate(data["prompt"]):
-        raise BadInput(f"{lone_surrogate(data['prompt'])} is half of a character, which no text can hold alone")
+    data = _object_in(line)
     unknown = set(data) - {"prompt", *ATTRIBUTES}
     if unknown:
         raise BadInput(f"keys must be among prompt, {', '.join(ATTRIBUTES)}; got {', '.join(sorted(unknown))}")

@@ -172,10 +172,10 @@ def movq_beside(folder: Path) -> Path | None:
 
 
 def conditioning_names() -> list[str]:
-    """Saved conditionings, newest first."""
+    """Saved conditionings, newest first, without links to what is gone."""
     folder = Path(folder_paths.get_output_directory()) / CONDITIONING_FOLDER
-    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return [file.name for file in files]
+    files = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    return [file.name for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
 def conditioning_file(name: str) -> Path:

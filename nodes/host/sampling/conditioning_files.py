@@ -27,7 +27,7 @@ def load_conditioning(file: Path) -> Any:
     """Read what `save_conditioning` wrote. Raises ValueError when the file is missing or no conditioning."""
     tensors = read_weights(file)
     count = sum(key.endswith(".context") for key in tensors)
-    if not count:
+    if not count or any(f"{index}.context" not in tensors for index in range(count)):
         raise ValueError(f"{file.name} is no conditioning: FusionFrames Save Conditioning writes them")
     entries = []
     for index in range(count):

@@ -149,6 +149,7 @@ BAD = [
     (["--motion", "high"], "motion must be left out"),
     (["--dtype", "int4"], "argument --dtype"),
     (["--device", "abacus"], "device must be one that torch can use"),
+    (["--device", "meta"], "device must be one that torch can use"),
     (["--scale", "0"], "scale must be a whole number from 1 to 64; got 0"),
     (["--model", "nowhere"], "model must be 'tiny' or a folder with a config.json; got 'nowhere'"),
     (["--colour", "red"], "unrecognized arguments: --colour"),

@@ -56,6 +56,27 @@ def test_convert_refuses_in_one_sentence_and_writes_nothing(
     assert not Path("must not exist").exists()
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_file_that_finds_no_room_is_one_sentence(
+    official: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    """A limit on the size of files stands for a full disk: writing ends at the same place."""
+    resource = pytest.importorskip("resource")
+    source, out = official["1.0"][1] / "kandinsky_video.pt", tmp_path / f"k{suffix}"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (source.stat().st_size // 2, hard))
+    try:
+        code = main(["convert", str(source), str(out)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err
+    assert code == 1
+    assert said.startswith(f"error: cannot write '{out}': ")
+    assert "File too large" in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_generate_from_a_folder_of_official_files(
     official: dict, tmp_path: Path, version: str, capsys: pytest.CaptureFixture[str]

@@ -68,11 +68,14 @@ def test_generate_from_a_video(generate: list[str], video: Path, tmp_path: Path)
         (["--guide", "nothing.png@0"], "no video at 'nothing.png': the file does not exist"),
         (["--guide", "a.png"], "guide must be FILE@KEYFRAME, such as first.png@0 or last.png@-1=0.8; got 'a.png'"),
         (["--guide", "{video}@9"], "index of a guide must be from 0 to 3, or from -4 to -1"),
+        (["--guide", "{video}@0", "--guide", "{video}@-4"], "{video}@0 and {video}@-4 are both keyframe 0 of 4"),
         (["--guide", "{video}@0=2"], "strength of a guide must be from 0 to 1; got 2.0"),
         (["--guide", "{video}@0", "--pull", "-1"], "pull of a guide must be from 0 to 1; got -1.0"),
         (["--video", "nothing.mp4", "--denoise", "0.5"], "no video at 'nothing.mp4'"),
-        (["--multiplier", "17"], "multiplier must be above 0 and at most 16 times the frame rate; got 17.0"),
-        (["--target-fps", "100"], "target_fps must be above 0 and at most 16 times the 2 frames per second"),
+        (["--multiplier", "17"], "multiplier must be from 0.001 to 16 times the frame rate; got 17.0"),
+        (["--multiplier", "1e-9"], "multiplier must be from 0.001 to 16 times the frame rate; got 1e-09"),
+        (["--target-fps", "100"], "target_fps must be from 0.001 to 16 times the 2 frames per second"),
+        (["--target-fps", "1e-9"], "target_fps must be from 0.001 to 16 times the 2 frames per second"),
         (["--target-fps", "24", "--multiplier", "3"], "target_fps must be left out with multiplier; got 24.0"),
     ],
 )
@@ -85,7 +88,7 @@ def test_what_does_not_fit_is_one_sentence(
     sentence: str,
 ) -> None:
     given = [option.replace("{video}", str(video)) for option in options]
-    assert sentence in refusal([*generate, *given], tmp_path, capsys)
+    assert sentence.replace("{video}", str(video)) in refusal([*generate, *given], tmp_path, capsys)
 
 
 def test_generate_to_a_rate(generate: list[str], tmp_path: Path) -> None:

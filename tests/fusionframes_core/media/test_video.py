@@ -150,7 +150,7 @@ def test_what_is_no_video_is_refused(frames: Frames, tmp_path: Path) -> None:
             read_video(tmp_path / name)
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan")])
+@pytest.mark.parametrize("fps", [0, 1e-9, -1, float("nan"), float("inf")])
 def test_a_failed_write_leaves_nothing(frames: Frames, tmp_path: Path, fps: float) -> None:
     for name in ("out.mp4", "out.gif"):
         with pytest.raises(ValueError, match="fps must be"):

@@ -50,11 +50,20 @@ def test_passes() -> None:
     assert passes_for(Fraction(3), wanted=2) == 2
 
 
+def test_the_least_multiple_leaves_a_frame() -> None:
+    for least in (as_multiplier("multiplier", 0.001), multiplier_to(24, 0.024)):
+        assert least == Fraction(1, 1000)
+        assert frames_by_time(16, passes_for(least), least) == [0]
+
+
 def test_what_two_passes_cannot_make_is_a_sentence() -> None:
     assert multiplier_to(2, 24) == 12
     assert multiplier_to(Fraction(30000, 1001), 60) == Fraction(1001, 500)
-    with pytest.raises(ValueError, match="at most 16 times the 2 frames per second of the input, 32; got 33"):
+    with pytest.raises(ValueError, match=r"16 times the 2 frames per second of the input, 0\.002 to 32; got 33"):
         multiplier_to(2.0, 33)
-    for value in (0, -1, 17, float("nan"), "3", True):
-        with pytest.raises(ValueError, match="multiplier must be above 0 and at most 16 times"):
+    for value in (0, 1e-9, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"target_fps must be from 0\.001 to 16 times"):
+            multiplier_to(2.0, value)
+    for value in (0, 1e-9, -1, 17, float("nan"), "3", True):
+        with pytest.raises(ValueError, match=r"multiplier must be from 0\.001 to 16 times"):
             as_multiplier("multiplier", value)

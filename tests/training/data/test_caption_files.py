@@ -56,6 +56,7 @@ def table(folder: Path, content: str, name: str = "a.csv", encoding: str = "utf-
         ('video,caption\na.mp4,"a ""round"" circle"\n', 'a "round" circle'),
         ('video,caption\na.mp4,"two lines,\nof one"\n', "two lines,\nof one"),
         ("id,video,caption\n3,a.mp4,a circle\n", "a circle"),
+        ("video,path,caption,text\na.mp4,a.mp4 ,,a circle\n", "a circle"),
     ],
 )
 def test_a_table_is_read_as_it_is_meant(content: str, captions: str, tmp_path: Path) -> None:
@@ -74,6 +75,11 @@ def test_a_table_is_read_as_it_is_meant(content: str, captions: str, tmp_path: P
         ("a.mp4,a circle\nb.mp4,a star\n", "line 2: needs text in the fields 'video' and 'caption'"),
         ("video,words\na.mp4,a circle\n", "line 2: needs text in the fields"),
         ("video,caption\n,a circle\n", "line 2: needs text in the fields"),
+        (
+            "video,path,caption\na.mp4,b.mp4,x\n",
+            "line 2: 'video' is 'a.mp4' and 'path' is 'b.mp4', which mean",
+        ),
+        ("video,caption,text\na.mp4,x,y\n", "line 2: 'caption' is 'x' and 'text' is 'y', which mean the same field"),
         ("video,caption\n", "it names none"),
         ("", "it names none"),
     ],
@@ -97,6 +103,20 @@ def test_jsonl_of_any_case_with_separators_of_unicode_in_its_text(tmp_path: Path
     assert read_captions(table(tmp_path, content, "A.JSONL")) == {"a.mp4": ["one\u2028two"]}
     with pytest.raises(DataError, match=r"line 2 is no JSON"):
         read_captions(table(tmp_path, content + "\n{'video'\n", "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"video": "a.mp4", "caption": "x", "caption": "y"}', "line 1 is no JSON: the key 'caption' comes twice"),
+        ('{"video": "a.mp4", "caption": "x", "Caption": "y"}', "line 1: 'caption' is 'x' and 'Caption' is 'y'"),
+        ('{"video": "a.mp4", "file name": "b.mp4", "text": "y"}', "line 1: 'video' is 'a.mp4' and 'file name' is"),
+        ('{"video": "a.mp4", "caption": "x", "prompt": ["y"]}', "line 1: 'caption' is 'x' and 'prompt' is"),
+    ],
+)
+def test_jsonl_that_says_two_things_is_refused(line: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        caption_rows(table(tmp_path, line, "a.jsonl"))
 
 
 @pytest.mark.parametrize("name", ENCODED)
@@ -148,6 +168,23 @@ def test_half_a_character_in_prompts_is_one_sentence(tmp_path: Path) -> None:
     for read in (read_lines, read_prompts):
         with pytest.raises(BadInput, match=r"line 1: \\ud800 is half of a character"):
             read(table(tmp_path, '{"prompt": "a red circle \\ud800"}\n', "p.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"prompt": null}', "prompt must be a string; got null"),
+        ('{"prompt": 5}', "prompt must be a string; got 5"),
+        ('{"prompt": ["x"]}', 'prompt must be a string; got \\["x"\\]'),
+        ('{"prompt": "x", "prompt": "y"}', r"not JSON \(the key 'prompt' comes twice"),
+        ('{"text": "x"}', "prompt must be a string"),
+        ("5", "must be a JSON object with a prompt; got 5"),
+        ("x", "not JSON"),
+    ],
+)
+def test_only_text_is_a_prompt(line: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"p\.jsonl, line 2: {words}"):
+        read_lines(table(tmp_path, f'{{"prompt": "a"}}\n{line}\n', "p.jsonl"))
 
 
 KEYS = ("a.mp4", "deep/b.mp4", "deep/Côte.MP4", "twin.avi", "twin.mp4", "clip.v1.webm")

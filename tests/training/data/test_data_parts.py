@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,3 +157,24 @@ def test_jobs_at_once_do_not_clash(folder: Path, tmp_path: Path) -> None:
     assert [job.communicate() and job.returncode for job in jobs] == [0, 0]
     assert merge(tmp_path / "out")["videos"] == 6
     assert json.loads((tmp_path / "out" / "report.json").read_text())["parts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("report.json", "{", r"part_0002_of_0002/report\.json must be a JSON object: prepare it again"),
+        ("report.json", "[]", r"part_0002_of_0002/report\.json must be a JSON object"),
+        ("report.json", "{}", r"part_0002_of_0002/report\.json does not say chunks, videos"),
+        ("settings.json", "{", r"settings\.json must be a JSON object"),
+        ("null.safetensors", "{", r"part_0001_of_0002/null\.safetensors is missing or not whole"),
+    ],
+)
+def test_damaged_parts_are_named(folder: Path, tmp_path: Path, name: str, content: str, words: str) -> None:
+    out = tmp_path / "out"
+    for number in (1, 2):
+        prepare(Folder(folder), out, PIXELS, part=Part(number, 2))
+    first, second = part_folders(out).values()
+    ((first if name == "null.safetensors" else second) / name).write_text(content)
+    with pytest.raises(DataError, match=words.replace("/", re.escape(os.sep))):
+        merge(out)
+    assert not (out / "report.json").exists()

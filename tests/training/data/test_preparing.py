@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from fusionframes_core.media.frames import to_pixels
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.video_clips import RECIPE, moving, write
-from training.data.items import Rate, VideoError
+from training.data.items import DataError, Rate, VideoError
 from training.data.layouts import Folder
 from training.data.prepared_clips import PreparedClips
 from training.data.preparing import prepare
@@ -217,30 +218,12 @@ def test_a_data_set_of_nothing_usable_is_an_error(
     assert json.loads((out / "report.json").read_text())["skipped"]
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["folder", "nowhere"], "no folder at nowhere"),
-        (["folder", "{videos}", "--captions", "none.csv"], "no caption file at none.csv"),
-        (["vimeo90k", "{videos}"], "sequences"),
-        (["ucf101", "{videos}", "--split", "trian"], "split must be one of train, test, all; got 'trian'"),
-        (["webdataset", "nowhere.tar"], "nowhere.tar must be a tar file"),
-        (["folder", "{videos}", "--model", "nowhere"], "nowhere"),
-        (["folder", "{videos}", "--size", "0", "0"], "size must be height and width in pixels, both multiples of 16"),
-        (["folder", "{videos}", "--size", "24", "16"], "both multiples of 16; got 24x16"),
-        (["folder", "{videos}", "--size", "20", "16", "--keep", "pixels"], "both multiples of 8; got 20x16"),
-        (["folder", "{videos}", "--device", "gpu"], "--device must be one of cpu"),
-        (["folder", "{videos}", "--device", "cuda:99"], "got 'cuda:99'"),
-        (["folder", "{videos}", "--chunk", "0"], "--chunk must be at least 1; got 0"),
-        (["folder", "{videos}", "--min-frames", "99", "--max-frames", "9"], "min_frames must be from 1 to max_frames"),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    options: list[str], words: str, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    filled = [option.format(videos=videos) for option in options]
-    assert main([*filled, "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out" / "settings.json").exists(), "nothing is begun"
+def test_a_damaged_null_embedding_is_made_anew(videos: Path, prepared: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(prepared, tmp_path / "copy"))
+    whole = (copy / "null.safetensors").read_bytes()
+    for damaged in (b"", whole[:-3], save({"other": torch.zeros(1)})):
+        (copy / "null.safetensors").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"null\.safetensors is missing or not whole: prepare it again"):
+            PreparedClips([copy])
+        prepare(Folder(videos), copy, replace(RECIPE, keep=("latents", "pixels")), chunk=2)
+        assert (copy / "null.safetensors").read_bytes() == whole

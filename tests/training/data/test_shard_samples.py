@@ -17,12 +17,17 @@ from training.data.recipe import Recipe
 from training.data.streams import WebDataset
 
 
-def tar(path: Path, files: list[tuple[str, bytes]]) -> Path:
+def tar(path: Path, files: list[tuple[str, bytes]], links: list[tuple[str, str]] | None = None) -> Path:
+    """`links`: names of hard links and of what they mean."""
     with tarfile.open(path, "w") as archive:
         for name, content in files:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
+        for name, means in links or []:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.LNKTYPE, means
+            archive.addfile(entry)
     return path
 
 
@@ -88,6 +93,63 @@ def test_samples_that_are_none_are_said_as_what_they_are(tmp_path: Path) -> None
         "bad": "its .json is no JSON",
         "README": "no video in the sample: it has README",
     }
+
+
+@pytest.mark.parametrize(
+    ("described", "captions"),
+    [
+        ('{"caption": "x"}', ("x",)),
+        ('{"Caption": "x"}', ("x",)),
+        ('{"TEXT ": "x"}', ("x",)),
+        ('{"prompt": "x"}', ("x",)),
+        ('{"caption": ["x", " y ", "", null]}', ("x", "y")),
+        ('{"prompt": "z", "caption": ["x"], "width": 5}', ("x", "z")),
+        ('{"caption": null, "title": "x"}', ()),
+        ('["x"]', ()),
+    ],
+)
+def test_captions_of_json_have_the_names_of_caption_files(
+    described: str, captions: tuple[str, ...], tmp_path: Path
+) -> None:
+    (item,) = items_of(tar(tmp_path / "a.tar", [("a.mp4", b"1"), ("a.json", described.encode())])).values()
+    assert (item.captions, item.problem) == (captions, "")
+
+
+def test_json_that_says_two_things_is_a_problem(tmp_path: Path) -> None:
+    described = b'{"caption": "x", "caption": "y"}'
+    (item,) = items_of(tar(tmp_path / "a.tar", [("a.mp4", b"1"), ("a.json", described)])).values()
+    assert (item.captions, item.problem) == ((), "its .json is ambiguous: the key 'caption' comes twice")
+
+
+def test_hard_links_are_files(tmp_path: Path) -> None:
+    """GNU tar writes them for a file that it has already, under another name."""
+    files = [("./a.mp4", b"1"), ("./a.txt", b"x"), ("c.mp4", b"3")]
+    links = [("./b.mp4", "./a.mp4"), ("./b.txt", "./a.txt"), ("c.txt", "gone.txt")]
+    items = items_of(tar(tmp_path / "a.tar", files, links))
+    assert {key: item.captions for key, item in items.items()} == {"a": ("x",), "b": ("x",), "c": ()}
+    assert [items[key].source.getvalue() for key in "ab"] == [b"1", b"1"]
+    assert items["c"].problem == "the tar file does not have what its link means: linkname 'gone.txt' not found"
+
+
+def test_what_stands_in_the_place_of_a_tar_file_is_said(tmp_path: Path) -> None:
+    for content, words in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "it is a Git LFS pointer"),
+        (b"<!DOCTYPE html>", "it is a web page"),
+        (b"x" * 600, "it is none, plain or compressed, that is whole$"),
+    ):
+        (tmp_path / "a.tar").write_bytes(content)
+        with pytest.raises(DataError, match=rf"a\.tar must be a tar file; {words}"):
+            items_of(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("name", ["[br]", "a[!b]c", "st*r"])
+def test_a_folder_of_patterns_own_signs_is_itself(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name / "in"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        tar(folder / f"{number}.tar", [(f"{number}.mp4", b"1"), (f"{number}.txt", b"x")])
+    for pattern in (folder / "*.tar", folder / "[01].tar", tmp_path / name / "*" / "?.tar", folder):
+        assert list(items_of(pattern)) == ["0", "1"]
 
 
 def test_tar_files_by_stars_or_their_folder_in_any_case(tmp_path: Path) -> None:

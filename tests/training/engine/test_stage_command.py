@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ TINY = BUNDLED["tiny"]
         ({"ema_decay": 2.0}, "ema_decay must be at least 0 and less than 1; got 2.0"),
         ({"loader_threads": -1}, "loader_threads must be at least 0; got -1"),
         ({"warmup_steps": -5}, "warmup_steps must be at least 0; got -5"),
+        ({"learning_rate": 1e400}, "learning_rate must be greater than 0 and finite; got inf"),
+        ({"learning_rate": float("nan")}, "learning_rate must be greater than 0; got nan"),
+        ({"seed": 2**70}, f"seed must be from 0 to 4000000000; got {2**70}"),
+        ({"seed": -1}, "seed must be from 0 to 4000000000; got -1"),
+        *(
+            ({name: float("inf")}, f"{name} must be ")
+            for name in ("weight_decay", "clip_norm", "explosion", "peak_tflops", "ema_decay")
+        ),
+        *(
+            ({"betas": betas}, "betas must be two numbers, each at least 0 and less than 1; got ")
+            for betas in ((2, float("nan")), (0.9, 1.0), (-0.1, 0.9), (0.9, float("inf")), (0.9,))
+        ),
     ],
 )
 def test_settings_out_of_range(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -43,6 +56,7 @@ def test_settings_out_of_range(tmp_path: Path, change: dict[str, Any], message: 
         ({"steps": 3}, "unknown key steps: did you mean train.steps?"),
         ({"train.steps": "many"}, "train.steps has the wrong type"),
         ({"train.steps": 0}, "steps must be at least 1; got 0"),
+        ({"train.betas": [1, 2, 3]}, "train.betas has the wrong type: it must be a list of two; got [1, 2, 3]"),
         ({"train.shard": "half"}, "shard must be one of none, optimizer, full; got 'half'"),
         ({"train.trackers": ["no_such_tracker"]}, "trackers names no_such_tracker, which is not installed"),
     ],
@@ -75,7 +89,7 @@ def test_bad_config_is_one_sentence(
         (["--widht=3"], "unknown key widht: did you mean width?"),
         (["--steps", "3"], "unknown key steps: did you mean train.steps?"),
         (["--config", "not_there.yaml"], "config must name a file; there is none at "),
-        (["--config", str(Path(__file__))], "config must name a YAML file: "),
+        (["--config", str(Path(__file__))], "config must name a YAML file; "),
     ],
 )
 def test_bad_options_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -144,6 +158,20 @@ def test_a_list_of_the_configs_can_be_switched_off(tmp_path: Path) -> None:
     assert parse(stage, ["--config", str(config), "--clips=null", *RUN])["clips"] is None
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("clips: a", "clips has the wrong type: it must be a list of paths such as [a, b] or null; got a"),
+        ("names: [5]", "names has the wrong type: it must be a list of texts such as [a, b] or null; got [5]"),
+        ("image: [a]", "image has the wrong type: it must be a path or null; got ['a']"),
+    ],
+)
+def test_another_type_says_what_is_wanted(tmp_path: Path, written: str, told: str) -> None:
+    (tmp_path / "config.yaml").write_text(written)
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        parse(stage, ["--config", str(tmp_path / "config.yaml"), *RUN])
+
+
 def test_a_list_and_a_word_are_refused() -> None:
     with pytest.raises(ValueError, match=r"nrecognized|unknown key"):
         parse(stage, ["--clips", "[a]", "b", *RUN])
@@ -204,6 +232,18 @@ def test_the_home_folder_in_options_and_files(tmp_path: Path, monkeypatch: pytes
     assert parsed["train"].output == tmp_path / "run"
     assert parsed["data"] == [tmp_path / "a", tmp_path / "b"]
     assert parsed["preset"] == str(tmp_path / "model")
+    parsed = parse(stage, [*RUN, "--train.output=~", "--clips", "~", "~nobody-is-called-so/a"])
+    assert parsed["train"].output == tmp_path
+    assert parsed["clips"] == [tmp_path, Path("~nobody-is-called-so/a")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no ~name")
+def test_somebodys_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    me = pwd.getpwuid(os.getuid())
+    monkeypatch.setenv("HOME", "/not/mine")
+    assert parse(stage, [*RUN, f"--train.output=~{me.pw_name}/run"])["train"].output == Path(me.pw_dir) / "run"
 
 
 def test_a_configuration_that_is_a_pointer_is_called_so(tmp_path: Path) -> None:
