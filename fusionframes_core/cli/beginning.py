@@ -15,7 +15,7 @@ from ..media.frames import to_pixels
 from ..media.read_video import open_video, read_video
 from ..media.timeline import first_pictures, resampled_count
 from ..pipeline import FusionFramesPipeline
-from ..sampling.guides import Guide, places_of
+from ..sampling.guides import Guide, place_of
 from ..settings import ResolvedSettings
 
 
@@ -33,10 +33,16 @@ def check_beginning(settings: ResolvedSettings, config: ModelConfig, arguments: 
         timeline = open_video(arguments.video).facts.timeline
         count = resampled_count(timeline, Fraction(config.fps).limit_denominator(1001))
         settings = replace(settings, num_frames=min(settings.num_frames, count))
-    for path, _, _ in arguments.guide:
+    taken: dict[int, str] = {}
+    for path, index, strength in arguments.guide:
         open_video(path)
-    guides = [Guide(Tensor(), index, strength, arguments.pull) for _, index, strength in arguments.guide]
-    places_of(guides, settings.num_frames, [f"{path}@{index}" for path, index, _ in arguments.guide])
+        place = place_of(Guide(Tensor(), index, strength, arguments.pull), settings.num_frames)
+        if place in taken:
+            raise ValueError(
+                f"--guide must name each keyframe once; {taken[place]} and {path}@{index} are both keyframe {place} of "
+                f"{settings.num_frames}"
+            )
+        taken[place] = f"{path}@{index}"
     settings.validate(config)
     return settings
 

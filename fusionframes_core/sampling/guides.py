@@ -57,13 +57,13 @@ def held_in(shares: Tensor, step: int, total: int) -> Tensor:
 
 
 def hold_frames(guides: Sequence[Guide], num_frames: int) -> HeldFrames:
-    """Frames held by guides.
+    """Frames held by guides, of which the last of two in one place counts.
 
     Between two guides a frame's blend is linear in time, and the nearer one pulls it, down to nothing halfway: held at
     a blend for longer, things fade instead of move. Before the first and after the last guide it is that one's.
-    Raises ValueError for a place that is not there or is taken, and for latents of different sizes.
+    Raises ValueError for a place that is not there, and for latents of different sizes.
     """
-    placed = places_of(guides, num_frames)
+    placed = {place_of(guide, num_frames): guide for guide in guides}
     first = next(iter(placed.values()))
     shape = torch.broadcast_shapes(*(guide.latent.shape[:1] for guide in placed.values()))
     if any(guide.latent.shape[1:] != first.latent.shape[1:] for guide in placed.values()):
@@ -93,22 +93,6 @@ def _reach(place: int, frame: int, places: Sequence[int], num_frames: int) -> fl
     if others:
         return min(abs(other - place) for other in others) / 2 + 0.5
     return float(num_frames - place if frame > place else place + 1)
-
-
-def places_of(guides: Sequence[Guide], num_frames: int, names: Sequence[str] = ()) -> dict[int, Guide]:
-    """Place, counted from the first frame → guide. Raises ValueError for a place that is not there, and for two guides
-    in one, which it calls by their `names`, or else by their index."""
-    names = names or [f"index {guide.index}" for guide in guides]
-    placed: dict[int, tuple[str, Guide]] = {}
-    for name, guide in zip(names, guides, strict=True):
-        place = place_of(guide, num_frames)
-        if place in placed:
-            raise ValueError(
-                f"guides must be of different keyframes; {placed[place][0]} and {name} are both keyframe {place} of "
-                f"{num_frames}"
-            )
-        placed[place] = (name, guide)
-    return {place: guide for place, (_, guide) in placed.items()}
 
 
 def place_of(guide: Guide, num_frames: int) -> int:

@@ -80,10 +80,9 @@ def test_pull_fades_with_the_distance() -> None:
     assert hold_frames([Guide(frame(1.0), 2)], 7).shares.count_nonzero() == 1
 
 
-@pytest.mark.parametrize("first", [6, -1])
-def test_a_keyframe_takes_one_guide(first: int) -> None:
-    with pytest.raises(ValueError, match=f"index {first} and index -1 are both keyframe 6 of 7"):
-        hold_frames([Guide(frame(0.0), first), Guide(frame(0.5), 0), Guide(frame(1.0), -1)], 7)
+def test_the_later_of_two_guides_in_one_place_counts() -> None:
+    held = hold_frames([Guide(frame(0.0), 6), Guide(frame(1.0), -1)], 7)
+    assert held.latents[0, 0, 6, 0, 0] == 1
 
 
 @pytest.mark.parametrize("config", schedules(), ids=["tiny", "1.1"])
