@@ -95,7 +95,7 @@ def load_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     refuse_stand_ins(path)
     with one_sentence(f"{path} is not the configuration of a model"):
-        return from_dict(ModelConfig, json.loads(path.read_text("utf-8")))
+        return from_dict(ModelConfig, json.loads(path.read_bytes()))
 
 
 def open_model_folder(folder: Path, only: Collection[str] | None = None) -> StoredModel:
