@@ -83,7 +83,7 @@ _FOREIGN: tuple[tuple[tuple[str, ...], str], ...] = (
     ((r"(^|\.)input_blocks\.0\.0\.weight",), "Stable Diffusion model"),
     ((r"^down_blocks\.0\.(attentions|resnets)\.0\.", r"^mid_block\."), "Stable Diffusion U-Net of diffusers"),
     ((r"motion_modules?\.",), "AnimateDiff motion module"),
-    ((r"\.lora_(up|A|down|B)\.",), "LoRA"),
+    ((r"[._]lora(_linear_layer)?[._](up|A|down|B)(\.|$)",), "LoRA"),
     ((r"^first_stage_model\.|^decoder\.mid\.block_1\.norm1\.weight",), "Stable Diffusion autoencoder"),
     ((r"^decoder\.(middle|upsamples)\.\d+\.",), "Wan autoencoder"),
     ((r"text_model\.encoder\.layers\.0\.",), "CLIP text encoder"),
