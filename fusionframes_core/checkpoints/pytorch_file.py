@@ -1,4 +1,4 @@
-"""PyTorch's files: unpickled with `weights_only=True`, which builds tensors and nothing else, and mapped from then on."""
+"""PyTorch's files: unpickled with `weights_only=True`, which builds tensors and nothing else, then mapped."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def _refusal(path: Path, reason: str) -> str:
         return f"cannot load {path}: it must be a PyTorch file of weights, and this one has another format"
     if found or instruction:
         what = f" ({found[1]})" if found else ""
-        return f"cannot load {path}: it is refused, because it holds more than weights{what}, and reading that could run code"
+        why = f"it holds more than weights{what}, and reading that could run code"
+        return f"cannot load {path}: it is refused, because {why}"
     if "TorchScript" in reason:
         return f"cannot load {path}: it must be a PyTorch file of weights, and this one is a TorchScript program"
     first = reason.strip().splitlines()[0][:200] if reason.strip() else "unreadable"

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fusionframes_core.checkpoints.open_model import load_weights
+from fusionframes_core.checkpoints.pytorch_file import is_plain
 from fusionframes_core.checkpoints.weights_file import open_weights
 from fusionframes_core.errors import CheckpointError
 
@@ -88,6 +89,12 @@ def test_weights_that_are_sparse_are_named_and_what_is_sparse_beside_weights_is_
     torch.save({**STATE, "bias": STATE["bias"].to_sparse()}, path, _use_new_zipfile_serialization=not old)
     with pytest.raises(CheckpointError, match="weights must be dense, and bias is sparse"):
         load_weights(model, path)
+
+
+def test_plain_tensors_are_numbers_in_a_storage() -> None:
+    assert all(is_plain(tensor) for tensor in (STATE["weight"].t(), torch.zeros(0, 3), torch.tensor(True)))
+    assert not is_plain(STATE["weight"].to_sparse_csr())
+    assert not is_plain(torch.zeros(2, device="meta"))
 
 
 def test_weights_without_numbers_or_quantised_are_named(tmp_path: Path) -> None:
