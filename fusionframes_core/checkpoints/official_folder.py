@@ -16,7 +16,7 @@ from ..config import ModelConfig, TextEncoderConfig, from_dict
 from ..errors import CheckpointError, one_sentence
 from ..presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 from .architecture import Hints, text_config
-from .checkpoint_info import CheckpointInfo, identify, require_kind
+from .checkpoint_info import CheckpointInfo, identify, identify_file, require_kind
 from .component import KINDS, Component, ComponentKind, StoredModel, build
 from .state_dict import Sources
 from .weights_file import PICKLED, SAFETENSORS, WeightsFile, open_weights
@@ -41,6 +41,12 @@ class IdentifiedFile:
 
     file: WeightsFile
     info: CheckpointInfo
+
+    @classmethod
+    def open(cls, path: Path) -> IdentifiedFile:
+        """Look at a file. Raises CheckpointError when it cannot be read."""
+        file = open_weights(path)
+        return cls(file, identify_file(file))
 
     @property
     def sources(self) -> Sources:
@@ -143,16 +149,16 @@ def _open(folder: Path, version: str, name: str) -> IdentifiedFile:
     path = find_file(folder, stem)
     if path is None:
         raise _missing(folder, version, stem)
-    file = open_weights(path)
-    info = identify(file.shapes)
+    found = IdentifiedFile.open(path)
+    info = found.info
     if name == PROJECTIONS:
         if info.kind != PROJECTIONS:
             raise CheckpointError(f"{path} is {info.phrase}, but the text projections of 1.1 were expected")
-        return IdentifiedFile(file, info)
-    require_kind(KINDS[name], file, info)
+        return found
+    require_kind(KINDS[name], found.file, info)
     if KINDS[name].is_unet and info.version not in (None, version):
         raise CheckpointError(f"{path} is {info.phrase}, but one of KandinskyVideo {version} was expected")
-    return IdentifiedFile(file, info)
+    return found
 
 
 def read_configs(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .model_search import is_averaged
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,18 @@ def unpickle(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # torch, pickle and zipfile raise what they like for a file that is none of theirs
         raise CheckpointError(_refusal(path, str(error))) from error
-    wrapped = isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping)
-    tensors = dict(_flatten(content["state_dict"] if wrapped else content))
+    tensors = dict(_flatten(_unwrapped(content)))
     if not tensors:
         raise CheckpointError(f"cannot load {path}: it holds no weights")
     return tensors
+
+
+def _unwrapped(content: Any) -> Any:
+    """A training program's `state_dict` without what is beside it, but for averaged weights, which are preferred."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("state_dict"), Mapping):
+        return content
+    averaged = any(isinstance(value, Mapping) and is_averaged(str(name)) for name, value in content.items())
+    return content if averaged else content["state_dict"]
 
 
 def is_pickle(path: Path) -> bool:

@@ -22,7 +22,7 @@ from .embedded_config import CONFIG_TENSOR, MODEL_CONFIG, config_text
 from .pytorch_file import Place, find_places, is_pickle, is_plain, map_tensor, unpickle
 
 SAFETENSORS, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
 _LOOKED_AT, _LONGEST_HEADER = 512, 100_000_000  # bytes; the latter is safetensors' own limit
 _PACKED = {  # (where, which bytes): by what
     (0, b"\x1f\x8b"): "gzip",
@@ -150,9 +150,8 @@ def open_weights(path: str | Path) -> WeightsFile:
         raise CheckpointError(f"cannot load {path}: it is packed by {packed}; unpack it first")
     if not _is_safetensors(start) and path.suffix.lower() in PICKLED:
         return _open_pickled(path)
-    if start.startswith(b"PK\x03\x04") or is_pickle(
-        path
-    ):  # which is not unpickled under a name that promises safetensors
+    # A name that promises safetensors promises that nothing is unpickled.
+    if start.startswith(b"PK\x03\x04") or is_pickle(path):
         raise CheckpointError(f"cannot load {path}: it is a PyTorch file; give it a name that ends in .pt")
     return _open_safetensors(path)
 
@@ -176,6 +175,8 @@ def _open_safetensors(path: Path) -> WeightsFile:
             metadata = file.metadata() or {}
             if entries.pop(CONFIG_TENSOR, None) is not None:
                 metadata = {**metadata, MODEL_CONFIG: config_text(file.get_tensor(CONFIG_TENSOR))}
+            if not entries:
+                raise CheckpointError(f"cannot load {path}: it holds no weights")
             return SafetensorsFile(path, entries, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
