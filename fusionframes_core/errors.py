@@ -24,7 +24,7 @@ def one_sentence(what: str) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(f"{what}: {error}") from error
 
 

@@ -120,6 +120,8 @@ class GenerationSettings:
             check_range("interpolation_steps", self.interpolation_steps, 1, config.interpolation_schedule.train_steps)
         check_denoise(self.denoise, self.steps or config.keyframe_schedule.steps, config.keyframe_schedule.train_steps)
         check_choice("sampler", self.sampler, SAMPLERS)
+        for stage in ("keyframe_schedule", "interpolation_schedule"):
+            check_choice(f"{stage}.sampler of {config.name}", getattr(config, stage).sampler, SAMPLERS)
         if self.size is not None:
             check_size(self.size, size_multiple(config))
         check_choice("decode_windows", self.decode_windows, DECODE_WINDOWS)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fusionframes_core.checkpoints.component import StoredModel
+from fusionframes_core.checkpoints.lora import matrices, under_our_names
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.settings import spatial_factor
@@ -115,7 +116,7 @@ class LoraStage:
         unet = load_base(model.components[self.part], kind, compute_device())
         adapted = LoraModel(unet, adapters, layers_named(unet, self.layers, self.targets))
         if init is not None:
-            adapted.load(init.tensors(init.entries))
+            adapted.load(under_our_names(matrices(model.config, self.part), init.tensors(init.entries)))
         metadata = base_metadata(model, self.part) | self._metadata(sizes, num_frames, first)
         objective = self._objective(model.config, source, first)
         spec = self._spec(model.config, adapted, num_frames, None if samples is None else samples.sampler(sizes[0]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CheckpointError
 from .component import KINDS, ComponentKind
+from .model_search import find_models, names_behind, preferred, recognise
 from .names import RULES, TEXT_RULES, ours_from_official
 from .weights_file import WeightsFile
 
@@ -21,8 +23,6 @@ TITLES = {
 """What a file can be: a component, or one of the two official files that the text encoder is put together from."""
 
 UNET_PREFIX, TEXT_PREFIX = "unet.", "text."  # of the U-Net in an official file, of the text's parts in ours
-PREFIXES = (UNET_PREFIX, "model.diffusion_model.", "diffusion_model.", "first_stage_model.")
-"""What may stand before every name of a network: in official files, and in what ComfyUI's saving nodes write."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class CheckpointInfo:
     title: str
     names: dict[str, str]
     text: dict[str, str] = field(default_factory=dict)
+    note: str = ""  # which of several models in a file this is
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be said what the file is, ours or not."""
+        return self.title != _UNKNOWN
 
     @property
     def phrase(self) -> str:
@@ -72,6 +78,7 @@ def with_article(title: str) -> str:
     return f"{'an' if title[0] in 'aeiouAEIOU' else 'a'} {title}"
 
 
+_UNKNOWN = "model of an unknown kind"
 # Of each model that is often mistaken for ours: names of which all must be there, and what to call it.
 _FOREIGN: tuple[tuple[tuple[str, ...], str], ...] = (
     ((r"(^|\.)double_blocks\.0\.img_attn\.qkv\.",), "Flux model"),
@@ -83,7 +90,7 @@ _FOREIGN: tuple[tuple[tuple[str, ...], str], ...] = (
     ((r"(^|\.)input_blocks\.0\.0\.weight",), "Stable Diffusion model"),
     ((r"^down_blocks\.0\.(attentions|resnets)\.0\.", r"^mid_block\."), "Stable Diffusion U-Net of diffusers"),
     ((r"motion_modules?\.",), "AnimateDiff motion module"),
-    ((r"\.lora_(up|A|down|B)\.",), "LoRA"),
+    ((r"[._]lora(_linear_layer)?[._](up|A|down|B)(\.|$)",), "LoRA"),
     ((r"^first_stage_model\.|^decoder\.mid\.block_1\.norm1\.weight",), "Stable Diffusion autoencoder"),
     ((r"^decoder\.(middle|upsamples)\.\d+\.",), "Wan autoencoder"),
     ((r"text_model\.encoder\.layers\.0\.",), "CLIP text encoder"),
@@ -91,25 +98,55 @@ _FOREIGN: tuple[tuple[tuple[str, ...], str], ...] = (
 _STABLE_DIFFUSION_VERSIONS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}
 
 
+def identify_file(file: WeightsFile) -> CheckpointInfo:
+    """`identify` of a file, with a warning where it holds several models and one of them is taken."""
+    info = identify(file.shapes)
+    if info.note:
+        warnings.warn(f"{file.path}: {info.note}", stacklevel=2)
+    return info
+
+
 def identify(shapes: Shapes) -> CheckpointInfo:
-    """Tell the model whose tensors have these names and shapes."""
-    prefix = next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in shapes)), "")
-    model = {name.removeprefix(prefix) for name in shapes if name.startswith(prefix)}
-    known = _recognise(model)
-    if known is not None and known[0] == "t5":
-        # A whole T5 has a decoder too, and a second name for the embedding.
-        model = {name for name in model if name.startswith(("shared.", "encoder.")) and ".embed_tokens." not in name}
-    if known is None:
-        title = _foreign(shapes)
+    """Tell the model whose tensors have these names and shapes.
+
+    Anything may stand before every name of it, such as what ComfyUI's saving nodes, torch.compile or a training
+    program's dictionaries put there. Of several models of a kind the one with averaged weights is taken.
+    """
+    found = find_models(shapes)
+    prefix = preferred(found)
+    model = set() if prefix is None else names_behind(prefix, shapes)
+    known = recognise(model)
+    if prefix is None or known is None or (prefix and known[0] == "t5" and _foreign(shapes) != _UNKNOWN):
+        title = f"file of several models ({_places(found)})" if len(found) > 1 else _foreign(shapes)
         return CheckpointInfo(None, None, False, title, {name: name for name in shapes})
     kind, version, official = known
+    if kind == "t5":
+        # A whole T5 has a decoder too, and a second name for the embedding.
+        model = {name for name in model if name.startswith(("shared.", "encoder.")) and ".embed_tokens." not in name}
     rules = TEXT_RULES.get((kind, version or ""), ()) if official else ()
-    text = {ours: name for name in shapes if (ours := _text_name(name, rules)) is not None}
+    text = _text_names(shapes, prefix, rules)
     names = {_own_name(name, known): prefix + name for name in model if prefix + name not in text.values()}
     if kind == "projections":
-        names, text = {}, text
+        names = {}
     title = f"KandinskyVideo {version} {TITLES[kind]}" if version and kind != "t5" else TITLES[kind]
-    return CheckpointInfo(kind, version, official, title, names, text)
+    others = [other for other in found if other != prefix and found[other] == kind]
+    note = f"the averaged weights, {_places([prefix])}, are taken, and not {_places(others)}" if others else ""
+    return CheckpointInfo(kind, version, official, title, names, text, note)
+
+
+def _places(prefixes: Iterable[str]) -> str:
+    return ", ".join(f"{prefix}*" if prefix else "names without a prefix" for prefix in prefixes)
+
+
+def _text_names(shapes: Shapes, prefix: str, rules: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Our names of text parts → the file's; they stand beside the U-Net, or where a wrapper has put both."""
+    found: dict[str, str] = {}
+    for beginning in (prefix, prefix.removesuffix(UNET_PREFIX), ""):
+        for name in shapes:
+            ours = _text_name(name.removeprefix(beginning), rules) if name.startswith(beginning) else None
+            if ours is not None:
+                found[ours] = name
+    return found
 
 
 def _own_name(name: str, known: tuple[str, str | None, bool]) -> str:
@@ -129,42 +166,11 @@ def _text_name(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
     return None
 
 
-def _recognise(names: set[str]) -> tuple[str, str | None, bool] | None:
-    """(kind, version, official names?) of one of our models."""
-    if "t5.embed_tokens.weight" in names and "projection.weight" in names:
-        return "text_encoder", None, False
-    if "projection_base.0.weight" in names:
-        return "projections", "1.1", True
-    if "shared.weight" in names and "encoder.block.0.layer.0.SelfAttention.q.weight" in names:
-        return "t5", None, True
-    if "post_quant_conv.weight" in names and "decoder.norm_out.conv_y.weight" in names:
-        official = any(name.endswith(".temporal_merge1") for name in names)
-        return "movq", "1.1" if official else None, official or not any(".temporal" in name for name in names)
-    if "in_layer.weight" in names and "out_layer.2.weight" in names:
-        return _recognise_unet(names)
-    return ("projections", "1.1", False) if f"{TEXT_PREFIX}projection.weight" in names else None
-
-
-def _recognise_unet(names: set[str]) -> tuple[str, str | None, bool] | None:
-    stills = "image_in_layer.weight" in names
-    if "skip_embeddings.weight" in names:
-        return "interpolation", "1.1" if any("temporal_projection_new." in name for name in names) else "1.0", True
-    if "group_embedding.skip_frames.weight" in names:
-        return "interpolation", None, False
-    if "to_temporal_embed.1.weight" in names:
-        return "keyframe", "1.1" if stills else "1.0", True
-    if "frame_embedding.position.linear_in.weight" in names:
-        return "keyframe", None, False
-    if "to_time_embed.1.weight" in names:
-        return "image", None, True
-    return ("image", None, False) if "to_time_embed.linear_in.weight" in names else None
-
-
 def _foreign(shapes: Shapes) -> str:
     for patterns, title in _FOREIGN:
         if all(any(re.search(pattern, name) for name in shapes) for pattern in patterns):
             return _stable_diffusion(shapes) if title == "Stable Diffusion model" else title
-    return "model of an unknown kind"
+    return _UNKNOWN
 
 
 def _stable_diffusion(shapes: Shapes) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import InterpolationConfig, ModelConfig, MoVQConfig, TextEncoderConfig, UNetConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, one_sentence
 from ..models.casting import FP8, operations_for
 from ..models.layers import TorchOperations
 from ..models.layout import channels_last
@@ -25,7 +25,7 @@ from ..models.text_encoder import TextEncoder
 from ..models.unet.interpolation_unet import InterpolationUNet
 from ..models.unet.unet import UNet
 from .architecture import interpolation_config, movq_config, unet_config
-from .state_dict import Sources, load_sources
+from .state_dict import Sources, load_sources, named_files
 from .text_encoder_weights import FULL_TEXT, TextOptions, load_text_encoder
 from .weights_file import WeightsFile
 
@@ -102,7 +102,8 @@ class Component:
         Raises CheckpointError when a file does not fit.
         """
         kept = self.kind.kept_dtype(dtype)
-        network = self.kind.load(self, kept, device, operations or operations_for(kept))
+        with one_sentence(f"{named_files(self.sources)} cannot be loaded with the configuration of {self.model.name}"):
+            network = self.kind.load(self, kept, device, operations or operations_for(kept))
         for addition in self.additions:
             addition.add_to(network)
         return channels_last(network) if torch.device(device).type == "cuda" else network

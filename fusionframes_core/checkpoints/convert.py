@@ -16,7 +16,7 @@ from ..config import ModelConfig, to_dict
 from ..errors import CheckpointError
 from ..files import atomic_path
 from ..models.text_encoder import TextEncoder
-from .checkpoint_info import TEXT_PREFIX, CheckpointInfo, component_of, identify
+from .checkpoint_info import TEXT_PREFIX, CheckpointInfo, component_of, identify_file
 from .component import KINDS, ModelParts, kind_of_file
 from .names import RULES, TEXT_RULES, official_from_ours
 from .official_folder import CONFIGS_FILE, OFFICIAL_FILES, OWN_SECTION, TEXT_FOLDERS
@@ -42,7 +42,7 @@ def convert_file(
     if target.suffix.lower() not in (*SAFETENSORS, *PICKLED):
         raise ValueError(f"the output must be a .safetensors or .pt file; got '{target}'")
     file = open_weights(source)
-    info = identify(file.shapes)
+    info = identify_file(file)
     if info.kind is None:
         raise CheckpointError(
             f"{file.path} is {info.phrase}, but a U-Net, MoVQ or text projection of KandinskyVideo was expected"

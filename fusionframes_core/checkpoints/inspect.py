@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, one_sentence
-from .checkpoint_info import CheckpointInfo, identify
+from .checkpoint_info import CheckpointInfo, identify_file
 from .component import KINDS, build, component_names, kind_of_file
 from .model_folder import CONFIG_FILE
 from .official_folder import OFFICIAL_FILES, find_file, official_version
@@ -25,6 +25,7 @@ _TYPES = {
     torch.bfloat16: "BF16",
     torch.float64: "F64",
     torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
 }
 
 
@@ -58,7 +59,7 @@ class FileSummary:
 def inspect_file(path: str | Path) -> FileSummary:
     """Summarise a weights file. Raises CheckpointError when it is missing, cut short or of another format."""
     file = open_weights(path)
-    info = identify(file.shapes)
+    info = identify_file(file)
     dtypes: Counter[str] = Counter()
     for entry in file.entries.values():
         dtypes[_type_name(entry)] += entry.num_elements

@@ -16,8 +16,8 @@ from ..config import ModelConfig, TextEncoderConfig, from_dict
 from ..errors import CheckpointError, one_sentence
 from ..presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
 from .architecture import Hints, text_config
-from .checkpoint_info import CheckpointInfo, identify, require_kind
-from .component import KINDS, Component, ComponentKind, StoredModel
+from .checkpoint_info import CheckpointInfo, identify, identify_file, require_kind
+from .component import KINDS, Component, ComponentKind, StoredModel, build
 from .state_dict import Sources
 from .weights_file import PICKLED, SAFETENSORS, WeightsFile, open_weights
 
@@ -41,6 +41,12 @@ class IdentifiedFile:
 
     file: WeightsFile
     info: CheckpointInfo
+
+    @classmethod
+    def open(cls, path: Path) -> IdentifiedFile:
+        """Look at a file. Raises CheckpointError when it cannot be read."""
+        file = open_weights(path)
+        return cls(file, identify_file(file))
 
     @property
     def sources(self) -> Sources:
@@ -78,7 +84,7 @@ class T5Files:
     def _feed_forward(self) -> str | None:
         """What T5's own config.json calls its feed-forward."""
         path = self.folder / "config.json"
-        return json.loads(path.read_text("utf-8")).get("feed_forward_proj") if path.is_file() else None
+        return json.loads(path.read_bytes()).get("feed_forward_proj") if path.is_file() else None
 
 
 def official_version(folder: Path) -> str | None:
@@ -143,16 +149,16 @@ def _open(folder: Path, version: str, name: str) -> IdentifiedFile:
     path = find_file(folder, stem)
     if path is None:
         raise _missing(folder, version, stem)
-    file = open_weights(path)
-    info = identify(file.shapes)
+    found = IdentifiedFile.open(path)
+    info = found.info
     if name == PROJECTIONS:
         if info.kind != PROJECTIONS:
             raise CheckpointError(f"{path} is {info.phrase}, but the text projections of 1.1 were expected")
-        return IdentifiedFile(file, info)
-    require_kind(KINDS[name], file, info)
+        return found
+    require_kind(KINDS[name], found.file, info)
     if KINDS[name].is_unet and info.version not in (None, version):
         raise CheckpointError(f"{path} is {info.phrase}, but one of KandinskyVideo {version} was expected")
-    return IdentifiedFile(file, info)
+    return found
 
 
 def read_configs(folder: Path) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def read_configs(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with one_sentence(f"{path} is not the configuration of official files"):
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it must be a JSON object")
         return content
@@ -206,13 +212,25 @@ def lone_config(found: IdentifiedFile, kind: ComponentKind) -> ModelConfig:
         return own
     version = info.version or file.metadata.get("version") or (None if kind.is_unet else "1.0")
     if version not in VERSION_PRESETS:
-        raise CheckpointError(f"{file.path} says no sizes: put the config.json of its model folder beside it")
+        raise CheckpointError(f"{file.path} says no sizes: {_CONFIG_NEEDED}")
     with one_sentence(f"{file.path} has an unknown architecture"):
         if "config" in file.metadata:
             network: Any = from_dict(kind.config_class, json.loads(file.metadata["config"]))
         else:
             network = read_network_config(kind, found, configs)
+            _require_official_choices(file, network)
         return replace(VERSION_PRESETS[version], **{kind.config_field: network})
+
+
+_CONFIG_NEEDED = "put the config.json of its model folder beside it"
+
+
+def _require_official_choices(file: WeightsFile, network: Any) -> None:
+    """Raise CheckpointError where the official choices, which leave no trace in a file, cannot be this network's."""
+    with one_sentence(f"{file.path} says not all of its sizes, and the official ones do not fit; {_CONFIG_NEEDED}"):
+        build(network, device="meta")
+        if getattr(network, "patch_size", 1) != 1:
+            raise ValueError(f"patch_size is 1; got {network.patch_size}")
 
 
 def _config(version: str, found: Mapping[str, IdentifiedFile], configs: dict[str, Any], t5: T5Files) -> ModelConfig:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..config import ModelConfig, from_dict
 from ..errors import CheckpointError, one_sentence
-from .checkpoint_info import component_of, identify, require_kind
+from .checkpoint_info import CheckpointInfo, component_of, require_kind
 from .component import KINDS, Component, ComponentKind, StoredModel, component_names, kinds_of_network
 from .embedded_config import MODEL_CONFIG
 from .lora import Lora, open_lora
@@ -36,7 +36,7 @@ from .official_folder import (
 from .state_dict import load_sources
 from .temporal_blocks import AUTO, with_temporal
 from .text_encoder_weights import TOKENIZER_FILE, TextOptions
-from .weights_file import WeightsFile, open_weights, refuse_stand_ins
+from .weights_file import refuse_stand_ins
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
 _IN_FILES = tuple(name for name, kind in KINDS.items() if kind.read_architecture and not kind.file_kind)
@@ -95,7 +95,7 @@ def load_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     refuse_stand_ins(path)
     with one_sentence(f"{path} is not the configuration of a model"):
-        return from_dict(ModelConfig, json.loads(path.read_text("utf-8")))
+        return from_dict(ModelConfig, json.loads(path.read_bytes()))
 
 
 def open_model_folder(folder: Path, only: Collection[str] | None = None) -> StoredModel:
@@ -108,17 +108,20 @@ def open_model_folder(folder: Path, only: Collection[str] | None = None) -> Stor
     return StoredModel(config, {name: own_component(folder, config, KINDS[name]) for name in names})
 
 
-def own_component(folder: Path, config: ModelConfig, kind: ComponentKind, file: WeightsFile | None = None) -> Component:
-    """A component of a model folder, in the file of its name or in `file`. Raises CheckpointError."""
-    file = file or open_weights(folder / kind.file_name)
-    has_text = kind.null_embeddings and (folder / KINDS["text_encoder"].file_name).is_file()
-    text = open_weights(folder / KINDS["text_encoder"].file_name) if has_text else None
+def own_component(
+    folder: Path, config: ModelConfig, kind: ComponentKind, found: IdentifiedFile | None = None
+) -> Component:
+    """A component of a model folder, in the file of its name or in the one that was `found`. Raises CheckpointError."""
+    found = found or IdentifiedFile.open(folder / kind.file_name)
+    if found.info.is_known:  # a model of an unknown kind is compared key by key when it is loaded
+        require_kind(kind, found.file, found.info)
+    text_file = folder / KINDS["text_encoder"].file_name
     return Component(
         kind,
         config,
-        [(file, identify(file.shapes).names)],
+        found.sources,
         folder,
-        text=[(text, {name: name for name in text.entries})] if text else (),
+        text=IdentifiedFile.open(text_file).sources if kind.null_embeddings and text_file.is_file() else (),
         tokenizer=folder / TOKENIZER_FILE if kind.name == "text_encoder" else None,
     )
 
@@ -126,23 +129,37 @@ def own_component(folder: Path, config: ModelConfig, kind: ComponentKind, file: 
 def open_component(path: str | Path) -> Component:
     """The U-Net or autoencoder in a file. Raises CheckpointError when it is none, or nothing says what sizes it has."""
     path = Path(path)
-    file = open_weights(path)
-    info = identify(file.shapes)
+    found = IdentifiedFile.open(path)
+    file, info = found.file, found.info
     if info.kind not in _IN_FILES:
         raise CheckpointError(f"{path} is {info.phrase}, but a U-Net or MoVQ of a FusionFrames model was expected")
     kind = KINDS[component_of(info.kind)]
-    found = IdentifiedFile(file, info)
     if MODEL_CONFIG in file.metadata:
         with one_sentence(f"{path} holds no configuration of a model"):
             config = from_dict(ModelConfig, json.loads(file.metadata[MODEL_CONFIG]))
         return Component(kind, config, found.sources, path.parent, text=found.text)
-    if (path.parent / CONFIG_FILE).is_file() and not info.official:
-        config = load_config(path.parent)
+    own = _config_beside(path, info)
+    if own is not None:
         if info.kind == "image":
-            config = replace(config, keyframe=replace(config.keyframe, temporal="none"))
-        return own_component(path.parent, config, kind, file)
+            own = replace(own, keyframe=replace(own.keyframe, temporal="none"))
+        return own_component(path.parent, own, kind, found)
     config = lone_config(found, kind)
     return Component(kind, config, found.sources, path.parent, text=found.text if kind.null_embeddings else ())
+
+
+def _config_beside(path: Path, info: CheckpointInfo) -> ModelConfig | None:
+    """The configuration of the model folder that a file lies in; None where it lies in none, or is an official file.
+
+    Some files have names of both layouts. For these another program's config.json does not count.
+    """
+    if not (path.parent / CONFIG_FILE).is_file() or (info.official and info.version is not None):
+        return None
+    try:
+        return load_config(path.parent)
+    except CheckpointError:
+        if info.official:
+            return None
+        raise
 
 
 def open_text_encoder(folder: Path, projection: Path | None = None) -> Component:
@@ -153,14 +170,14 @@ def open_text_encoder(folder: Path, projection: Path | None = None) -> Component
     if projection is None:
         return own_component(folder, load_config(folder), KINDS["text_encoder"])
     t5 = open_t5(folder)
-    file = open_weights(projection)
-    info = identify(file.shapes)
+    found = IdentifiedFile.open(projection)
+    file, info = found.file, found.info
     if "projection.weight" not in info.text:
         raise CheckpointError(
             f"{projection} is {info.phrase} without a text projection: take t5_projections.pt of KandinskyVideo "
             "1.1, or kandinsky_video.pt of 1.0"
         )
-    text = IdentifiedFile(file, info).text
+    text = found.text
     configs = read_configs(projection.parent)
     config = own_config(configs)
     if config is None:
@@ -182,8 +199,7 @@ def load_weights(
     other keeps its own types and devices and copies. Raises CheckpointError that names every missing, unexpected and
     mis-shaped key, or that the file holds another kind of component; the network is unchanged then.
     """
-    file = open_weights(path)
-    info = identify(file.shapes)
+    found = IdentifiedFile.open(Path(path))
     for kind in kinds_of_network(network)[:1]:
-        require_kind(kind, file, info, set(network.state_dict()))
-    load_sources(network, [(file, info.names)], device, dtype)
+        require_kind(kind, found.file, found.info, set(network.state_dict()))
+    load_sources(network, found.sources, device, dtype)

@@ -117,7 +117,12 @@ def _kept(name: str, file: WeightsFile, theirs: str, dtype: torch.dtype | None) 
 def check_sources(model: nn.Module, sources: Sources) -> None:
     """`check_weights` for what is taken from several files."""
     found = {name: file.entries[theirs] for file, names in sources for name, theirs in names.items()}
-    check_weights(model, found, ", ".join(str(file.path) for file, _ in sources))
+    check_weights(model, found, named_files(sources))
+
+
+def named_files(sources: Sources) -> str:
+    """The files in words."""
+    return ", ".join(str(file.path) for file, _ in sources)
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor | Entry], source: str) -> None:

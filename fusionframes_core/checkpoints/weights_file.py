@@ -6,16 +6,12 @@ safetensors files and PyTorch archives are mapped into memory, not read; a PyTor
 
 from __future__ import annotations
 
-import re
-import warnings
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -23,9 +19,20 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import stand_in_at
 from .embedded_config import CONFIG_TENSOR, MODEL_CONFIG, config_text
+from .pytorch_file import Place, find_places, is_pickle, is_plain, map_tensor, unpickle
 
 SAFETENSORS, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
+_LOOKED_AT, _LONGEST_HEADER = 512, 100_000_000  # bytes; the latter is safetensors' own limit
+_PACKED = {  # (where, which bytes): by what
+    (0, b"\x1f\x8b"): "gzip",
+    (0, b"BZh"): "bzip2",
+    (0, b"\xfd7zXZ\x00"): "xz",
+    (0, b"\x28\xb5\x2f\xfd"): "zstd",
+    (0, b"7z\xbc\xaf\x27\x1c"): "7-Zip",
+    (0, b"Rar!"): "RAR",
+    (257, b"ustar"): "tar",
+}
 PORTION = 64 * 2**20  # bytes that are mapped at a time where the tensors are converted and not kept
 _SAFETENSORS_TYPES = {
     "F64": torch.float64,
@@ -57,18 +64,6 @@ class Entry:
     @property
     def nbytes(self) -> int:
         return self.num_elements * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in an archive, and how it lies there."""
-
-    start: int  # of its storage, in bytes from the file's beginning
-    num_bytes: int  # of the storage, which it may share with others
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int  # of its first element in the storage, in elements
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class PyTorchFile(WeightsFile):
     places: Mapping[str, Place]
 
     def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
-        return {name: _map_tensor(self.path, self.places[name]) for name in names}
+        return {name: map_tensor(self.path, self.places[name]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -125,8 +120,14 @@ class UnmappableFile(WeightsFile):
     """A PyTorch file of before 2020, or an odd archive, whose tensors have no place to map: it is read each time."""
 
     def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
-        tensors = _unpickle(self.path)
-        return {name: tensors[name] for name in names}
+        tensors = unpickle(self.path)
+        found = {name: tensors[name] for name in names}
+        for name, tensor in found.items():
+            if not is_plain(tensor):
+                raise CheckpointError(
+                    f"cannot load {self.path}: weights must be dense, and {name} is {_special(tensor)}"
+                )
+        return found
 
     def portions(self, names: Iterable[str], limit: int = PORTION) -> Iterator[dict[str, Tensor]]:
         """All at once: a part costs as much as the whole."""
@@ -140,7 +141,24 @@ def open_weights(path: str | Path) -> WeightsFile:
     if not path.is_file():
         raise CheckpointError(f"no weights at {path}: the file does not exist")
     refuse_stand_ins(path)
-    return _open_pickled(path) if is_pickled(path) else _open_safetensors(path)
+    with path.open("rb") as file:
+        start = file.read(_LOOKED_AT)
+    if not start:
+        raise CheckpointError(f"cannot load {path}: it is empty")
+    packed = next((what for (place, mark), what in _PACKED.items() if start[place:].startswith(mark)), None)
+    if packed:
+        raise CheckpointError(f"cannot load {path}: it is packed by {packed}; unpack it first")
+    if not _is_safetensors(start) and path.suffix.lower() in PICKLED:
+        return _open_pickled(path)
+    # A name that promises safetensors promises that nothing is unpickled.
+    if start.startswith(b"PK\x03\x04") or is_pickle(path):
+        raise CheckpointError(f"cannot load {path}: it is a PyTorch file; give it a name that ends in .pt")
+    return _open_safetensors(path)
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """By the length of its header, which is JSON: a pickle begins with other bytes."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
 
 
 def refuse_stand_ins(path: Path) -> None:
@@ -157,6 +175,8 @@ def _open_safetensors(path: Path) -> WeightsFile:
             metadata = file.metadata() or {}
             if entries.pop(CONFIG_TENSOR, None) is not None:
                 metadata = {**metadata, MODEL_CONFIG: config_text(file.get_tensor(CONFIG_TENSOR))}
+            if not entries:
+                raise CheckpointError(f"cannot load {path}: it holds no weights")
             return SafetensorsFile(path, entries, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
@@ -165,16 +185,18 @@ def _open_safetensors(path: Path) -> WeightsFile:
         ) from error
 
 
+def _special(tensor: Tensor) -> str:
+    """What is not plain about a tensor."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    return "without numbers" if tensor.is_meta else "quantised or nested"
+
+
 def _open_pickled(path: Path) -> WeightsFile:
-    tensors = _unpickle(path)
+    tensors = unpickle(path)
     entries = {name: Entry(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    places = _find_places(path, tensors)
+    places = find_places(path, tensors)
     return UnmappableFile(path, entries, {}) if places is None else PyTorchFile(path, entries, {}, places)
-
-
-def is_pickled(path: Path) -> bool:
-    """Whether a file has to be read as PyTorch's own format: by its suffix, which decides what is tried at all."""
-    return path.suffix.lower() in PICKLED
 
 
 def _entry(path: Path, part: Any) -> Entry:
@@ -182,97 +204,3 @@ def _entry(path: Path, part: Any) -> Entry:
     if name not in _SAFETENSORS_TYPES:
         raise CheckpointError(f"cannot load {path}: it holds weights of the type {name}, which is not supported")
     return Entry(tuple(part.get_shape()), _SAFETENSORS_TYPES[name])
-
-
-def _find_places(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place] | None:
-    """Where the tensors that `unpickle` mapped lie in the file; None where that cannot be told beyond doubt.
-
-    Every storage is a slice of one mapping of the whole archive, so that storages are as far apart in memory as their
-    records are in the file. The one shift that puts every storage on a record of its size is the mapping's address.
-    """
-    records = _records(path)
-    addresses = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values() if t.numel()}
-    if not records or not addresses:
-        return None
-    first = min(addresses)
-    shifts = {first - start for start in records}
-    fitting = [
-        shift for shift in shifts if all(records.get(address - shift) == size for address, size in addresses.items())
-    ]
-    if len(fitting) != 1:
-        return None
-    return {name: _place(tensor, fitting[0]) for name, tensor in tensors.items()}
-
-
-def _place(tensor: Tensor, shift: int) -> Place:
-    storage = tensor.untyped_storage()
-    start = storage.data_ptr() - shift if tensor.numel() else 0
-    shape, stride = tuple(tensor.shape), tuple(tensor.stride())
-    return Place(start, storage.nbytes(), tensor.dtype, shape, stride, int(tensor.storage_offset()))
-
-
-def _records(path: Path) -> dict[int, int]:
-    """Start → size of the archive's storages; {} for a file that is no archive or holds compressed ones."""
-    if not zipfile.is_zipfile(path):
-        return {}
-    found = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:
-                return {}
-            file.seek(info.header_offset + 26)  # the local header's lengths of name and extra field
-            lengths = file.read(4)
-            start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little")
-            found[start + int.from_bytes(lengths[2:], "little")] = info.file_size
-    return found
-
-
-def _map_tensor(path: Path, place: Place) -> Tensor:
-    """A tensor at its place, mapped: what is written to it stays in memory. It may start anywhere in the file."""
-    if not all(place.shape):
-        return torch.empty(place.shape, dtype=place.dtype)
-    raw: np.ndarray = np.memmap(path, np.uint8, mode="c", offset=place.start, shape=(place.num_bytes,))
-    if raw.ctypes.data % place.dtype.itemsize:
-        raw = np.array(raw)
-    return torch.from_numpy(raw).view(place.dtype).as_strided(place.shape, place.stride, place.offset)
-
-
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file, flat, mapped where its format allows it."""
-    archive = zipfile.is_zipfile(path)
-    with path.open("rb") as file:
-        if not archive and file.read(2) == b"PK":
-            raise CheckpointError(f"cannot load {path}: it must be a complete PyTorch file, and this one was cut short")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own words on old formats would stand before our sentence
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch, pickle and zipfile raise what they like for a file that is none of theirs
-        raise CheckpointError(_refusal(path, str(error))) from error
-    wrapped = isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping)
-    tensors = dict(_flatten(content["state_dict"] if wrapped else content))
-    if not tensors:
-        raise CheckpointError(f"cannot load {path}: it holds no weights")
-    return tensors
-
-
-def _refusal(path: Path, reason: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", reason) or re.search(r"Unsupported (?:class|global|operand) ([\w.]+)", reason)
-    if found:
-        return (
-            f"cannot load {path}: it is refused, because it holds more than weights ({found[1]}), and reading that "
-            f"could run code"
-        )
-    first = reason.strip().splitlines()[0][:200] if reason.strip() else "unreadable"
-    return f"cannot load {path}: it must be a complete PyTorch file of weights, and this one is damaged ({first})"
-
-
-def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors of nested dictionaries; numbers and words beside them (an epoch, a name) are passed over."""
-    if isinstance(content, Tensor):
-        yield prefix or "tensor", content.detach()
-    elif isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from _flatten(value, f"{prefix}.{name}" if prefix else str(name))

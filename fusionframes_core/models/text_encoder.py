@@ -261,7 +261,9 @@ def null_context(embedding: Tensor, batch: int, num_tokens: int) -> TextContext:
 
 def _build_t5(config: TextEncoderConfig, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Module:
     from transformers import T5Config, T5EncoderModel
+    from transformers.activations import ACT2FN
 
+    named(ACT2FN, "feed_forward", config.feed_forward.removeprefix("gated-"))
     t5_config = T5Config(
         vocab_size=config.vocab_size,
         d_model=config.d_model,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import ScheduleConfig
+from ..errors import named
 from .callbacks import Callback, shown_as
 from .guidance import GuidedModel
 from .guides import HeldFrames
@@ -60,7 +61,7 @@ class StageSampler:
             run.predict,
             run.start(),
             schedule,
-            SAMPLERS[options.sampler or config.sampler],
+            named(SAMPLERS, "sampler", options.sampler or config.sampler),
             config.prediction,
             self.noise,
             run.limit,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionframes_core.checkpoints.lora import PREFIX
+from fusionframes_core.checkpoints.lora_names import PREFIX
 from fusionframes_core.checkpoints.state_dict import save_weights
 from fusionframes_core.models.casting import compute_dtype
 from fusionframes_core.models.layers import FastConv3d

@@ -94,7 +94,7 @@ def open_init(path: Path, model: StoredModel, part: str, rank: int) -> WeightsFi
     for name, words in reasons.items():
         if said.get(name, wanted[name]) != wanted[name]:
             raise ValueError(f"init {path} {words.format(said[name], wanted[name])}")
-    problem = misfit(matrices(model.config, part), file.shapes)
+    problem = misfit(matrices(model.config, part), file.entries)
     if problem:
         raise ValueError(f"init {path} is no LoRA of {model.config.name}'s {part} U-Net: {problem}")
     if said.get("rank", str(rank)) != str(rank):

@@ -24,7 +24,7 @@ from ....fusionframes_core.checkpoints.open_model import open_component, open_mo
 from ....fusionframes_core.checkpoints.state_dict import Sources, check_sources
 from ....fusionframes_core.checkpoints.temporal_blocks import AUTO, with_temporal
 from ....fusionframes_core.checkpoints.text_encoder_weights import TOKENIZER_FILE
-from ....fusionframes_core.checkpoints.weights_file import is_pickled
+from ....fusionframes_core.checkpoints.weights_file import SAFETENSORS, SafetensorsFile
 from ....fusionframes_core.errors import CheckpointError
 from ....fusionframes_core.media.latent_preview import PLAIN_COLOURS, LatentColours, fit_latent_colours, read_colours
 from ....fusionframes_core.models.casting import FP8, stored_type
@@ -154,10 +154,14 @@ def _vae_patcher(component: Component, precision: str, disable_dynamic: bool = F
 
 
 def _weights(sources: Sources) -> dict[str, Tensor]:
-    """Tensors under our names: safetensors mapped by ComfyUI's own loader, PyTorch's files by core's, which is safe."""
+    """Tensors under our names: safetensors mapped by ComfyUI's own loader, PyTorch's files by core's, which is safe.
+
+    ComfyUI tells them by the suffix, core by the content.
+    """
     weights: dict[str, Tensor] = {}
     for file, names in sources:
-        found = file.tensors(names.values()) if is_pickled(file.path) else _mapped(file.path)
+        named_so = isinstance(file, SafetensorsFile) and file.path.suffix.lower() in SAFETENSORS
+        found = _mapped(file.path) if named_so else file.tensors(names.values())
         weights |= {ours: found[theirs] for ours, theirs in names.items()}
     return weights
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,12 @@ def test_interpolation_of_1_1_has_its_own_null_embedding_and_the_keyframes_proje
         assert not torch.allclose(encoder.encode_for([PROMPT], ("interpolation",))[0].context, keyframes.context[:1])
     finally:
         encoder.config = kept
+
+
+@pytest.mark.parametrize("value", ["x", None, 0, 5, [1], 1e400])
+def test_sizes_of_configs_json_that_cannot_be_are_one_sentence(official: dict, tmp_path: Path, value: Any) -> None:
+    folder = Path(shutil.copytree(official["1.1"][1], tmp_path / "model"))
+    (folder / "configs.json").write_text(json.dumps({"t2v": {"configs": {"groups": value}}}))
+    with pytest.raises(CheckpointError) as caught:
+        open_official_folder(folder).load()
+    assert "\n" not in str(caught.value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,10 +27,11 @@ from fusionframes_core.checkpoints.temporal_blocks import (
     temporal_path,
     with_temporal,
 )
-from fusionframes_core.config import to_dict
+from fusionframes_core.config import ModelConfig, to_dict
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.models.temporal import initialise_temporal
 from fusionframes_core.models.unet.temporal_layers import TEMPORAL_BLOCKS
+from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.helpers.official_cases import VERSIONS, same_weights, small_official
 
 FILES = {
@@ -77,15 +80,67 @@ def test_text_encoder_and_projection_from_two_files(official: dict, version: str
 
 
 def test_files_that_say_too_little_are_named(official: dict, micro_folder: Path, tmp_path: Path) -> None:
-    shutil.copy(micro_folder / "keyframe.safetensors", tmp_path)
-    with pytest.raises(CheckpointError, match=r"says no sizes: put the config\.json of its model folder beside it"):
-        open_component(tmp_path / "keyframe.safetensors")
+    for name in ("keyframe", "interpolation", "movq"):
+        shutil.copy(micro_folder / f"{name}.safetensors", tmp_path)
+        with pytest.raises(
+            CheckpointError, match=rf"{name}\.safetensors says .*put the config\.json of its model folder"
+        ):
+            open_component(tmp_path / f"{name}.safetensors")
     with pytest.raises(CheckpointError, match="but a U-Net or MoVQ of a FusionFrames model was expected"):
         open_component(micro_folder / "text_encoder.safetensors")
     with pytest.raises(CheckpointError, match=r"without a text projection: take t5_projections\.pt"):
         open_text_encoder(official["1.1"][1] / "text_encoder", official["1.1"][1] / "t2v.pt")
     assert "KandinskyVideo_1_1" in download_hint("kandinsky-1.1/t2v.pt")
     assert download_hint("mine.safetensors") == ""
+
+
+@pytest.mark.parametrize("groups", [4, 32])
+def test_an_autoencoder_whose_pixels_are_folded_is_not_taken_for_an_official_one(
+    micro_config: ModelConfig, tmp_path: Path, groups: int
+) -> None:
+    """Also where the official number of norm groups happens to fit."""
+    movq = build(replace(micro_config.movq, channels=32, groups=groups))
+    save_weights(movq.state_dict(), tmp_path / "movq.safetensors")
+    with pytest.raises(CheckpointError, match=r"movq\.safetensors says not all .*put the config\.json.*: patch_size"):
+        open_component(tmp_path / "movq.safetensors")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_configuration_is_read_in_every_encoding_of_json(folder: Path, encoding: str) -> None:
+    """Editors of Windows put a byte-order mark before it."""
+    wanted = load_config(folder)
+    (folder / "config.json").write_text(json.dumps(to_dict(wanted)), encoding)
+    assert load_config(folder) == wanted
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        (
+            "movq",
+            "channels",
+            "x",
+            "config.json is not the configuration of a model: movq.channels must be a whole number",
+        ),
+        (
+            "movq",
+            "groups",
+            5,
+            "movq.safetensors cannot be loaded with the configuration of micro: groups 5 must divide",
+        ),
+        ("text", "feed_forward", "x", "configuration of micro: feed_forward must be one of"),
+        ("keyframe_schedule", "sampler", "x", "keyframe_schedule.sampler of micro must be one of ddpm, ddim"),
+    ],
+)
+def test_a_wrong_value_in_a_configuration_is_one_sentence(
+    folder: Path, part: str, key: str, value: Any, message: str
+) -> None:
+    data = json.loads((folder / "config.json").read_text())
+    data[part][key] = value
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        FusionFramesPipeline.from_pretrained(folder)("a red circle", steps=1, passes=0)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

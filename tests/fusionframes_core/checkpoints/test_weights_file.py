@@ -70,7 +70,7 @@ def test_a_bare_pickle_is_refused(tmp_path: Path, model: nn.Module) -> None:
 def test_a_pickle_under_another_name_is_not_unpickled(tmp_path: Path, model: nn.Module) -> None:
     mark, path = tmp_path / "ran", tmp_path / "evil.safetensors"
     torch.save(Bomb(mark), path)
-    assert "must be a complete safetensors file" in refusal(model, path)
+    assert "it is a PyTorch file; give it a name that ends in .pt" in refusal(model, path)
     assert not mark.exists()
 
 
