@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
@@ -12,11 +12,13 @@ from typing import Any, BinaryIO
 
 from ..files import stand_in, stand_in_at
 from .frame_colour import ToPicture, UnsupportedColours, shown_size
+from .frames import Frames
 from .timeline import TimedPicture, Timeline, make_timeline
 from .video_source import DamagedVideo, VideoFacts, VideoFileError, VideoSource
 
 _BROADCAST = ("mpegts", "mpeg")  # recordings, which may begin amid frames that nothing can decode
 _SAY_DURATION = ("matroska", "flv")  # formats whose header says how long the whole file is
+_SMALL = (8, 8)  # of a picture that nobody looks at
 _GIF_END = b";"
 
 
@@ -29,14 +31,17 @@ def opened(source: Path | BytesIO, name: str) -> Iterator[Any]:
     """
     import av
 
-    try:
-        with _bytes_of(source) as file, av.open(file, metadata_errors="ignore") as container:
-            yield container
-    except (av.FFmpegError, OSError) as error:
-        why = error.strerror or str(error)
-        raise VideoFileError(
-            f"'{name}' must be a whole video file; it cannot be read ({why})", f"broken: {why}"
-        ) from error
+    with ExitStack() as stack:
+        # What is done with the container is not in here: a disk that is full meanwhile is no fault of this file.
+        try:
+            file = stack.enter_context(_bytes_of(source))
+            container = stack.enter_context(av.open(file, metadata_errors="ignore"))
+        except (av.FFmpegError, OSError) as error:
+            why = error.strerror or str(error)
+            raise VideoFileError(
+                f"'{name}' must be a whole video file; it cannot be read ({why})", f"broken: {why}"
+            ) from error
+        yield container
 
 
 def _refuse_stand_in(source: Path | BytesIO, name: str) -> None:
@@ -108,17 +113,8 @@ class VideoFile(VideoSource):
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
         """See VideoSource."""
         to_picture = ToPicture(self._stream.aspect, size)
-        shape: tuple[int, int] | None = None
-        for index, (time, frame) in enumerate(self._decoded()):
-            shape = shape or (frame.width, frame.height)
-            if size is None and (frame.width, frame.height) != shape:
-                change = f"{shape[0]}x{shape[1]}, then {frame.width}x{frame.height}"
-                reason = f"changes size at frame {index}: {change}"
-                raise VideoFileError(f"'{self.name}' must keep its size; it {reason}", reason)
-            try:
-                yield TimedPicture(time, to_picture(frame))
-            except UnsupportedColours as error:
-                raise VideoFileError(f"'{self.name}' cannot be used: {error}", str(error)) from error
+        for time, frame in self._decoded():
+            yield TimedPicture(time, self._picture(frame, to_picture))
 
     def check(self, most: int | None = None) -> Timeline:
         """See VideoSource."""
@@ -130,13 +126,16 @@ class VideoFile(VideoSource):
         return make_timeline(times, self._stream.last, self._stream.rates)
 
     def _decoded(self) -> Iterator[tuple[float, Any]]:
-        """Frames with their times. Raises DamagedVideo at the end, VideoFileError where there was none."""
+        """Frames with their times. Raises DamagedVideo at the end, VideoFileError for none or several sizes."""
         stream, good, bad = self._stream, 0, 0
+        shape: tuple[int, int] | None = None
         with opened(self.source, self.name) as container:
             for frame in _decode(container, container.streams[stream.index]):
                 if frame is None or frame.is_corrupt:
                     bad += bool(good or not stream.broadcast)
                 else:
+                    shape = shape or (frame.width, frame.height)
+                    self._require_size(frame, shape, good)
                     good += 1
                     yield self._time(frame, good), frame
         if not good and not bad:
@@ -160,8 +159,21 @@ class VideoFile(VideoSource):
         times = [float(pts * stream.tick) for pts in sorted(packets.pts)]
         return make_timeline(times, stream.last, stream.rates)
 
+    def _require_size(self, frame: Any, shape: tuple[int, int], index: int) -> None:
+        if (frame.width, frame.height) != shape:
+            reason = f"changes size at frame {index}: {shape[0]}x{shape[1]}, then {frame.width}x{frame.height}"
+            raise VideoFileError(f"'{self.name}' must keep its size; it {reason}", reason)
+
+    def _picture(self, frame: Any, to_picture: ToPicture) -> Frames:
+        try:
+            return to_picture(frame)
+        except UnsupportedColours as error:
+            raise VideoFileError(f"'{self.name}' cannot be used: {error}", str(error)) from error
+
     def _size(self) -> tuple[int, int]:
+        """The first frame's, whose colours are looked at too, so that what cannot be turned is said at once."""
         for _, frame in self._decoded():
+            self._picture(frame, ToPicture(size=_SMALL))
             return shown_size(frame, self._stream.aspect)
         raise AssertionError("unreachable: a stream without a frame has raised")
 
@@ -182,7 +194,7 @@ def _scan(container: Any) -> tuple[dict[int, _Packets], float | None, float]:
         for packet in container.demux():
             if packet.size:
                 found.setdefault(packet.stream_index, _Packets()).add(packet)
-    except av.FFmpegError:
+    except (av.FFmpegError, OSError):
         pass
     start = container.start_time / 1e6 if container.start_time is not None else None
     ends = [float(found[stream.index].end * stream.time_base) for stream in container.streams if stream.time_base]
@@ -249,7 +261,7 @@ def _decode(container: Any, stream: Any) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             yield None
             return
         if packet is None:

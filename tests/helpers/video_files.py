@@ -69,7 +69,13 @@ def add_video(
 
 
 def write_with_sound(
-    path: Path, pictures: Pictures, fps: int, codec: str = "aac", beep: float = 0.5, video: str = "libx264"
+    path: Path,
+    pictures: Pictures,
+    fps: int,
+    codec: str = "aac",
+    beep: float = 0.5,
+    video: str = "libx264",
+    sample_rate: int = 44100,
 ) -> Path:
     """A video with a second of tone for every second, that is loud from `beep` seconds on."""
     import av
@@ -77,13 +83,13 @@ def write_with_sound(
     path.parent.mkdir(parents=True, exist_ok=True)
     seconds = len(pictures) / fps
     with av.open(str(path), "w") as container:
-        sound = container.add_stream(codec, rate=44100)
+        sound = container.add_stream(codec, rate=sample_rate)
         sound.layout = "mono"
         add_video(container, pictures, [i / fps for i in range(len(pictures))], video, "yuv420p")
-        time = np.arange(round(seconds * 44100)) / 44100
+        time = np.arange(round(seconds * sample_rate)) / sample_rate
         wave = np.sin(time * 2 * np.pi * 440) * np.where(time < beep, 0.0, 0.8)
         frame = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = 44100, 0
+        frame.sample_rate, frame.pts = sample_rate, 0
         container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
     return path

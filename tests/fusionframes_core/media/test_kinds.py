@@ -91,6 +91,16 @@ def test_colours_that_ffmpeg_cannot_turn_are_refused(tmp_path: Path, monkeypatch
         read_video(path)
 
 
+@pytest.mark.parametrize(("matrix", "primaries", "name"), [(8, 1, "YCgCo"), (10, 9, "BT.2020 of constant luminance")])
+def test_a_matrix_that_no_ffmpeg_knows_is_refused_at_once(
+    tmp_path: Path, matrix: int, primaries: int, name: str
+) -> None:
+    path = write_timed(tmp_path / "a.mp4", bars([1] * 4), TIMES[:4], colorspace=matrix, color_primaries=primaries)
+    with pytest.raises(VideoFileError, match=rf"a.mp4' cannot be used: its colours are {name}, .*; convert") as caught:
+        open_video(path)
+    assert "later can" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("lines", "matrix"), [(480, "smpte170m"), (720, "bt709")])
 def test_video_that_does_not_say_its_colours(tmp_path: Path, lines: int, matrix: str) -> None:
     """From 720 lines on it is BT.709, as every player has it, below BT.601."""
@@ -224,14 +234,6 @@ def read_video_bytes(path: Path) -> int:
 def test_suffixes_are_one_table_in_lower_case() -> None:
     assert len(set(VIDEO_SUFFIXES)) == len(VIDEO_SUFFIXES)
     assert all(suffix == suffix.lower() for suffix in VIDEO_SUFFIXES)
-
-
-def test_a_change_of_size_is_said_unless_a_size_is_wanted(tmp_path: Path) -> None:
-    for number, side in enumerate((16, 16, 32)):
-        write_png(np.full((side, side, 3), 9, np.uint8), tmp_path / f"{number}.png")
-    with pytest.raises(VideoFileError, match=r"changes size at 2\.png"):
-        read_video(tmp_path)
-    assert read_video(tmp_path, size=(16, 16))[0].shape == (3, 16, 16, 3)
 
 
 def test_a_gif_without_an_end_is_cut(tmp_path: Path) -> None:
