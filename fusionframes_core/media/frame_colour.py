@@ -53,6 +53,8 @@ class ToPicture:
         if size is None and self.aspect != 1:
             size = (frame.height, shown_width(frame.width, self.aspect))
         if size is not None:
+            if frame.format.has_palette or frame.format.is_bayer:  # which FFmpeg does not write, nor scale into itself
+                frame = frame.reformat(format="rgb24")
             height, width = size
             method = "AREA" if height < frame.height else "LANCZOS"
             frame = frame.reformat(width=width, height=height, interpolation=method)

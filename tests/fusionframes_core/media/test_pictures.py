@@ -103,3 +103,11 @@ def test_a_change_of_size_is_said(tmp_path: Path) -> None:
         with pytest.raises(VideoFileError, match=f"changes size at {where}"):
             open_video(source).check()
         assert len(read_video(source, max_frames=2)[0]) == 2
+
+
+def test_pictures_with_a_palette_are_scaled(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number in range(2):
+        Image.fromarray(bars([20])[0]).quantize(4).save(tmp_path / f"{number}.png")
+    assert place_of(next(open_video(tmp_path).pictures(size=(24, 32)))) == 10
