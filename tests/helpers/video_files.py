@@ -98,6 +98,23 @@ def write_with_sound(
     return path
 
 
+def remux_late(source: Path, path: Path, kind: str, late: float) -> Path:
+    """The file with its stream of a kind, "video" or "audio", beginning `late` seconds later."""
+    import av
+
+    with av.open(str(source)) as before, av.open(str(path), "w") as after:
+        streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams}
+        for packet in before.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == kind:
+                packet.pts += round(late / packet.time_base)
+                packet.dts += round(late / packet.time_base)
+            packet.stream = streams[packet.stream_index]
+            after.mux(packet)
+    return path
+
+
 def loud_from(path: Path) -> float:
     """When the sound of a file becomes loud, in seconds."""
     import av

@@ -13,7 +13,7 @@ from fusionframes_core.media.mp4_writer import mp4_writer
 from fusionframes_core.media.read_video import open_video, read_video
 from fusionframes_core.media.sound import Sound
 from fusionframes_core.media.write_video import written_otherwise
-from tests.helpers.video_files import audio_packets, bars, loud_from, write_with_sound
+from tests.helpers.video_files import audio_packets, bars, loud_from, remux_late, write_with_sound
 
 PLACES = [i % 50 for i in range(32)]
 FRAME = 1 / 16
@@ -85,17 +85,7 @@ def test_pictures_that_begin_later_than_the_sound_stay_later(tmp_path: Path) -> 
     import av
 
     whole = write_with_sound(tmp_path / "a.mp4", bars(PLACES), 16)
-    source = tmp_path / "late.mkv"
-    with av.open(str(whole)) as before, av.open(str(source), "w") as after:
-        streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams}
-        for packet in before.demux():
-            if packet.dts is None:
-                continue
-            if packet.stream.type == "video":
-                packet.pts += round(0.25 / packet.time_base)
-                packet.dts += round(0.25 / packet.time_base)
-            packet.stream = streams[packet.stream_index]
-            after.mux(packet)
+    source = remux_late(whole, tmp_path / "late.mkv", "video", 0.25)
     assert open_video(source).facts.start == pytest.approx(0.25, abs=0.03)
     rewrite(source, tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
