@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fusionframes_core.media.file_structure import is_broken
 from fusionframes_core.media.read_video import open_video, read_video
+from fusionframes_core.media.video_packets import Packets
 from fusionframes_core.media.video_source import DamagedVideo, VideoFileError
 from fusionframes_core.media.write_video import write_gif, write_mp4
 from tests.helpers.video_files import add_video, bars, half_of, write_animation, write_timed, write_with_sound
@@ -221,3 +224,51 @@ def test_packets_without_a_length_in_time_are_counted(tmp_path: Path) -> None:
     with pytest.raises(DamagedVideo) as caught:
         open_video(half_of(path, "cut.flv")).check()
     assert caught.value.total == 48
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "kind"), [("a.gif", "", "gif"), ("a.ogv", "libvpx", "ogg"), ("a.mkv", "ffv1", "matroska")]
+)
+def test_every_cut_is_looked_at_without_an_error(tmp_path: Path, name: str, codec: str, kind: str) -> None:
+    """Whatever is left of a file, and whatever is behind it; other formats are not looked at."""
+    path = tmp_path / name
+    if codec:
+        write_timed(path, bars(PLACES[:9]), TIMES[:9], codec)
+    else:
+        write_animation(path, bars(PLACES[:9]), [100] * 9)
+    data = path.read_bytes()
+    assert not is_broken(BytesIO(data), [kind])
+    assert is_broken(BytesIO(data[: len(data) // 2]), [kind])
+    assert not is_broken(BytesIO(data[: len(data) // 2]), ["mov"])
+    for length in range(0, len(data), 7):
+        for behind in (0, 40):
+            is_broken(BytesIO(data[:length] + bytes(behind)), [kind])
+
+
+@pytest.mark.parametrize("length", range(0, 60, 3))
+def test_a_header_of_asf_is_looked_at_without_an_error(length: int) -> None:
+    is_broken(BytesIO(b"\xff" * length), ["asf"])
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "keyframes", "late", "breaks"),
+    [
+        ((), (0, 12), 0, 0),
+        ((5,), (0, 12), 0, 1),
+        ((5, 6, 7, 15), (0, 12), 0, 2),
+        ((10,), (0, 12), 0, 0),
+        ((11,), (0, 12), 0, 0),
+        ((11,), (0, 12), 4, 1),
+        ((19,), (0, 12), 0, 1),
+        ((1, 2), (4,), 0, 0),
+    ],
+)
+def test_a_seam_is_no_break(corrupt: tuple[int, ...], keyframes: tuple[int, ...], late: int, breaks: int) -> None:
+    """A seam goes on with a keyframe, without a pause; what comes before the first keyframe was never whole."""
+    packets = Packets()
+    for place in range(20):
+        time = 10 * (place + (late if place >= 12 else 0))
+        facts = {"is_corrupt": place in corrupt, "is_keyframe": place in keyframes, "is_discard": False}
+        packets.add(SimpleNamespace(pts=time, duration=0, **facts))
+    assert packets.breaks == breaks
+    assert (packets.last, packets.end, packets.gaps) == (10, 200 + 10 * late, late)

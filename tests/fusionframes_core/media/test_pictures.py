@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusionframes_core.media.orientation import Orientation
 from fusionframes_core.media.read_video import open_video, read_video
 from fusionframes_core.media.timeline import make_timeline
 from fusionframes_core.media.video_source import DamagedVideo, VideoFileError
@@ -46,6 +47,13 @@ def test_exif_brings_pictures_upright(tmp_path: Path, suffix: str, orientation: 
         assert source.facts.size == wanted.shape[:2]
         assert np.abs(next(source.pictures()) - wanted).max() < (8 if suffix == "jpg" else 1)
         assert next(source.pictures(size=(12, 20))).shape == (12, 20, 3)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_sizes_go_with_their_pictures(transposed: bool) -> None:
+    upright = Orientation(transposed, mirrored_across=True)
+    assert upright(corners()).shape[:2] == upright.swapped((48, 64))
+    assert upright.swapped(upright.swapped((48, 64))) == (48, 64)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
