@@ -116,6 +116,7 @@ class Decode(io.ComfyNode):
         audio: Any = None,
     ) -> io.NodeOutput:
         """Decode every frame."""
+        host.require_rates(fps=fps)
         host.require_our_vae(vae)
         host.require_latents(latents["samples"])
         cut = host.decode_windows(vae, chunk, overlap, windows)
@@ -233,6 +234,7 @@ class EncodeVideo(inputs.Sized):
         **part: Unpack[LoadedPart],
     ) -> io.NodeOutput:
         """Encode every frame, or those that are chosen, a few at a time."""
+        host.require_rates(fps=fps, force_rate=part.get("force_rate", 0.0))
         host.require_our_vae(vae)
         choice = FrameChoice(
             part.get("force_rate", 0.0), part.get("skip_first_frames", 0), every, part.get("frame_load_cap", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from ..given_keyframes import Beginning
 from ..media.frames import to_pixels
 from ..media.read_video import open_video, read_video
 from ..media.timeline import first_pictures, resampled_count
+from ..media.video_source import VideoSource
 from ..pipeline import FusionFramesPipeline
 from ..sampling.guides import Guide, place_of
 from ..settings import ResolvedSettings
@@ -30,9 +32,8 @@ def check_beginning(settings: ResolvedSettings, config: ModelConfig, arguments: 
     if arguments.video is None and settings.denoise < 1:
         raise ValueError(f"denoise must be 1 where no video is given; got {settings.denoise:g}")
     if arguments.video is not None:
-        timeline = open_video(arguments.video).facts.timeline
-        count = resampled_count(timeline, Fraction(config.fps).limit_denominator(1001))
-        settings = replace(settings, num_frames=min(settings.num_frames, count))
+        count = _count_keyframes(open_video(arguments.video), _rate_of(config), settings.num_frames)
+        settings = replace(settings, num_frames=count)
     taken: dict[int, str] = {}
     for path, index, strength in arguments.guide:
         open_video(path)
@@ -47,13 +48,28 @@ def check_beginning(settings: ResolvedSettings, config: ModelConfig, arguments: 
     return settings
 
 
+def _rate_of(config: ModelConfig) -> Fraction:
+    """Keyframes a second."""
+    return Fraction(config.fps).limit_denominator(1001)
+
+
+def _count_keyframes(video: VideoSource, rate: Fraction, most: int) -> int:
+    """How many keyframes there are in a video, or the `most`. What they are taken from is read, so that what is wrong
+    with it is said at once."""
+    told = video.facts.timeline
+    as_told = resampled_count(told, rate)
+    all_of_it = told.variable or as_told <= most
+    read = video.check(None if all_of_it else math.ceil(most / rate * told.rate))
+    return min(resampled_count(read, rate) if all_of_it else as_told, most)
+
+
 def read_beginning(
     pipeline: FusionFramesPipeline, settings: ResolvedSettings, arguments: argparse.Namespace
 ) -> Beginning:
     """The video's latents, frames taken by time at the keyframes' rate, and the guides."""
     latents = None
     if arguments.video is not None:
-        rate = Fraction(pipeline.config.fps).limit_denominator(1001)
+        rate = _rate_of(pipeline.config)
         pictures = first_pictures(open_video(arguments.video).pictures(rate, settings.size), settings.num_frames)
         latents = pipeline.encode(to_pixels(np.stack(list(pictures)))[None])
     guides = []

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from .frames import Frames
+from .orientation import orientation
 
 UNSPECIFIED = 2  # of matrix, primaries and transfer (ITU-T H.273)
 HD_LINES = 720  # from so many lines on, players take video that does not say for BT.709, below for BT.601
 PQ, HLG = 16, 18
 HDR = {PQ: "PQ", HLG: "HLG"}
 WIDE_PRIMARIES = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
+UNKNOWN_MATRICES = {8: "YCgCo", 10: "BT.2020 of constant luminance", 14: "ICtCp", 15: "IPT-C2"}
+"""Matrices that no scaler of FFmpeg knows."""
+SCALER_OF_WIDE_COLOURS = 9  # the version of FFmpeg 8's
 
 
 class UnsupportedColours(ValueError):
@@ -33,15 +34,27 @@ class ToPicture:
         self._standard: tuple[Any, StandardColours] | None = None
 
     def __call__(self, frame: Any) -> Frames:
-        """One frame; those of a stream may differ in size."""
+        """One frame."""
+        from av import FFmpegError
+
+        try:
+            return self._picture(frame)
+        except (FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise _refusal(frame) from error
+
+    def _picture(self, frame: Any) -> Frames:
         upright = orientation(frame)
         matrix = _matrix(frame)
         if has_wide_colours(frame):
             frame, matrix = self._to_standard(frame), None
-        size = self.size[::-1] if self.size is not None and upright.transposed else self.size
+        size = upright.swapped(self.size) if self.size is not None else None
         if size is None and self.aspect != 1:
             size = (frame.height, shown_width(frame.width, self.aspect))
         if size is not None:
+            if frame.format.has_palette or frame.format.is_bayer:  # which FFmpeg does not write, nor scale into itself
+                frame = frame.reformat(format="rgb24")
             height, width = size
             method = "AREA" if height < frame.height else "LANCZOS"
             frame = frame.reformat(width=width, height=height, interpolation=method)
@@ -59,28 +72,20 @@ class StandardColours:
     """Frames like `example`, tone-mapped and brought to BT.709 as RGB by FFmpeg's scaler."""
 
     def __init__(self, example: Any) -> None:
-        from av import FFmpegError
         from av.filter import Graph
 
-        name = HDR.get(example.color_trc, "wide")
         self.graph = Graph()
         source = (
             f"video_size={example.width}x{example.height}:pix_fmt={example.format.name}:time_base=1/1000:"
             f"colorspace={example.colorspace}:range={example.color_range}"
         )
-        try:
-            buffer = self.graph.add("buffer", source)
-            scale = self.graph.add("scale", "out_transfer=bt709:out_primaries=bt709:intent=perceptual")
-            picture = self.graph.add("format", "rgb24")
-            buffer.link_to(scale)
-            scale.link_to(picture)
-            picture.link_to(self.graph.add("buffersink"))
-            self.graph.configure()
-        except (FFmpegError, ValueError) as error:
-            raise UnsupportedColours(
-                f"its colours are {name}, which this FFmpeg cannot turn into BT.709 (FFmpeg 8 and later can); "
-                "convert it first"
-            ) from error
+        buffer = self.graph.add("buffer", source)
+        scale = self.graph.add("scale", "out_transfer=bt709:out_primaries=bt709:intent=perceptual")
+        picture = self.graph.add("format", "rgb24")
+        buffer.link_to(scale)
+        scale.link_to(picture)
+        picture.link_to(self.graph.add("buffersink"))
+        self.graph.configure()
 
     def __call__(self, frame: Any) -> Any:
         """The frame in RGB."""
@@ -93,33 +98,6 @@ def has_wide_colours(frame: Any) -> bool:
     return frame.color_trc in HDR or frame.color_primaries in WIDE_PRIMARIES
 
 
-@dataclass(frozen=True)
-class Orientation:
-    """How a stored picture is brought upright: its axes are swapped first, then it is mirrored."""
-
-    transposed: bool = False
-    mirrored_across: bool = False
-    mirrored_down: bool = False
-
-    def __call__(self, picture: Frames) -> Frames:
-        """The picture (H, W, 3) upright."""
-        picture = picture.swapaxes(0, 1) if self.transposed else picture
-        down, across = -1 if self.mirrored_down else 1, -1 if self.mirrored_across else 1
-        return picture[::down, ::across]
-
-
-def orientation(frame: Any) -> Orientation:
-    """What the frame's display matrix says, to the nearest quarter turn; cameras write turns, and mirror selfies."""
-    said = frame.side_data.get("DISPLAYMATRIX")
-    if said is None:
-        return Orientation()
-    # x' = a·x + c·y, y' = b·x + d·y (and a place), as libavutil's display.h has it.
-    a, b, _, c, d = np.frombuffer(bytes(said)[:20], np.int32)
-    if abs(int(a)) >= abs(int(b)):
-        return Orientation(False, bool(a < 0), bool(d < 0))
-    return Orientation(True, bool(c < 0), bool(b < 0))
-
-
 def shown_width(width: int, aspect: Fraction) -> int:
     """The width in square pixels of a row of `width` pixels."""
     return max(1, round(width * aspect))
@@ -127,8 +105,19 @@ def shown_width(width: int, aspect: Fraction) -> int:
 
 def shown_size(frame: Any, aspect: Fraction) -> tuple[int, int]:
     """(height, width) of a frame as it is shown: upright, with square pixels."""
-    size = (frame.height, shown_width(frame.width, aspect))
-    return size[::-1] if orientation(frame).transposed else size
+    return orientation(frame).swapped((frame.height, shown_width(frame.width, aspect)))
+
+
+def _refusal(frame: Any) -> UnsupportedColours:
+    import av
+
+    matrix = UNKNOWN_MATRICES.get(frame.colorspace)
+    wide = HDR.get(frame.color_trc, "wide" if has_wide_colours(frame) else f"those of a {frame.format.name} picture")
+    helps = not matrix and av.library_versions["libswscale"][0] < SCALER_OF_WIDE_COLOURS
+    newer = " (FFmpeg 8 and later can)" if helps else ""
+    return UnsupportedColours(
+        f"its colours are {matrix or wide}, which this FFmpeg cannot turn into BT.709{newer}; convert it first"
+    )
 
 
 def _matrix(frame: Any) -> Any:

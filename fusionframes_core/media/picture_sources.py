@@ -13,31 +13,49 @@ from typing import Any
 import numpy as np
 
 from .media_files import pictures_in
+from .orientation import exif_orientation
 from .timeline import DEFAULT_RATE, TimedPicture, Timeline, make_timeline
 from .video_file import VideoFile
 from .video_source import DamagedVideo, VideoFacts, VideoFileError, VideoSource
 
+_DELAY_OF_NONE = 0.1  # seconds that browsers, and FFmpeg of a GIF, show a picture whose delay is 0
+
 
 class PictureFolder(VideoSource):
-    """A folder of pictures of one size, by number, such as `generate --out folder` writes; `rate` is not in them."""
+    """A folder of pictures of one size, by number, such as `generate --out folder` writes; `rate` is not in them.
 
-    def __init__(self, folder: Path, rate: Fraction = DEFAULT_RATE) -> None:
-        self.name, self.rate = str(folder), rate
+    With `allow_damaged` pictures that cannot be read are left out.
+    """
+
+    def __init__(self, folder: Path, rate: Fraction = DEFAULT_RATE, allow_damaged: bool = False) -> None:
+        self.name, self.rate, self.allow_damaged = str(folder), rate, allow_damaged
         self.files = pictures_in(folder)
         if not self.files:
             raise VideoFileError(f"'{folder}' must hold pictures to be read as a video; it has none", "no pictures")
         count = len(self.files)
-        size = open_picture(self.files[0]).facts.size
-        self.facts = VideoFacts(size, Timeline(rate, False, count, count / float(rate)), count)
+        first = next(self._opened(), None)
+        if first is None:
+            raise DamagedVideo(self.name, 0, count)
+        self.facts = VideoFacts(first[1].facts.size, Timeline(rate, False, count, count / float(rate)), count)
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
         """See VideoSource."""
-        for index, file in enumerate(self.files):
-            source = open_picture(file)
-            if size is None and source.facts.size != self.facts.size:
-                reason = f"changes size at {file.name}"
+        for index, source in self._opened():
+            if source.facts.size != self.facts.size:
+                reason = f"changes size at {self.files[index].name}"
                 raise VideoFileError(f"'{self.name}' must hold pictures of one size; it {reason}", reason)
             yield TimedPicture(float(index / self.rate), next(source.frames(size)).picture)
+
+    def _opened(self) -> Iterator[tuple[int, VideoSource]]:
+        """The pictures, each with its place. Raises VideoFileError, that names the file, where one cannot be read."""
+        for index, file in enumerate(self.files):
+            try:
+                source = open_picture(file)
+            except VideoFileError:
+                if self.allow_damaged:
+                    continue
+                raise
+            yield index, source
 
 
 def open_picture(file: Path) -> VideoSource:
@@ -52,17 +70,19 @@ class AnimatedWebP(VideoSource):
         self.source, self.name, self.allow_damaged = source, name, allow_damaged
         with self._opened() as image:
             count, size = getattr(image, "n_frames", 1), (image.height, image.width)
+            self._upright = exif_orientation(image)
         data = source.getvalue() if isinstance(source, BytesIO) else source.read_bytes()
         self._delays = _webp_delays(data)[:count] or [0.0]
         times = np.cumsum([0.0, *self._delays[:-1]])
         timeline = make_timeline(list(times), self._delays[-1] or None, ())
-        self.facts = VideoFacts(size, timeline, timeline.count)
+        self.facts = VideoFacts(self._upright.swapped(size), timeline, timeline.count)
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[TimedPicture]:
         """See VideoSource."""
         from PIL import Image
 
         total, read, time = len(self._delays), 0, 0.0
+        size = self._upright.swapped(size) if size is not None else None
         with self._opened() as image:
             for index in range(total):
                 try:
@@ -73,7 +93,7 @@ class AnimatedWebP(VideoSource):
                 if size is not None:
                     picture = picture.resize(size[::-1], Image.Resampling.BOX if _smaller(size, picture) else None)
                 read += 1
-                yield TimedPicture(time, np.asarray(picture))
+                yield TimedPicture(time, self._upright(np.asarray(picture)))
                 time += self._delays[index]
         if not read or (read < total and not self.allow_damaged):
             raise DamagedVideo(self.name, read, total)
@@ -128,7 +148,7 @@ def _webp_delays(data: bytes) -> list[float]:
     while place + 8 <= len(data):
         kind, length = data[place : place + 4], struct.unpack("<I", data[place + 4 : place + 8])[0]
         if kind == b"ANMF" and place + 24 <= len(data):
-            delays.append(int.from_bytes(data[place + 20 : place + 23], "little") / 1000)
+            delays.append(int.from_bytes(data[place + 20 : place + 23], "little") / 1000 or _DELAY_OF_NONE)
         place += 8 + length + length % 2
     return delays
 

@@ -25,7 +25,7 @@ class Samples:
 
 
 def read_sound(source: str | Path | BytesIO) -> Samples | None:
-    """The last audio stream of a file, from time 0 on; None where there is none."""
+    """The last audio stream of a file, with silence from when the first stream begins; None where there is none."""
     import av
 
     if isinstance(source, BytesIO):
@@ -33,15 +33,19 @@ def read_sound(source: str | Path | BytesIO) -> Samples | None:
     with av.open(source if isinstance(source, BytesIO) else str(source), mode="r") as container:
         if not container.streams.audio:
             return None
-        stream, parts, early = container.streams.audio[-1], [], None
+        stream, early = container.streams.audio[-1], None
+        parts: list[NDArray[np.float32]] = []
+        zero = max(0.0, (container.start_time or 0) / 1e6)  # of recordings, which count from anywhere
         resampler = av.AudioResampler(format="fltp")
         for decoded in container.decode(stream):
             for frame in resampler.resample(decoded):
-                if early is None:  # what encoders put before time 0
-                    early = max(0, int(-(frame.time or 0.0) * stream.rate))
-                part = frame.to_ndarray()
+                part = frame.to_ndarray().astype(np.float32, copy=False)
+                if early is None:
+                    late = round(((frame.time or 0.0) - zero) * stream.rate)
+                    early = max(0, -late)  # what encoders put before time 0
+                    parts.append(np.zeros((len(part), max(0, late)), np.float32))
                 parts.append(part[:, early:])
                 early = max(0, early - part.shape[1])
         if not parts:
             return None
-        return Samples(np.concatenate(parts, axis=1).astype(np.float32, copy=False), int(stream.rate))
+        return Samples(np.concatenate(parts, axis=1), int(stream.rate))

@@ -27,7 +27,7 @@ def open_video(
         return _open_file(source, "the video", allow_damaged)
     path = Path(source)
     if os.path.isdir(path):
-        return PictureFolder(path, folder_rate)
+        return PictureFolder(path, folder_rate, allow_damaged)
     if not os.path.isfile(path):  # unlike Path's, it raises nothing where a name is too long
         raise VideoFileError(f"no video at '{path}': the file does not exist", "the file is missing")
     return _open_file(path, str(path), allow_damaged)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from .video_source import VideoFileError
 
 _COPIED = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")
 """Codecs that MP4 holds and players know there."""
+_LEAST_MP3_RATE = 16000
+"""Below, MP3 is MPEG-2.5, which is no standard and has no place in MP4."""
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _DEFAULT_RATE = 48000
 _BITS_A_CHANNEL = 96_000
@@ -54,7 +57,7 @@ class SoundTracks:
     def add_streams(self, output: Any) -> None:
         """Streams for the tracks; to be called before anything is written."""
         for stream in self._streams:
-            way = _Copied if stream.codec_context.name in _COPIED else _Encoded
+            way = _Copied if _is_held(stream.codec_context) else _Encoded
             self._ways[stream.index] = way(output, stream, self._zero)
 
     def write_until(self, output: Any, time: float) -> None:
@@ -83,7 +86,7 @@ class SoundTracks:
         while True:
             try:
                 packet = next(self._packets, None)
-            except av.FFmpegError as error:
+            except (av.FFmpegError, OSError) as error:
                 self._damaged(error)
                 return None
             if packet is None or (packet.size and packet.dts is not None):
@@ -105,6 +108,12 @@ class SoundTracks:
             raise VideoFileError(
                 f"'{self._sound.path}' must be a whole video file: its sound cannot be read", "damaged: its sound"
             ) from error
+
+
+def _is_held(context: Any) -> bool:
+    """Whether MP4 holds a track as it is."""
+    name = context.codec.canonical_name  # FFmpeg has several decoders of a codec: mp3float is that of MP3
+    return name in _COPIED and not (name == "mp3" and context.sample_rate < _LEAST_MP3_RATE)
 
 
 class _Copied:
@@ -142,7 +151,9 @@ class _Encoded:
     def write(self, output: Any, packet: Any) -> None:
         for frame in packet.decode():
             if frame.pts is not None:
-                frame.pts -= round(self.zero / frame.time_base)
+                # In samples: the ticks of AVI are as long as a packet, and the encoder cuts packets of another length.
+                frame.pts = round((float(frame.pts * frame.time_base) - self.zero) * frame.sample_rate)
+                frame.time_base = Fraction(1, frame.sample_rate)
             self._encode(output, frame)
 
     def finish(self, output: Any) -> None:

@@ -59,6 +59,9 @@ def make_timeline(times: Sequence[float], last: float | None, declared: Sequence
         if rate and np.all(np.abs(seconds * float(rate) - np.arange(len(seconds))) < slack):
             return Timeline(rate, False, len(seconds), len(seconds) / float(rate))
     duration = float(seconds[-1] + (last or intervals[-1]))
+    if not duration > 0:  # all are said to be shown at once
+        rate = known[0] if known else DEFAULT_RATE
+        return Timeline(rate, False, len(seconds), len(seconds) / float(rate))
     return Timeline(_typical_rate(intervals, len(seconds) / duration, known), True, len(seconds), duration)
 
 

@@ -59,7 +59,7 @@ class VideoSource(ABC):
         """The pictures with their times, scaled to `size` (height, width) if given.
 
         Raises DamagedVideo at the end where some could not be read (unless that is allowed), and VideoFileError where
-        the video changes its size and no `size` is given.
+        the video changes its size: `size` would squash what comes then.
         """
 
     def pictures(self, rate: Fraction | None = None, size: tuple[int, int] | None = None) -> Iterator[Frames]:

@@ -47,6 +47,7 @@ from .sampling.checks import (
     require_latents,
     require_our_model,
     require_our_vae,
+    require_rates,
     require_text_model,
 )
 from .sampling.comfy_samplers import sampler_names, scheduler_names
@@ -138,6 +139,7 @@ __all__ = [
     "require_model_for_own",
     "require_our_model",
     "require_our_vae",
+    "require_rates",
     "require_text_model",
     "sample_from_image",
     "sample_keyframes",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Pictures = NDArray[np.uint8]
 TICK = Fraction(1, 1000)
 BAR = 6
+_BY_RATE = ("mpeg4", "mpeg1video", "mpeg2video")  # encoders that do not count in thousandths
 
 
 def bars(places: Sequence[float], size: tuple[int, int] = (48, 64)) -> Pictures:
@@ -55,13 +56,14 @@ def add_video(
     typical = Fraction(len(times) - 1, 1) / Fraction(times[-1] - times[0]) if len(times) > 1 else Fraction(1)
     stream = container.add_stream(codec, rate=typical.limit_denominator(1001))
     stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], pix_fmt
-    if codec != "mpeg4":
+    timed = codec not in _BY_RATE
+    if timed:
         stream.codec_context.time_base = TICK
     for name, value in context.items():
         setattr(stream.codec_context, name, value)
     for picture, time in zip(pictures, times, strict=True):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        if codec != "mpeg4":
+        if timed:
             frame.pts, frame.time_base = round(time * 1000), TICK
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
@@ -69,7 +71,14 @@ def add_video(
 
 
 def write_with_sound(
-    path: Path, pictures: Pictures, fps: int, codec: str = "aac", beep: float = 0.5, video: str = "libx264"
+    path: Path,
+    pictures: Pictures,
+    fps: int,
+    codec: str = "aac",
+    beep: float = 0.5,
+    video: str = "libx264",
+    sample_rate: int = 44100,
+    pix_fmt: str = "yuv420p",
 ) -> Path:
     """A video with a second of tone for every second, that is loud from `beep` seconds on."""
     import av
@@ -77,15 +86,32 @@ def write_with_sound(
     path.parent.mkdir(parents=True, exist_ok=True)
     seconds = len(pictures) / fps
     with av.open(str(path), "w") as container:
-        sound = container.add_stream(codec, rate=44100)
+        sound = container.add_stream(codec, rate=sample_rate)
         sound.layout = "mono"
-        add_video(container, pictures, [i / fps for i in range(len(pictures))], video, "yuv420p")
-        time = np.arange(round(seconds * 44100)) / 44100
+        add_video(container, pictures, [i / fps for i in range(len(pictures))], video, pix_fmt)
+        time = np.arange(round(seconds * sample_rate)) / sample_rate
         wave = np.sin(time * 2 * np.pi * 440) * np.where(time < beep, 0.0, 0.8)
         frame = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = 44100, 0
+        frame.sample_rate, frame.pts = sample_rate, 0
         container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
+    return path
+
+
+def remux_late(source: Path, path: Path, kind: str, late: float) -> Path:
+    """The file with its stream of a kind, "video" or "audio", beginning `late` seconds later."""
+    import av
+
+    with av.open(str(source)) as before, av.open(str(path), "w") as after:
+        streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams}
+        for packet in before.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == kind:
+                packet.pts += round(late / packet.time_base)
+                packet.dts += round(late / packet.time_base)
+            packet.stream = streams[packet.stream_index]
+            after.mux(packet)
     return path
 
 

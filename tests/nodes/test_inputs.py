@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from inspect import signature
 from types import ModuleType
 
 import pytest
@@ -97,6 +98,27 @@ def test_what_a_model_says_itself_is_left_to_it(nodes: ModuleType, name: str) ->
     assert {key: given[key].default for key in wanted} == wanted
     for choice in ("sampler", "scheduler"):
         assert choice not in given or given[choice].default == "default"
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [
+        *(("keyframes.EmptyVideoLatent", "fps"), ("keyframes.SampleKeyframes", "fps"), ("pixels.Decode", "fps")),
+        *(("pixels.EncodeVideo", "fps"), ("pixels.EncodeVideo", "force_rate")),
+    ],
+)
+def test_a_rate_that_is_no_number_is_named(nodes: ModuleType, node: str, name: str, rate: float) -> None:
+    """NaN is neither below ComfyUI's smallest value nor above its largest."""
+    room, found = node.split(".")
+    others = dict.fromkeys(("width", "height", "num_frames", "batch_size", "chunk", "overlap"), 64)
+    given = {**others, "every": 1, "fps": 8.0, "model": None, "text": None, "vae": None, "latents": None, "cfg": 1.0}
+    execute = getattr(getattr(nodes, room), found).execute
+    wanted = {**{key: given[key] for key in signature(execute).parameters if key in given}, name: rate}
+    if found == "Decode":
+        wanted["temporal"] = True
+    with pytest.raises(ValueError, match=rf"^{name} must be 0 or a finite number above it; got {rate}$"):
+        execute(**wanted)
 
 
 def test_a_sentence_about_two_inputs_is_told_once(nodes: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -126,6 +127,13 @@ def require_finite(sigmas: Tensor) -> None:
     if not bool(sigmas.isfinite().all()):
         steps = max(len(sigmas) - 1, 0)
         raise ValueError(f"this scheduler cannot make {steps} step(s): take more steps or another scheduler")
+
+
+def require_rates(**given: float) -> None:
+    """Raise ValueError unless frame rates are finite and not negative; ComfyUI lets NaN pass."""
+    for name, value in given.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be 0 or a finite number above it; got {value}")
 
 
 def _require_masks(masks: Iterable[Tensor | None], frames: int) -> None:

@@ -16,7 +16,8 @@ from fusionframes_core.media.read_video import read_video
 from fusionframes_core.media.write_video import write_mp4, write_png
 from fusionframes_core.pipeline import FusionFramesPipeline
 from tests.fusionframes_core.cli.test_commands import refusal
-from tests.helpers.video_files import bars, write_with_sound
+from tests.helpers.video_clips import write_changing_size
+from tests.helpers.video_files import bars, half_of, write_timed, write_with_sound
 
 PROMPT = "a large red circle moving left"
 
@@ -59,6 +60,26 @@ def test_generate_from_a_video(generate: list[str], video: Path, tmp_path: Path)
     assert (len(near), rate) == (4, 2)
     assert main([*generate, "--video", str(video), "--frames", "2", "--denoise", "0.9", "--passes", "0"]) == 0
     assert len(read_video(tmp_path / "out.mp4")[0]) == 2
+
+
+def test_a_video_is_read_before_the_work(
+    generate: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of one that is shorter than what is asked for; of a longer one no more than is taken."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 64, 3), dtype=np.uint8)
+    cut = half_of(write_timed(tmp_path / "in.mkv", noise, [i / 8 for i in range(48)], "ffv1"), "cut.mkv")
+    changing = write_changing_size(tmp_path / "a.ts")
+    assert main([*generate, "--video", str(cut), "--frames", "2", "--denoise", "0.5", "--passes", "0"]) == 0
+    (tmp_path / "out.mp4").unlink()
+    capsys.readouterr()
+    monkeypatch.setattr(FusionFramesPipeline, "from_pretrained", load)
+    for path, sentence in ((cut, "of 48 frames could be read"), (changing, "changes size at frame")):
+        command = [*generate, "--video", str(path), "--frames", "20", "--denoise", "0.5"]
+        assert sentence in refusal(command, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,17 @@ def test_a_folder_of_frames_is_interpolated(model: list[str], tmp_path: Path) ->
     assert (len(frames), rate) == (17, 8)
 
 
+def test_a_folder_with_damaged_frames_is_refused_or_allowed(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(bars([9] * 5), tmp_path / "pngs", 8)
+    (tmp_path / "pngs" / "frame_0001.png").write_bytes(b"no picture")
+    command = ["interpolate", str(tmp_path / "pngs"), "--out", str(tmp_path / "out.mp4"), *model]
+    assert "frame_0001.png' must be a whole" in refusal(command, tmp_path, capsys)
+    assert main([*command, "--allow-damaged"]) == 0
+    assert "the input is damaged: 4 of 5 frames could be read" in capsys.readouterr().out
+
+
 def test_windows_cover_every_frame_once() -> None:
     for count, length in ((2, 8), (8, 8), (9, 8), (57, 8), (200, 64)):
         windows = windows_of(count, length)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fusionframes_core.media.frame_choice import FrameChoice, regroup, take
 from fusionframes_core.media.read_sound import read_sound
-from tests.helpers.video_files import write_with_sound
+from tests.helpers.video_files import remux_late, write_with_sound
 
 VIDEO = torch.arange(30.0)[:, None, None, None].expand(-1, 2, 2, 3)
 
@@ -68,3 +68,15 @@ def test_sound_as_samples(tmp_path: Path) -> None:
     part = samples.between(0.5, 1.0)
     assert part.waveform.shape[1] == samples.rate
     assert np.array_equal(part.waveform[:, 0], samples.waveform[:, samples.rate // 2])
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.ts"])
+def test_sound_that_begins_later_is_silent_before(tmp_path: Path, name: str, late: float) -> None:
+    """As samples it begins with the file, whose clock begins anywhere in a transport stream."""
+    frames = np.zeros((16, 32, 32, 3), np.uint8)
+    source = write_with_sound(tmp_path / "source.mkv", frames, 8, "ac3", beep=0.5, video="mpeg4")
+    samples = read_sound(remux_late(source, tmp_path / name, "audio", late))
+    assert samples is not None
+    loud = np.flatnonzero(np.abs(samples.waveform).max(axis=0) > 0.3)[0] / samples.rate
+    assert loud == pytest.approx(0.5 + late, abs=0.03)

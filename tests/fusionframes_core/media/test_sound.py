@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fusionframes_core.media import sound
 from fusionframes_core.media.mp4_writer import mp4_writer
 from fusionframes_core.media.read_video import open_video, read_video
 from fusionframes_core.media.sound import Sound
 from fusionframes_core.media.write_video import written_otherwise
-from tests.helpers.video_files import audio_packets, bars, loud_from, write_with_sound
+from tests.helpers.video_files import audio_packets, bars, loud_from, remux_late, write_with_sound
 
 PLACES = [i % 50 for i in range(32)]
 FRAME = 1 / 16
@@ -51,21 +53,39 @@ def test_what_mp4_does_not_hold_is_encoded(tmp_path: Path, name: str, codec: str
     assert loud_from(tmp_path / "out.mp4") == pytest.approx(0.5, abs=FRAME / 2)
 
 
+@pytest.mark.parametrize(
+    ("codec", "rate", "after"), [("libmp3lame", 44100, "mp3float"), ("libmp3lame", 11025, "aac"), ("ac3", 44100, "ac3")]
+)
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
+@pytest.mark.parametrize("copied", [True, False])
+def test_sound_of_packets_that_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, rate: int, after: str, name: str, copied: bool
+) -> None:
+    """A tick of AVI is a packet. MP4 holds MP3, whatever its decoder is called, but not of the lowest rates."""
+    import av
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    if not copied:
+        monkeypatch.setattr(sound, "_COPIED", ())
+    source = write_with_sound(tmp_path / name, bars(PLACES), 16, codec, video="mpeg4", sample_rate=rate)
+    rewrite(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == (after if copied else "aac")
+    assert loud_from(tmp_path / "out.mp4") == pytest.approx(loud_from(source), abs=0.01)
+
+
+def test_an_error_of_the_output_is_not_one_of_the_input(tmp_path: Path) -> None:
+    source = write_with_sound(tmp_path / "a.mp4", bars(PLACES), 16)
+    with pytest.raises(OSError, match="No space left"), Sound(source).opened():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_pictures_that_begin_later_than_the_sound_stay_later(tmp_path: Path) -> None:
     import av
 
     whole = write_with_sound(tmp_path / "a.mp4", bars(PLACES), 16)
-    source = tmp_path / "late.mkv"
-    with av.open(str(whole)) as before, av.open(str(source), "w") as after:
-        streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams}
-        for packet in before.demux():
-            if packet.dts is None:
-                continue
-            if packet.stream.type == "video":
-                packet.pts += round(0.25 / packet.time_base)
-                packet.dts += round(0.25 / packet.time_base)
-            packet.stream = streams[packet.stream_index]
-            after.mux(packet)
+    source = remux_late(whole, tmp_path / "late.mkv", "video", 0.25)
     assert open_video(source).facts.start == pytest.approx(0.25, abs=0.03)
     rewrite(source, tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
