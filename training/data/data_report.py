@@ -5,7 +5,6 @@ Beside it lies what the empty caption became.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from fusionframes_core.errors import CheckpointError
 
 from .chunk_index import read_indexes
 from .items import SAME_RATE, DataError, Found, Rate
+from .resuming import read_object
 
 REPORT, NULL = "report.json", "null.safetensors"
 AGAIN = "prepare it again with the same command, which keeps its chunks"
@@ -54,12 +54,7 @@ def read_report(folder: Path, found: Found) -> dict[str, Any]:
 def stored_report(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     """The report that lies in `folder`. Raises DataError unless it is a JSON object that has what is `needed`."""
     path = folder / REPORT
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must be a JSON object: {AGAIN}")
+    content = read_object(path, f": {AGAIN}")
     missing = [name for name in needed if name not in content]
     if missing:
         raise DataError(f"{path} does not say {', '.join(missing)}: {AGAIN}")

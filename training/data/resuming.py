@@ -39,11 +39,15 @@ def keep_settings(
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings of a folder. Raises DataError unless they are a JSON object."""
-    path = folder / SETTINGS
+    return read_object(folder / SETTINGS, " with the settings of its folder: choose another folder")
+
+
+def read_object(path: Path, rest: str) -> dict[str, Any]:
+    """A JSON object that preparing wrote. Raises DataError, whose sentence ends with `rest`, unless it is one."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise DataError(f"{path} must be a JSON object with the settings of its folder: choose another folder")
+        raise DataError(f"{path} must be a JSON object{rest}")
     return content
