@@ -59,17 +59,21 @@ class Kept:
 
 
 def gradients(model: UNet, autocast: bool = False) -> tuple[dict[str, Tensor], Kept]:
-    """Of every parameter that trains, by one loss; and what was kept for them."""
+    """Of every parameter that trains, by one loss; and what was kept for them.
+
+    By torch's own kernels: oneDNN's gradients in bf16 are wrong on some processors (training/engine/cpu_gradients.py).
+    """
     draw = torch.Generator().manual_seed(1)
     x, context = torch.randn(1, 4, 3, 16, 16, generator=draw), torch.randn(1, 7, KEYFRAME.context_dim, generator=draw)
     condition = KeyframeCondition(context, torch.ones(1, 7, dtype=torch.bool), torch.arange(3).float()[None])
     kept = Kept(model)
     with (
         torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+        torch.backends.mkldnn.flags(enabled=not autocast),
     ):
-        output = model(x, torch.tensor([500]), condition)
-    output.float().square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = model(x, torch.tensor([500]), condition)
+        output.float().square().mean().backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, kept
 
 
