@@ -29,7 +29,7 @@ from .objectives.denoising import NoiseLevels
 from .objectives.held_out import HeldOutLoss
 from .objectives.initial_weights import load_text_encoder
 from .objectives.keyframe_objective import KeyframeObjective
-from .objectives.keyframe_start import keyframe_model
+from .objectives.keyframe_start import choose_trained, keyframe_model
 from .objectives.sample_videos import keyframe_sampler
 
 HELD_OUT_CLIPS = 32
@@ -47,9 +47,11 @@ class KeyframeStage(PresetStage):
         text_encoder: folder with text_encoder.safetensors and tokenizer.json.
         validation_clips: latents of held-out combinations, to measure the averaged weights on.
         data: instead of clips, folders made by training.prepare.
-        image: text-to-image weights, which stay frozen: a file of train_image, or of a keyframe U-Net.
+        image: text-to-image weights: a file of train_image, or of a keyframe U-Net.
         init: keyframe weights to start from, of `temporal` or of the preset's: what fits; with `image`, their temporal
             parts only.
+        parts: what trains: "temporal", over image weights that stay frozen, as in the paper, or "all" of the U-Net
+            together. The temporal parts of other conditionings have to be trained anew over such image weights.
         preset: model whose keyframe configuration is trained.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
@@ -68,6 +70,7 @@ class KeyframeStage(PresetStage):
     data: list[Path] | None = None
     image: Path | None = None
     init: Path | None = None
+    parts: str = "temporal"
     preset: str = "tiny"
     high_share: float = 0.65
     least_weight: float = 0.1
@@ -84,9 +87,10 @@ class KeyframeStage(PresetStage):
         """
         temporal = self.temporal or config.keyframe.temporal
         planned = replace(config, keyframe=replace(config.keyframe, temporal=temporal))
-        check_here(plan_keyframes(planned, self.train))
+        check_here(plan_keyframes(planned, self.train, parts=self.parts))
         torch.manual_seed(self.train.seed)  # of the initial weights
         model = keyframe_model(config.keyframe, self.image, self.init, self.temporal)
+        choose_trained(model, self.parts)
         encoder = load_text_encoder(self.text_encoder, config.text) if self.text_encoder else None
         source = open_source(self.data, self.clips, encoder, "keyframes", config.num_frames)
         objective = KeyframeObjective(

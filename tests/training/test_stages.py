@@ -74,6 +74,21 @@ def test_keyframes(tmp_path: Path, clips: dict[str, Path], checkpointing: bool) 
     assert '"val_loss"' in (tmp_path / "run" / "log.jsonl").read_text()
 
 
+def test_all_of_a_keyframe_unet_trains(tmp_path: Path, clips: dict[str, Path]) -> None:
+    """Image weights too; a run of temporal parts alone does not go on from there."""
+    common = {"text_encoder": BUNDLED, "init": BUNDLED / "keyframe.safetensors"}
+    run = settings(tmp_path / "run", sample_every=0)
+    KeyframeStage(run, [clips["keyframes"]], parts="all", **common).run()
+    weights, start = load_file(run.output / "keyframe.safetensors"), load_file(BUNDLED / "keyframe.safetensors")
+    changed = {name for name, value in weights.items() if not torch.equal(value, start[name].float())}
+    assert "in_layer.weight" in changed
+    assert any(".temporal" in name for name in changed)
+    with pytest.raises(ValueError, match="parts must be one of temporal, all; got 'image'"):
+        KeyframeStage(run, [clips["keyframes"]], parts="image", **common).run()
+    with pytest.raises(ValueError, match="does not fit: the model has changed since"):
+        KeyframeStage(run, [clips["keyframes"]], **common).run()
+
+
 def test_activation_checkpointing_changes_no_number(tmp_path: Path, clips: dict[str, Path]) -> None:
     """What is computed again in the backward pass gives the weights of what was kept."""
     found = []

@@ -13,11 +13,11 @@ from fusionframes_core.config import ModelConfig
 from fusionframes_core.models.movq.movq import MoVQ
 from fusionframes_core.models.temporal import temporal_parameters
 from fusionframes_core.models.unet.interpolation_unet import GROUP_FRAMES, InterpolationCondition, InterpolationUNet
-from fusionframes_core.models.unet.keyframe_unet import freeze_spatial
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.settings import latent_size
 
 from ..objectives.decoder_objective import VideoDecoder
+from ..objectives.keyframe_start import choose_trained
 
 LATENT = 4
 
@@ -52,12 +52,12 @@ class ClipShape:
         return cls(frames, *latent_size(config, size or config.size), config.text.max_tokens)
 
 
-def keyframe_step(config: ModelConfig, shape: ClipShape, stills: bool = False) -> NetworkStep:
-    """The keyframe stage: temporal parts train over frozen spatial ones; with `stills` a still beside each clip."""
+def keyframe_step(config: ModelConfig, shape: ClipShape, stills: bool = False, parts: str = "temporal") -> NetworkStep:
+    """The keyframe stage: of `parts` what trains (`choose_trained`); with `stills` a still beside each clip."""
 
     def build() -> nn.Module:
         model = UNet(config.keyframe)
-        freeze_spatial(model)
+        choose_trained(model, parts)
         return model
 
     return NetworkStep("keyframes", shape.frames, _positions(shape), build, keyframe_loss(config, shape, stills))

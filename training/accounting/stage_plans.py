@@ -40,9 +40,11 @@ def setting_of(train: TrainSettings, base: str = "fp32") -> Setting:
     )
 
 
-def plan_keyframes(config: ModelConfig, train: TrainSettings, size: tuple[int, int] | None = None) -> PlannedStage:
-    """Temporal parts over the frozen image U-Net, at the model's own size or `size` in pixels."""
-    step = keyframe_step(config, ClipShape.of(config, config.num_frames, size))
+def plan_keyframes(
+    config: ModelConfig, train: TrainSettings, size: tuple[int, int] | None = None, parts: str = "temporal"
+) -> PlannedStage:
+    """Temporal parts over the frozen image U-Net, or all of it, at the model's own size or `size` in pixels."""
+    step = keyframe_step(config, ClipShape.of(config, config.num_frames, size), parts=parts)
     return PlannedStage("keyframes", setting_of(train), lambda base: step, train.steps)
 
 

@@ -1,4 +1,4 @@
-"""What the keyframe stage starts from: frozen image weights, temporal parts that do nothing or were trained."""
+"""What the keyframe stage starts from: image weights, temporal parts untrained or trained; and what of it trains."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from fusionframes_core.models.unet.unet import UNet
 
 from .initial_weights import image_config, load_image_part
 
+PARTS = ("temporal", "all")  # of which the first is the paper's
+
 # Attention over frames is the same in every conditioning: inside the spatial attention or in a block beside it.
 LAYER_ATTENTION, BLOCK_ATTENTION = "self_attention_block.temporal.", "temporal_attention_block."
 
 
 def keyframe_model(trained: UNetConfig, image: Path | None, init: Path | None, temporal: str | None = None) -> UNet:
-    """The keyframe U-Net of `trained`, or with the conditioning `temporal` instead; its temporal parts alone train.
+    """The keyframe U-Net of `trained`, or with the conditioning `temporal` instead.
 
     Over the `image` weights or, without them, over those of `init`; with temporal parts that do nothing or those of
     `init`: all of them, or of another conditioning than `temporal` those that fit. Raises ValueError when neither is
@@ -43,8 +45,22 @@ def keyframe_model(trained: UNetConfig, image: Path | None, init: Path | None, t
         temporal_names = {name for name, _ in temporal_parameters(source)}
         spatial = {name: value for name, value in source.state_dict().items() if name not in temporal_names}
         model.load_state_dict(fitting_temporal(source, model) | ({} if image else spatial), strict=False)
-    freeze_spatial(model)
     return model
+
+
+def check_parts(parts: str) -> None:
+    """Raise ValueError unless it is one of PARTS."""
+    if parts not in PARTS:
+        raise ValueError(f"parts must be one of {', '.join(PARTS)}; got {parts!r}")
+
+
+def choose_trained(model: UNet, parts: str) -> None:
+    """The temporal parts alone train, over frozen image weights (section 4.1), or all of the U-Net together."""
+    check_parts(parts)
+    if parts == "temporal":
+        freeze_spatial(model)
+    else:
+        model.requires_grad_(True)
 
 
 def fitting_temporal(source: UNet, model: UNet) -> dict[str, Tensor]:

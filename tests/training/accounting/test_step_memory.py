@@ -81,6 +81,14 @@ def test_operations_are_those_of_the_products() -> None:
     assert memory.operations == 7 * 2 * (2 * 64 * 64 * 32)
 
 
+def test_a_step_counts_what_trains() -> None:
+    """Gradients and moments of image weights too, where all of a keyframe U-Net trains."""
+    temporal, whole = (trace_step(keyframe_step(TINY, SMALL, parts=parts), TracedAs()) for parts in ("temporal", "all"))
+    assert whole.sizes.frozen == 0 < temporal.sizes.frozen
+    assert whole.sizes.trainable == temporal.sizes.trainable + temporal.sizes.frozen
+    assert whole.peak > temporal.peak
+
+
 def test_autocast_keeps_what_torch_keeps() -> None:
     """Products in 16 bits, norms in 32; the copy of a weight that trains lives as long as the forward pass."""
     weight = torch.empty(64, 64, device="meta", requires_grad=True)
