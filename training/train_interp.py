@@ -49,6 +49,7 @@ class InterpolationStage(PresetStage):
         input_copy: where the image's input kernel goes (appendix 9: `first`).
         output_copy: `replicate` (appendix 9) or `fresh`.
         high_share: share of the noise levels drawn from the upper half.
+        last_share: share drawn at the last noise level alone, the only one that sampling of one step sees.
         perturbed_share: share of the clips whose keyframes are perturbed, by 0 to the model's limit steps.
         unconditional_share: share of the clips without keyframes and temporal layers (eq. 5, m = 0).
         window: frames taken of each clip, 4·G + 1.
@@ -70,6 +71,7 @@ class InterpolationStage(PresetStage):
     input_copy: str = "first"
     output_copy: str = "replicate"
     high_share: float = 0.3
+    last_share: float = 0.0
     perturbed_share: float = 0.4
     unconditional_share: float = 0.1
     window: int = WINDOW
@@ -98,7 +100,7 @@ class InterpolationStage(PresetStage):
             config,
             source,
             self.train.batch_size,
-            NoiseLevels(self.high_share),
+            NoiseLevels(self.high_share, last_share=self.last_share),
             self.least_weight,
             dropout,
             self.window,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,21 +29,23 @@ def check_share(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """Shares of the samples drawn from one half of the times alone.
+    """Shares of the samples drawn from a part of the times alone: the upper half, the lower half, the last time.
 
-    In the upper half motion and place are decided, in the lower half, below `low_share`, outlines.
+    In the upper half motion and place are decided, in the lower half outlines; at the last time sampling begins, and
+    sampling of one step ends too.
     """
 
     high_share: float = 0.0
     low_share: float = 0.0
+    last_share: float = 0.0
 
     def __post_init__(self) -> None:
-        check_share("high_share", self.high_share)
-        check_share("low_share", self.low_share)
-        if self.high_share + self.low_share > 1:
-            raise ValueError(
-                f"high_share and low_share must be at most 1 together; got {self.high_share} and {self.low_share}"
-            )
+        shares = dataclasses.asdict(self)
+        for name, share in shares.items():
+            check_share(name, share)
+        if sum(shares.values()) > 1 + 1e-9:  # 0.1 + 0.2 + 0.7 is one
+            given = " and ".join(f"{name} {share}" for name, share in shares.items() if share)
+            raise ValueError(f"shares of the noise levels must be at most 1 together; got {given}")
 
     def draw(self, rng: np.random.Generator, count: int, num_steps: int) -> Tensor:
         """Times (count,) long, stratified so that every batch covers the range."""
@@ -50,7 +53,9 @@ class NoiseLevels:
         half, kind = num_steps // 2, rng.uniform(size=count)
         first = np.where(kind < self.high_share, half, 0)
         end = np.where(kind >= 1 - self.low_share, half, num_steps)
-        return torch.from_numpy((first + u * (end - first)).astype(np.int64))
+        times = (first + u * (end - first)).astype(np.int64)
+        is_last = (kind >= self.high_share) & (kind < self.high_share + self.last_share)
+        return torch.from_numpy(np.where(is_last, num_steps - 1, times))
 
 
 def denoising_loss(

@@ -83,8 +83,18 @@ def test_shares_of_the_noise_levels(high: float, low: float) -> None:
     assert (drawn < 250).double().mean().item() == pytest.approx(low / 2 + (1 - high - low) / 4, abs=0.015)
 
 
+def test_a_share_of_the_last_time() -> None:
+    """Where sampling of one step begins and ends; the other shares stay theirs."""
+    drawn = NoiseLevels(0.2, 0.1, 0.4).draw(np.random.default_rng(0), 20_000, 1000)
+    assert (drawn == 999).double().mean().item() == pytest.approx(0.4, abs=0.01)
+    assert (drawn < 500).double().mean().item() == pytest.approx(0.1 + 0.3 / 2, abs=0.015)
+    assert int(NoiseLevels(last_share=1.0).draw(np.random.default_rng(0), 100, 1000).min()) == 999
+
+
 def test_shares_of_more_than_all_noise_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match="high_share and low_share must be at most 1 together"):
+    with pytest.raises(ValueError, match=r"at most 1 together; got high_share 0\.6 and low_share 0\.5"):
         NoiseLevels(0.6, 0.5)
+    with pytest.raises(ValueError, match=r"at most 1 together; got high_share 0\.6 and last_share 0\.5"):
+        NoiseLevels(0.6, last_share=0.5)
     with pytest.raises(ValueError, match="low_share must be from 0 to 1; got"):
         NoiseLevels(0.0, -0.1)
