@@ -126,6 +126,11 @@ def plan_chunk(
     raise too_little(work, least_bytes(config, chunk, size, dtype), _pixels(config, size), dtype, free, change)
 
 
+def asked_chunk(frames: int, chunk: int | None, windows: str) -> int | None:
+    """How many of `frames` frames are to be decoded at once; None: as many as fit. OFFICIAL groups have one length."""
+    return official_windows(frames)[0][1] if windows == OFFICIAL else chunk
+
+
 def plan_windows(
     config: MoVQConfig,
     frames: int,
@@ -139,8 +144,7 @@ def plan_windows(
 
     `windows` OFFICIAL decodes groups of one length, whatever the room. Raises ValueError when they do not fit.
     """
-    if windows == OFFICIAL:
-        chunk = official_windows(frames)[0][1]
+    chunk = asked_chunk(frames, chunk, windows)
     if chunk is None:
         return plan_decode(config, frames, size, dtype, room)
     change = ("decode in blended windows",) if windows == OFFICIAL else ()
