@@ -24,7 +24,7 @@ from fusionframes_core.checkpoints.streamed_layers import StreamedLayers
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.models.casting import FP8, FP8_COMPUTE, operations_for, stored_type
 from fusionframes_core.models.layout import channels_last
-from fusionframes_core.models.movq.decode_plan import GPU_SHARE, DecodePlan, decoder_for, plan_chunk, plan_decode
+from fusionframes_core.models.movq.decode_plan import DecodePlan, Room, decoder_for, plan_chunk, plan_decode
 from fusionframes_core.presets import KANDINSKY_VIDEO_1_1
 from training.accounting.gpu_rules import GpuRules
 from training.accounting.live_memory import LiveMemory
@@ -101,7 +101,8 @@ def decoding(extent: Extent, plan: DecodePlan) -> int:
 def decode_plans() -> dict[str, DecodePlan]:
     """By card, what is planned of itself, and what where fewer frames at once are asked for."""
     config, size = KANDINSKY_VIDEO_1_1.movq, (FULL.side,) * 2
-    plans = {card: plan_decode(config, FRAMES, size, torch.bfloat16, free, GPU_SHARE) for card, free in CARDS.items()}
+    rooms = {card: Room.on(torch.device("cuda"), free) for card, free in CARDS.items()}
+    plans = {card: plan_decode(config, FRAMES, size, torch.bfloat16, room) for card, room in rooms.items()}
     asked = {f"12 GB, `--decode-chunk {chunk}`": chunk for chunk in (2, 1)}
     return plans | {
         name: plan_chunk(config, chunk, size, torch.bfloat16, CARDS["12 GB"]) for name, chunk in asked.items()

@@ -58,8 +58,9 @@ class Decode(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1024,
-                    tooltip="How many frames are decoded at once. 0 is as many as the decoder was trained with: 8 for "
-                    "KandinskyVideo 1.1, 16 for others. Lower it when memory runs out.",
+                    tooltip="How many frames are decoded at once. 0 is as many as fit the free memory, at most those "
+                    "that the decoder was trained with: 8 for KandinskyVideo 1.1, 16 for others. Frames that do not "
+                    "fit whole are decoded in bands, which is slower.",
                 ),
                 io.Int.Input(
                     "overlap",
@@ -119,7 +120,7 @@ class Decode(io.ComfyNode):
         host.require_rates(fps=fps)
         host.require_our_vae(vae)
         host.require_latents(latents["samples"])
-        cut = host.decode_windows(vae, chunk, overlap, windows)
+        cut = host.decode_windows(chunk, overlap, windows)
         images = host.decode(vae, latents["samples"], temporal, cut)
         return io.NodeOutput(host.to_video(images, fps or rate_of(latents), audio), images)
 
@@ -128,7 +129,7 @@ def check_chunks(chunk: int, overlap: int) -> None:
     """Raise ValueError unless chunks of this size can share so many frames."""
     if not 0 <= chunk <= 1024 or not -1 <= overlap <= 64:
         raise ValueError(
-            "temporal_size must be from 0 (the model's own) to 1024 frames and temporal_overlap from -1 (a quarter of "
+            "temporal_size must be from 0 (as many as fit) to 1024 frames and temporal_overlap from -1 (a quarter of "
             f"it) to 64; got {chunk} and {overlap}"
         )
     if chunk and overlap >= chunk:

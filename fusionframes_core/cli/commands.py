@@ -32,7 +32,7 @@ from .arguments import DTYPES, given_settings
 from .beginning import check_beginning, read_beginning
 from .input_clip import read_clip
 from .interpolating import Interpolation
-from .memory_plan import check_fits, generation_bytes, memory_in_one_sentence, plan_memory
+from .memory_plan import check_fits, generation_bytes, memory_in_one_sentence, plan_interpolation
 
 MAX_SCALE = 64
 SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
@@ -83,8 +83,9 @@ def interpolate(arguments: argparse.Namespace) -> None:
     settings = GenerationSettings(**{**given, "size": size})
     settings.validate(config)
     passes = max(1, settings.needed_passes(arguments.input_fps or video.facts.timeline.rate))
-    plan = plan_memory(config, size, passes)
-    check_fits(plan.bytes, size, _device(arguments.device))
+    device, dtype = _place(arguments)
+    plan = plan_interpolation(config, size, passes, device, dtype, arguments.decode_chunk)
+    check_fits(plan.bytes, size, device)
     clip = read_clip(video, arguments)
     multiple = settings.rate_multiple(clip.rate)
     passes = max(1, settings.needed_passes(clip.rate))
@@ -101,7 +102,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
     fps = clip.rate * (multiple or PASS_FACTOR**passes)
     written = 0
     with _progress() as report, video_writer(out, fps, clip.sound) as writer:
-        work = Interpolation(pipeline, text, skips, options, plan, report, multiple)
+        work = Interpolation(pipeline, text, skips, options, plan.window, report, multiple)
         for picture in work.frames(clip.pictures(size), clip.count):
             writer.write(enlarge(picture[None], arguments.scale)[0])
             written += 1

@@ -14,24 +14,26 @@ import torch
 from torch import Tensor
 
 from ..media.frames import Frames, to_pixels, to_uint8
+from ..models.movq.decode_plan import ENCODE_CHUNK
 from ..models.text_encoder import TextContext
 from ..pipeline import FusionFramesPipeline
 from ..sampling.frame_rates import PASS_FACTOR, frames_by_time
-from .memory_plan import DECODE_CHUNK, MemoryPlan, Window, windows_of
+from .memory_plan import Window, windows_of
 
+WRITTEN_AT_ONCE = 16  # frames that are turned into uint8 at once
 StageReport = Callable[[str, int, int, Tensor], None]
 
 
 @dataclass(frozen=True)
 class Interpolation:
     """A pipeline and how it interpolates: `skips` are the skip-frame values of the passes, `options` what every pass of
-    `FusionFramesPipeline.interpolate` is given, `plan` how much is done at once."""
+    `FusionFramesPipeline.interpolate` is given, `window` how many input frames are interpolated at once."""
 
     pipeline: FusionFramesPipeline
     text: TextContext | None
     skips: tuple[int, ...]
     options: Mapping[str, Any]
-    plan: MemoryPlan
+    window: int
     report: StageReport
     multiple: Fraction | None = None  # of the input's rate, where it is not that of the passes
 
@@ -51,10 +53,10 @@ class Interpolation:
     def _all_frames(self, pictures: Iterator[Frames], count: int) -> Iterator[Frames]:
         """`count` pictures (H, W, 3) of the pipeline's size to (count − 1)·factor + 1, one after the other.
 
-        A video within the plan's window is interpolated as a whole. A longer one is done in windows that share frames
+        A video within `window` is interpolated as a whole. A longer one is done in windows that share frames
         and are cut at one of these, which interpolation leaves as they are.
         """
-        windows = windows_of(count, self.plan.window)
+        windows = windows_of(count, self.window)
         latents: Tensor | None = None
         begin = 0
         for index, window in enumerate(windows):
@@ -70,7 +72,7 @@ class Interpolation:
     def _encode(self, known: Tensor | None, pictures: Iterator[Frames]) -> Tensor:
         """The latents (1, 4, T, h, w) of what is known and of more pictures."""
         parts = [known] if known is not None else []
-        while chunk := list(islice(pictures, self.plan.encode)):
+        while chunk := list(islice(pictures, ENCODE_CHUNK)):
             parts.append(self.pipeline.encode(to_pixels(np.stack(chunk))[None]))
         return torch.cat(parts, dim=2)
 
@@ -79,16 +81,14 @@ class Interpolation:
         for index, skip in enumerate(self.skips):
             name = f"interpolation {index + 1}"
             latents = self.pipeline.interpolate(latents, self.text, partial(report, name), skip, **self.options)
-        planned = None if self.plan.decode == DECODE_CHUNK else self.plan.decode
-        chunk = self.pipeline.decode_chunk or planned
-        return self.pipeline.decode(latents, callback=partial(report, "decode"), chunk=chunk)[0]
+        return self.pipeline.decode(latents, callback=partial(report, "decode"))[0]
 
     def _kept(self, pixels: Tensor, window: Window, is_last: bool) -> Iterator[Frames]:
         """The frames of a window that are its own, a few at a time in uint8."""
         first = (window.first - window.start) * self.factor
         stop = (window.last - window.start) * self.factor + is_last
-        for start in range(first, stop, DECODE_CHUNK):
-            yield from to_uint8(pixels[:, start : min(start + DECODE_CHUNK, stop)])
+        for start in range(first, stop, WRITTEN_AT_ONCE):
+            yield from to_uint8(pixels[:, start : min(start + WRITTEN_AT_ONCE, stop)])
 
 
 def _named(report: StageReport, prefix: str, stage: str, step: int, total: int, latents: Tensor) -> None:

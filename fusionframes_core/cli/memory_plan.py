@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,41 +14,49 @@ from ..checkpoints.component import KINDS
 from ..config import ModelConfig
 from ..models.free_memory import available_bytes
 from ..models.movq.chunked_decode import chunk_windows
-from ..models.movq.decode_plan import ENCODE_CHUNK, decode_bytes
-from ..settings import latent_size, spatial_factor
+from ..models.movq.decode_plan import encode_bytes, least_bytes
+from ..settings import latent_size
 
 _GIB = 1024**3
 # Measured with the tiny model on a CPU in float32; within a quarter of what 256x256 and 360x640 took.
-_DECODER_FLOATS = 19  # a channel and position of the decoder's highest resolution
-_ATTENTION_FLOATS = 1.5  # a pair of latent positions of one frame
-_UNET_FLOATS = 29  # a channel and latent position
+_UNET_NUMBERS = 29  # a channel and latent position
 _PIXEL_BYTES = 15  # decoded in float32, and as uint8
-_DECODE_BUDGET, _WINDOW_BUDGET = 4 * _GIB, 2 * _GIB
+_WINDOW_BUDGET = 2 * _GIB
 _LONGEST_WINDOW, _SHORTEST_WINDOW = 64, 8  # input frames
-DECODE_CHUNK, _SHORTEST_CHUNK = 16, 4  # frames that are decoded at once
 WINDOW_OVERLAP = 4  # input frames that neighbouring windows share
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How many input frames are interpolated, and how many frames are encoded and decoded, at once."""
+    """How many input frames are interpolated at once, and about what the work needs beside the weights."""
 
     window: int
-    encode: int
-    decode: int
-    bytes: int  # about what the largest of these needs beside the weights
+    bytes: int
 
 
-def plan_memory(config: ModelConfig, size: tuple[int, int], passes: int) -> MemoryPlan:
-    """The longest windows for videos of `size` (height, width) within the budget, but at least the shortest ones."""
-    frame = _frame_bytes(config, size)
-    positions = size[0] * size[1] // spatial_factor(config.movq) ** 2
-    unet = 4 * _UNET_FLOATS * config.interpolation.trunk.model_channels * positions * 4 ** max(passes - 1, 0)
-    of_window = unet + _PIXEL_BYTES * size[0] * size[1] * 4**passes
-    window = min(_LONGEST_WINDOW, max(_SHORTEST_WINDOW, int(_WINDOW_BUDGET // of_window)))
-    decode = min(DECODE_CHUNK, max(_SHORTEST_CHUNK, int(_DECODE_BUDGET // frame)))
-    encode = min(ENCODE_CHUNK, max(1, int(_DECODE_BUDGET // frame)))
-    return MemoryPlan(window, encode, decode, int(max(decode * frame, window * of_window)))
+def plan_interpolation(
+    config: ModelConfig,
+    size: tuple[int, int],
+    passes: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    chunk: int | None = None,
+) -> MemoryPlan:
+    """The longest windows for videos of `size` (height, width) in what is free, but at least the shortest ones.
+
+    How many frames are encoded and decoded at once is the pipeline's to choose, when their turn comes; what they need
+    at least is counted. `chunk` as for `generation_bytes`.
+    """
+    kept = _working_dtype(dtype)
+    positions = math.prod(latent_size(config, size))
+    unet = kept.itemsize * _UNET_NUMBERS * config.interpolation.trunk.model_channels * positions
+    of_window = unet * 4 ** max(passes - 1, 0) + _PIXEL_BYTES * math.prod(size) * 4**passes
+    free = available_bytes(device)
+    budget = _WINDOW_BUDGET if free is None else min(_WINDOW_BUDGET, free // 2)  # the weights are not loaded yet
+    window = min(_LONGEST_WINDOW, max(_SHORTEST_WINDOW, budget // of_window))
+    encoding = encode_bytes(config.movq, 1, size, kept)
+    decoding = generation_bytes(config, size, window * 4**passes, dtype, chunk)
+    return MemoryPlan(window, max(window * of_window, encoding, decoding))
 
 
 def check_fits(needed: int, size: tuple[int, int], device: torch.device) -> None:
@@ -63,14 +72,13 @@ def check_fits(needed: int, size: tuple[int, int], device: torch.device) -> None
 def generation_bytes(
     config: ModelConfig, size: tuple[int, int], frames: int, dtype: torch.dtype, chunk: int | None = None
 ) -> int:
-    """The least that decoding `frames` frames of a generation needs beside the weights.
+    """The least that decoding `frames` frames needs beside the weights, in bands where that is less.
 
-    `chunk`: frames decoded at once; None: the decoder takes what is free, down to one frame in bands.
+    `chunk`: frames decoded at once; None: the decoder takes what is free, down to one frame.
     """
-    latents = latent_size(config, size)
-    kept = KINDS["movq"].stored_dtypes.get(dtype, dtype)
-    least, banded = (1, True) if chunk is None else (min(chunk, frames), False)
-    return decode_bytes(config.movq, least, latents, kept, banded) + _PIXEL_BYTES * size[0] * size[1] * frames
+    together = 1 if chunk is None else min(chunk, frames)
+    least = least_bytes(config.movq, together, latent_size(config, size), _working_dtype(dtype))
+    return least + _PIXEL_BYTES * size[0] * size[1] * frames
 
 
 @contextmanager
@@ -88,11 +96,9 @@ def memory_in_one_sentence() -> Iterator[None]:
         ) from error
 
 
-def _frame_bytes(config: ModelConfig, size: tuple[int, int]) -> float:
-    """About what one frame takes in the encoder or decoder."""
-    area = size[0] * size[1]
-    convolutions = _DECODER_FLOATS * config.movq.channels * area / config.movq.patch_size**2
-    return 4 * (convolutions + _ATTENTION_FLOATS * (area / spatial_factor(config.movq) ** 2) ** 2)
+def _working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What models that are asked for in `dtype` compute in: matrices of 8 bits are for U-Nets' weights alone."""
+    return KINDS["movq"].kept_dtype(dtype)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ import inside
 pack = inside.start(sys.argv.pop(1))
 import torch
 core, vaes = pack("fusionframes_core.presets"), pack("nodes.host.model.vae")
+estimates = {"decode": vaes.decode_estimate, "encode": vaes.encode_estimate}
 models = pack("nodes.host.model.hosted_models")
 build = pack("fusionframes_core.checkpoints.component").build
 conditions = pack("fusionframes_core.models.unet.interpolation_unet")
@@ -98,8 +99,7 @@ for name in ("tiny", "kandinsky-video-1.0", "kandinsky-video-1.1"):
         ("encode", torch.empty(1, 3, frames, size, size, dtype=dtype)),
     ):
         found = most(getattr(movq, work), inputs)
-        together = min(frames, config.movq.decode_chunk) if work == "decode" else frames
-        report[f"{name} {work}"] = movq.bytes_for(work, together, size, size, dtype) / found
+        report[f"{name} {work}"] = estimates[work](movq, meta, inputs.shape, dtype) / found
 print("\\n" + json.dumps(report))
 """
 
@@ -163,3 +163,81 @@ def test_nothing_stays(comfyui: Any, root: Path) -> None:
     """ComfyUI manages all four networks, and when it unloads them and the graph is gone, none is left in memory."""
     report = json.loads(run_inside(comfyui, "-c", RUN, str(root))[0].splitlines()[-1])
     assert report == {"managed": ["keyframes", "interpolation", "clip", "vae"], "left": [], "loaded": 0}
+
+
+# Decoding and encoding with made-up amounts of free memory, by the pack's nodes and the stock ones.
+PLANNED = """
+import json, sys
+import inside
+pack = inside.start(sys.argv.pop(1))
+import nodes as stock
+import torch
+host, free, plans = pack("nodes.host"), pack("nodes.host.comfy.memory"), pack("nodes.host.model.vae_memory")
+decode_plan = pack("fusionframes_core.models.movq.decode_plan")
+decode = {node.__name__: node for node in pack("nodes").NODES}["Decode"].execute
+_, _, _, vae, _ = host.load_parts("tiny", "fp32")
+movq, shown = vae.first_stage_model, []
+pack("nodes.host.sampling.stages").show = shown.append
+vae.decode_tiled_3d = vae.encode_tiled_3d = lambda *_, **__: shown.append("tiled")
+latents, pixels = {"samples": torch.zeros(1, 4, 13, 8, 8)}, torch.zeros(9, 64, 64, 3)
+decode_plan.BAND_NUMBERS = 0  # of frames as small as these a band's own work is more than the frames
+inputs = {"temporal": True, "fps": 0.0, "overlap": -1}
+work = {
+    "auto": lambda: decode(vae, latents, chunk=0, **inputs),
+    "asked": lambda: decode(vae, latents, chunk=2, **inputs),
+    "stock": lambda: stock.VAEDecode().decode(vae, latents),
+    "encode": lambda: vae.encode(pixels),
+}
+taken = {"decode": [], "encode": []}
+for kind, plan in (("decode", plans.plan_decoding), ("encode", plans.plan_encoding)):
+    def watched(*given, plan=plan, kind=kind):
+        taken[kind].append(plan(*given))
+        return taken[kind][-1]
+    setattr(sys.modules[type(movq).__module__], plan.__name__, watched)
+report = {}
+one = decode_plan.decode_bytes(movq.config, 1, (8, 8), torch.float32)
+for share in (0.01, 0.5, 1.2, 4.5, 50):
+    free.available_bytes = lambda device: int(share * one)
+    told = {
+        "decode": vae.memory_used_decode(latents["samples"].shape, torch.float32),
+        "encode": vae.memory_used_encode((1, 3, 9, 64, 64), torch.float32),
+    }
+    report[share] = found = {"told": told}
+    for name, run in work.items():
+        for plans_of in taken.values():
+            plans_of.clear()
+        shown.clear()
+        try:
+            with torch.inference_mode():
+                run()
+            kind = "encode" if name == "encode" else "decode"
+            plan = taken[kind][-1]
+            if kind == "encode":
+                found[name] = decode_plan.encode_bytes(movq.config, plan, (64, 64), torch.float32)
+            else:
+                found[name] = [plan.bytes, *shown]
+        except ValueError as error:
+            found[name] = [str(error), *shown]
+print("\\n" + json.dumps(report))
+"""
+
+
+def test_estimates_are_those_of_the_plans(comfyui: Any, root: Path) -> None:
+    """ComfyUI is told what is then taken; the node shows it; what cannot fit is refused, and not tried in tiles."""
+    output, _ = run_inside(comfyui, "-c", PLANNED, str(root))
+    report = json.loads(output.splitlines()[-1])
+    refused = report.pop("0.01")
+    for name in ("auto", "asked", "stock", "encode"):
+        (sentence,) = refused[name]
+        assert "free memory must be at least" in sentence
+        assert ("decode 2 frames at once" in sentence) == (name == "asked")
+    for found in report.values():
+        assert found["auto"][0] == found["stock"][0] == found["told"]["decode"]
+        assert "tiled" not in str(found)
+    assert report["0.5"]["auto"][1] == "temporal_size 1, temporal_overlap 0, in bands to fit the free memory"
+    assert report["50"]["auto"][1] == "temporal_size 13, temporal_overlap 3"
+    assert report["50"]["asked"][1] == "temporal_size 2, temporal_overlap 0"
+    for found in report.values():
+        if isinstance(found["encode"], int):
+            assert found["encode"] == found["told"]["encode"]
+    assert isinstance(report["50"]["encode"], int)

@@ -31,7 +31,7 @@ def roughness(pixels):
 
 
 def pixels_of(latents):
-    return host.decode(vae, latents, True, host.decode_windows(vae, 16, 4))
+    return host.decode(vae, latents, True, host.decode_windows(16, 4))
 
 
 def sweep(stage, model, sample, steps, cfg):

@@ -55,7 +55,7 @@ def test_a_motion_score_out_of_range_is_named(nodes: ModuleType) -> None:
 
 
 PIECES = (
-    "temporal_size must be from 0 (the model's own) to 1024 frames and temporal_overlap from -1 (a quarter of it) to 64"
+    "temporal_size must be from 0 (as many as fit) to 1024 frames and temporal_overlap from -1 (a quarter of it) to 64"
 )
 
 

@@ -131,6 +131,22 @@ def test_every_language_says_everything(language: str) -> None:
             assert re.search(LANGUAGES[language], text), f"{place}: {text}"
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_figures_are_the_same_in_every_language(language: str) -> None:
+    """A sentence that was changed in one language was changed in all; Russian has decimal commas, Chinese 10⁸ as 亿."""
+
+    def figures(text: str) -> set[float]:
+        if language == "ru":
+            text = re.sub(r"(\d),(\d)", r"\1.\2", text)
+        text = re.sub(r"(\d+) 亿", lambda found: f"{int(found[1]) / 10:g}", text)
+        return {float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)}
+
+    english, translated = (dict(leaves(read_locale(name))) for name in ("en", language))
+    assert {place: figures(text) for place, text in translated.items()} == {
+        place: figures(text) for place, text in english.items()
+    }
+
+
 def leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -44,11 +44,6 @@ def chunk_windows(num_frames: int, chunk: int, overlap: int) -> list[tuple[int, 
     return [(start, start + length) for start in starts]
 
 
-def overlap_of(chunk: int) -> int:
-    """How many frames chunks of this size share where nothing else is asked for: a quarter, 4 of 16."""
-    return chunk // 4
-
-
 def official_windows(num_frames: int) -> list[tuple[int, int]]:
     """[start, stop) of the groups that the official code decodes: T // 4 of one length (the last may be shorter),
     side by side, so that seams may show; fewer than 4 frames, which the official code refuses, are one group."""

@@ -31,6 +31,20 @@ ENCODING = 4.4 * 1.25  # sizes that the encoder holds for each frame
 
 
 @dataclass(frozen=True)
+class Room:
+    """Bytes that decoding one video may take: `free` at most, and chunks beyond a short one no more than `longer`."""
+
+    free: float
+    longer: float = math.inf
+
+    @classmethod
+    def on(cls, device: torch.device, free: float, reachable: float | None = None) -> Room:
+        """The room on a device with `free` bytes; `reachable`: with those that can be made free, None: no others."""
+        share = 1.0 if device.type == "cpu" else GPU_SHARE
+        return cls(free, share * (free if reachable is None else reachable))
+
+
+@dataclass(frozen=True)
 class DecodePlan:
     """Frames per chunk, frames that neighbours share, whether chunks are decoded in bands, and the bytes it takes."""
 
@@ -64,32 +78,32 @@ def temporal_reach(config: MoVQConfig) -> float:
     return 2 * blocks * (per_convolution + parts.residual_blocks)
 
 
-def plan_decode(
-    config: MoVQConfig,
-    frames: int,
-    size: tuple[int, int],
-    dtype: torch.dtype,
-    free: float,
-    share: float = 1.0,
-) -> DecodePlan:
-    """The longest chunk of `frames` latents (h, w) that `free` bytes allow, in bands where a short one does not fit.
+def least_bytes(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype) -> int:
+    """`decode_bytes` whole or in bands, whichever takes less: small frames are less than the work of a band."""
+    return min(decode_bytes(config, frames, size, dtype, banded) for banded in (False, True))
 
-    No longer than those that the decoder was trained with. Longer ones than a short one take no more than `share` of
-    what is free.
 
-    Raises ValueError, in one sentence with what to change, when not even one frame in bands fits.
+def plan_decode(config: MoVQConfig, frames: int, size: tuple[int, int], dtype: torch.dtype, room: Room) -> DecodePlan:
+    """The longest chunk of `frames` latents (h, w) that the room allows, in bands where a short one does not fit.
+
+    No longer than those that the decoder was trained with. Raises ValueError, in one sentence with what to change, when
+    not even one frame fits.
     """
     independent = temporal_reach(config) == 0
     most = min(frames, config.decode_chunk)
     least = 1 if independent else min(SHORTEST, most)
-    room = min(free, max(share * free, decode_bytes(config, least, size, dtype)))
-    for banded, lengths, limit in ((False, range(most, least - 1, -1), room), (True, range(most, 0, -1), free)):
+    limit = min(room.free, max(room.longer, decode_bytes(config, least, size, dtype)))
+    ways = (
+        (False, range(most, least - 1, -1), limit),
+        (True, range(most, 0, -1), room.free),
+        (False, range(least - 1, 0, -1), room.free),
+    )
+    for banded, lengths, bound in ways:
         for chunk in lengths:
             needed = decode_bytes(config, chunk, size, dtype, banded)
-            if needed <= limit:
+            if needed <= bound:
                 return DecodePlan(chunk, _overlap(config, chunk), banded, needed)
-    needed = decode_bytes(config, 1, size, dtype, True)
-    raise too_little("decode", needed, _pixels(config, size), dtype, free)
+    raise too_little("decode", least_bytes(config, 1, size, dtype), _pixels(config, size), dtype, room.free)
 
 
 def plan_chunk(
@@ -108,8 +122,34 @@ def plan_chunk(
         needed = decode_bytes(config, chunk, size, dtype, banded)
         if needed <= free:
             return DecodePlan(chunk, _overlap(config, chunk), banded, needed)
-    work = f"decode {chunk} frames at once of"
-    raise too_little(work, needed, _pixels(config, size), dtype, free, change)
+    work = f"decode {chunk} frame{'s' * (chunk != 1)} at once of"
+    raise too_little(work, least_bytes(config, chunk, size, dtype), _pixels(config, size), dtype, free, change)
+
+
+def asked_chunk(frames: int, chunk: int | None, windows: str) -> int | None:
+    """How many of `frames` frames are to be decoded at once; None: as many as fit. OFFICIAL groups have one length."""
+    return official_windows(frames)[0][1] if windows == OFFICIAL else chunk
+
+
+def plan_windows(
+    config: MoVQConfig,
+    frames: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    room: Room,
+    chunk: int | None = None,
+    windows: str = BLENDED,
+) -> DecodePlan:
+    """The plan for a video of `frames` latents (h, w): `chunk` frames at once, or as many as the room allows.
+
+    `windows` OFFICIAL decodes groups of one length, whatever the room. Raises ValueError when they do not fit.
+    """
+    chunk = asked_chunk(frames, chunk, windows)
+    if chunk is None:
+        return plan_decode(config, frames, size, dtype, room)
+    change = ("decode in blended windows",) if windows == OFFICIAL else ()
+    found = plan_chunk(config, min(chunk, frames), size, dtype, room.free, *change)
+    return replace(found, chunk=chunk, overlap=_overlap(config, chunk))
 
 
 def too_little(
@@ -165,24 +205,19 @@ def plan_for(
     windows: str = BLENDED,
     output_device: torch.device | None = None,
 ) -> DecodePlan:
-    """The plan for latents (B, C, T, h, w) where they are: `chunk` frames, or as many as its free memory allows.
+    """The plan for latents (B, C, T, h, w) where they are, by what is free there; see `plan_windows`.
 
-    The finished video takes of that memory too where `output_device` is the latents' own. `windows` OFFICIAL decodes
-    groups of one length, whatever is free. Raises ValueError when they do not fit in bands.
+    The finished video takes of that memory too where `output_device` is the latents' own. Raises ValueError when not
+    even bands fit.
     """
-    batch, _, frames, height, width = latents.shape
-    if windows == OFFICIAL:
-        chunk = official_windows(frames)[0][1]
+    batch, _, frames, *size = latents.shape
+    latent = (size[0], size[1])
     free = available_bytes(latents.device)
     each = math.inf if free is None else free / batch  # for one video
     if output_device == latents.device:
-        each = max(0.0, each - video_bytes(movq.config, frames, (height, width), latents.dtype))
-    if chunk is None:
-        share = 1.0 if latents.is_cpu else GPU_SHARE
-        return plan_decode(movq.config, frames, (height, width), latents.dtype, each, share)
-    change = ("decode in blended windows",) if windows == OFFICIAL else ()
-    found = plan_chunk(movq.config, min(chunk, frames), (height, width), latents.dtype, each, *change)
-    return replace(found, chunk=chunk, overlap=_overlap(movq.config, chunk))
+        each = max(0.0, each - video_bytes(movq.config, frames, latent, latents.dtype))
+    room = Room.on(latents.device, each)
+    return plan_windows(movq.config, frames, latent, latents.dtype, room, chunk, windows)
 
 
 def decoder_for(movq: MoVQ, plan: DecodePlan) -> MoVQ | BandedDecoder:

@@ -8,17 +8,56 @@ import sys
 from typing import Any
 
 import comfy.model_management as management
+import torch
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
+from ....fusionframes_core.models.free_memory import available_bytes
+
+_SHARED = ("cpu", "mps")  # their memory is that to which models are sent away
+_UNKNOWN = ("meta", "privateuseone")  # of DirectML ComfyUI says 1 GB, whatever the card
 GIGABYTE = 1e9
 HOPELESS = 2.0  # times what is left: estimates are generous, and a little more may be swapped
 
 
-def available(device: Any) -> float:
-    """Bytes that work on a device can have: what is free, and what ComfyUI can make free by sending models away."""
-    loaded = [patcher for patcher in management.loaded_models() if patcher.load_device == device]
-    return management.get_free_memory(device) + sum(patcher.loaded_size() for patcher in loaded)
+def free_now(device: torch.device, model: Any = None) -> float:
+    """Bytes that a model's work on a device can have as it is; infinite where nothing is known of the device.
+
+    Other models' weights in ComfyUI's dynamic memory count: they give way when something is allocated.
+    """
+    yielding = (patcher.loaded_size() for patcher in _others(device, model) if patcher.is_dynamic())
+    return _unused(device) + sum(yielding)
+
+
+def available(device: torch.device, model: Any = None) -> float:
+    """Bytes that work on a device can have: what is free, and what ComfyUI can make free by sending models away.
+
+    Where they are for a `model`, its own weights stay, and those that are not there yet are to come.
+    """
+    found = _unused(device) + sum(patcher.loaded_size() for patcher in _others(device, model))
+    if model is None or device.type in _SHARED:
+        return found
+    own = next((patcher for patcher in _loaded(device) if patcher.model is model), None)
+    coming = sum(weight.nbytes for weight in model.parameters()) - (own.loaded_size() if own is not None else 0)
+    return max(0.0, found - max(0, coming))
+
+
+def _unused(device: torch.device) -> float:
+    ours = available_bytes(device)
+    known = math.inf if ours is None else float(ours)
+    return known if device.type in _UNKNOWN else min(known, management.get_free_memory(device))
+
+
+def _loaded(device: torch.device) -> list[Any]:
+    patchers = [patcher for patcher in management.loaded_models() if patcher is not None]
+    return [patcher for patcher in patchers if patcher.load_device == device]
+
+
+def _others(device: torch.device, model: Any) -> list[Any]:
+    """What can be sent away from a device to make room for a model's work."""
+    if device.type in _SHARED:
+        return []
+    return [patcher for patcher in _loaded(device) if model is None or patcher.model is not model]
 
 
 def require_room_to_sample(patcher: Any, samples: Tensor) -> None:
@@ -39,22 +78,6 @@ def require_room_to_sample(patcher: Any, samples: Tensor) -> None:
         f"sampling {batch * frames} frames of {width}×{height} pixels",
         "take a smaller size or fewer frames (FusionFrames Long Video samples keyframes in windows), or load the model "
         "in bf16 or fp8",
-    )
-
-
-def warn_of_decoding(vae: Any, latents: Tensor, chunk: int) -> None:
-    """Say so when not even one chunk of latents (B, 4, T, h, w) can be decoded.
-
-    Raises ValueError when it is far from fitting.
-    """
-    frames = min(chunk, latents.shape[2])
-    height, width = (side * vae.upscale_ratio[1] for side in latents.shape[-2:])
-    needed = vae.first_stage_model.bytes_for("decode", frames, height, width, vae.vae_dtype)
-    _compare(
-        needed,
-        vae.device,
-        f"decoding {frames} frames of {width}×{height} pixels at a time",
-        "set a smaller temporal_size, take VAE Decode (Tiled), or load the VAE in bf16 or fp16",
     )
 
 

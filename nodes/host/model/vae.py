@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import comfy.model_management as management
@@ -17,17 +19,12 @@ from torch import Tensor
 from ....fusionframes_core.config import MoVQConfig
 from ....fusionframes_core.models.movq.banded_decode import BandedDecoder
 from ....fusionframes_core.models.movq.chunked_decode import BLENDED, decode_chunked
-from ....fusionframes_core.models.movq.decode_plan import (
-    ENCODE_CHUNK,
-    decode_bytes,
-    encode_bytes,
-    encode_chunk_for,
-    plan_for,
-)
+from ....fusionframes_core.models.movq.decode_plan import DecodePlan
 from ....fusionframes_core.models.movq.movq import Level, Middle, MoVQ
 from .attention_patches import check_cancel
 from .operations import hosted
 from .patchers import patcher_class
+from .vae_memory import decode_estimate, encode_estimate, plan_decoding, plan_encoding
 
 
 class VideoAutoencoder(MoVQ):
@@ -53,7 +50,7 @@ class VideoAutoencoder(MoVQ):
         video = pixels if pixels.ndim == 5 else pixels[:, :, None]
         encoded = []
         place = torch.device(device or video.device)
-        for chunk in video.split(encode_chunk_for(self, video, place, video.dtype), dim=2):
+        for chunk in video.split(plan_encoding(self, video, place), dim=2):
             management.throw_exception_if_processing_interrupted()
             encoded.append(MoVQ.encode(self, chunk.to(place)))
         return torch.cat(encoded, dim=2)
@@ -65,28 +62,28 @@ class VideoAutoencoder(MoVQ):
         chunk: int | None = None,
         overlap: int | None = None,
         windows: str = BLENDED,
-        report: Any = None,
+        report: Callable[[int, int], None] | None = None,
+        planned: Callable[[DecodePlan], None] | None = None,
         output_buffer: Tensor | None = None,
     ) -> Tensor:
         """Latents (B, 4, T, h, w), or stills (N, 4, h, w), to pixels of the same kind, in `output_buffer` if given.
 
-        `report(done, total)` follows every chunk; `chunk` None is as many frames as the decoder was trained with and
-        the free memory allows, `overlap` None a quarter of that.
+        One after the other, each as the free memory allows: `planned` is given the plan, and `report(done, total)`
+        follows every chunk. `chunk` None is as many frames as the decoder was trained with, or fewer where they do not
+        fit; `overlap` None a quarter of that. Raises ValueError when not even bands fit.
         """
-        if latents.ndim == 4:
-            stills = MoVQ.decode(self, latents[:, :, None])[:, :, 0]
-            return stills if output_buffer is None else output_buffer.copy_(stills)
-        plan = plan_for(self, latents, chunk, windows)
-        decoder = BandedDecoder(self, temporal) if plan.banded else _Chunks(self, temporal)
-        shared = plan.overlap if overlap is None else min(overlap, plan.chunk - 1)
-        told = report or _check_cancel
-        return decode_chunked(decoder, latents, plan.chunk, shared, told, output=output_buffer, windows=windows)
-
-    def bytes_for(self, work: str, frames: int, height: int, width: int, dtype: torch.dtype) -> float:
-        """Memory beside the weights to "decode" or "encode" frames of a size in pixels together."""
-        if work == "decode":
-            return decode_bytes(self.config, frames, (height // self.factor, width // self.factor), dtype)
-        return encode_bytes(self.config, frames, (height, width), dtype)
+        pixels = latents.new_empty(self.decode_output_shape(latents.shape)) if output_buffer is None else output_buffer
+        videos, places = (kind if latents.ndim == 5 else kind[:, :, None] for kind in (latents, pixels))
+        for video, place in zip(videos.split(1), places.split(1), strict=True):
+            plan = plan_decoding(self, video, chunk, windows)
+            if overlap is not None:
+                plan = replace(plan, overlap=min(overlap, plan.chunk - 1))
+            if planned is not None:
+                planned(plan)
+            decoder = BandedDecoder(self, temporal) if plan.banded else _Chunks(self, temporal)
+            cut = (plan.chunk, plan.overlap)
+            decode_chunked(decoder, video, *cut, report or _check_cancel, output=place, windows=windows)
+        return pixels
 
 
 class _Chunks:
@@ -120,16 +117,8 @@ def make_vae(config: MoVQConfig, weights: Mapping[str, Tensor], dtype: torch.dty
     vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent_channels, 3, 3
     vae.upscale_ratio = vae.downscale_ratio = (_same, factor, factor)
     vae.upscale_index_formula = vae.downscale_index_formula = (1, factor, factor)
-    vae.memory_used_encode = lambda shape, kind: movq.bytes_for(
-        "encode", min(shape[2], ENCODE_CHUNK), shape[-2], shape[-1], kind
-    )
-    vae.memory_used_decode = lambda shape, kind: movq.bytes_for(
-        "decode",
-        min(shape[2] if len(shape) == 5 else 1, config.decode_chunk),
-        shape[-2] * factor,
-        shape[-1] * factor,
-        kind,
-    )
+    vae.memory_used_encode = partial(encode_estimate, movq, vae.device)
+    vae.memory_used_decode = partial(decode_estimate, movq, vae.device)
     kind = patcher_class(dynamic)
     vae.patcher = kind(movq, load_device=vae.device, offload_device=management.vae_offload_device())
     vae.model_size()

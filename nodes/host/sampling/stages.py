@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ....fusionframes_core.errors import require_finite
 from ....fusionframes_core.media.frame_choice import regroup
-from ....fusionframes_core.models.movq.chunked_decode import BLENDED, overlap_of
+from ....fusionframes_core.models.movq.chunked_decode import BLENDED, OFFICIAL
+from ....fusionframes_core.models.movq.decode_plan import DecodePlan
 from ....fusionframes_core.sampling.options import InterpolationOptions
-from ..comfy.memory import show, warn_of_decoding
+from ..comfy.memory import show
 from ..model.networks import LATENT_CHANNELS
+from ..model.vae_memory import asking_for
 from . import checks
 from .conditionings import ConditioningPair, interpolation_conditionings, interpolation_latents
 from .model_values import FACTOR, OWN_WEIGHT, VideoShape
@@ -80,41 +82,45 @@ def interpolate_loop(
 class DecodeWindows:
     """Into what a video is cut to be decoded: by a name of DECODE_WINDOWS, of at most `chunk` frames.
 
-    `chunk` None is what the decoder was trained with, or less where the free memory asks for it; `overlap` None is a
-    quarter of a chunk.
+    `chunk` None is as many as the free memory allows, up to those that the decoder was trained with; `overlap` None is
+    a quarter of a chunk.
     """
 
     name: str
     chunk: int | None
     overlap: int | None
 
+    def show(self, plan: DecodePlan) -> None:
+        """Say on the node what was chosen for it."""
+        if None not in (self.chunk, self.overlap) and (self == STILLS or not plan.banded):
+            return
+        chosen = f"temporal_size {plan.chunk}, temporal_overlap {plan.overlap}"
+        words = f"official windows of {plan.chunk} frames" if self.name == OFFICIAL else chosen
+        show(f"{words}{', in bands to fit the free memory' if plan.banded else ''}")
+
 
 STILLS = DecodeWindows(BLENDED, 1, 0)
 
 
-def decode_windows(vae: Any, chunk: int, overlap: int, name: str = BLENDED) -> DecodeWindows:
-    """What a node's inputs ask for: chunk 0 and overlap −1 are the model's own, which is shown on the node."""
-    size = chunk or vae.first_stage_model.config.decode_chunk
-    if not chunk or overlap == OWN_WEIGHT:
-        show(f"temporal_size {size}, temporal_overlap {overlap_of(size) if overlap == OWN_WEIGHT else overlap}")
+def decode_windows(chunk: int, overlap: int, name: str = BLENDED) -> DecodeWindows:
+    """What a node's inputs ask for: chunk 0 and overlap −1 are chosen for it."""
     return DecodeWindows(name, chunk or None, None if overlap == OWN_WEIGHT else overlap)
 
 
 def decode(vae: Any, latents: Tensor, temporal: bool, windows: DecodeWindows) -> Tensor:
     """Latents (B, 4, T, h, w) to IMAGE (B·T, H, W, 3), with progress, and Cancel after every chunk.
 
-    Raises ValueError when not even one frame fits into the free memory.
+    Raises ValueError when not even one frame fits into the free memory, or not as many as are asked for.
     """
-    if windows.chunk is not None:
-        warn_of_decoding(vae, latents, windows.chunk)
     bar = comfy.utils.ProgressBar(latents.shape[2])
 
     def report(done: int, total: int) -> None:
         management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total)
 
-    how = {"chunk": windows.chunk, "overlap": windows.overlap, "windows": windows.name}
-    frames = vae.decode(latents, vae_options={"temporal": temporal, "report": report, **how}).flatten(0, 1)
+    asked = {"temporal": temporal, "chunk": windows.chunk, "overlap": windows.overlap, "windows": windows.name}
+    told = {"report": report, "planned": windows.show}
+    frames = asking_for(vae, windows.chunk, windows.name).decode(latents, vae_options=asked | told).flatten(0, 1)
     return require_finite("decode", frames, vae.vae_dtype)
 
 

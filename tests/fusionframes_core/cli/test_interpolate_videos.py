@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,21 @@ from safetensors.torch import load_file, save_file
 from fusionframes_core.__main__ import main
 from fusionframes_core.cli import memory_plan
 from fusionframes_core.cli.interpolating import Interpolation
-from fusionframes_core.cli.memory_plan import MemoryPlan, generation_bytes, plan_memory, windows_of
+from fusionframes_core.cli.memory_plan import check_fits, generation_bytes, plan_interpolation, windows_of
 from fusionframes_core.config import ModelConfig
 from fusionframes_core.media.frames import to_pixels, to_uint8
 from fusionframes_core.media.read_video import read_video
 from fusionframes_core.media.write_video import write_mp4, write_video
+from fusionframes_core.models.movq import decode_plan
+from fusionframes_core.models.movq.chunked_decode import chunk_windows
+from fusionframes_core.models.movq.decode_plan import decode_bytes
 from fusionframes_core.pipeline import FusionFramesPipeline
-from fusionframes_core.presets import KANDINSKY_VIDEO_1_1
+from fusionframes_core.presets import KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1
+from fusionframes_core.settings import latent_size
 from tests.fusionframes_core.cli.test_commands import files, refusal
 from tests.helpers.video_files import audio_packets, bars, half_of, loud_from, write_timed, write_with_sound
 
+CPU = torch.device("cpu")
 FAST_THEN_SLOW = [*(i / 30 for i in range(8)), *(0.3 + i / 5 for i in range(8))]
 
 
@@ -134,9 +140,8 @@ def test_within_a_window_nothing_changes_and_beyond_it_given_frames_stay(micro_f
         seen.append(latents)
 
     def run(window: int) -> list[Any]:
-        plan = MemoryPlan(window, encode=8, decode=16, bytes=0)
         options = {"steps": 1, "seed": 3}
-        return list(Interpolation(pipeline, None, (1, 1), options, plan, report).frames(iter(pictures), 20))
+        return list(Interpolation(pipeline, None, (1, 1), options, window, report).frames(iter(pictures), 20))
 
     latents = pipeline.encode(to_pixels(pictures)[None])
     for _ in range(2):
@@ -151,19 +156,52 @@ def test_within_a_window_nothing_changes_and_beyond_it_given_frames_stay(micro_f
     assert difference < others / 4, "every given frame is in its place"
 
 
-def test_a_small_decoding_chunk_gives_the_same_number_of_frames(micro_folder: Path) -> None:
+def test_scarce_memory_gives_the_same_number_of_frames(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding and decoding take what is free when their turn comes, as in the pipeline itself."""
     pipeline = FusionFramesPipeline.from_pretrained(micro_folder)
     pictures = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
-    plan = MemoryPlan(window=8, encode=1, decode=4, bytes=0)
-    work = Interpolation(pipeline, None, (1,), {"steps": 1}, plan, lambda *_: None)
-    assert len(list(work.frames(iter(pictures), 9))) == 33
+    movq, seen = pipeline.config.movq, []
+    decode = partial(decode_bytes, movq, size=latent_size(pipeline.config, (16, 16)), dtype=torch.float32)
+    work = Interpolation(pipeline, None, (1,), {"steps": 1}, 8, lambda stage, *step: seen.append((stage, step[1])))
+    made = 4 * (windows_of(9, 8)[0].stop - 1) + 1
+    for chunk in (16, 4):
+        free = decode(chunk) + 3 * 4 * made * 16 * 16  # and the finished window
+        monkeypatch.setattr(decode_plan, "available_bytes", lambda device, free=free: free)
+        seen.clear()
+        assert len(list(work.frames(iter(pictures), 9))) == 33
+        assert ("window 1 of 2, decode", len(chunk_windows(made, chunk, chunk // 4))) in seen
 
 
 def test_plans_shrink_with_the_size(micro_config: ModelConfig) -> None:
-    small, large = (plan_memory(micro_config, size, 1) for size in ((64, 64), (2048, 2048)))
-    assert (small.window, small.encode, small.decode) == (64, 8, 16)
-    assert large.window == 8
+    sizes = ((64, 64), (2048, 2048))
+    small, large = (plan_interpolation(micro_config, size, 1, CPU, torch.float32) for size in sizes)
+    assert (small.window, large.window) == (64, 8)
     assert large.bytes > small.bytes
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("model", [KANDINSKY_VIDEO_1_0, KANDINSKY_VIDEO_1_1], ids=lambda model: model.name)
+def test_an_interpolation_goes_by_what_is_free_and_its_type(
+    model: ModelConfig, dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """512x512 is refused only where neither the shortest window nor one frame in bands can fit."""
+    place, size, before = torch.device(device), (512, 512), 0
+    for free in (0.3e9, 2e9, 5e9, 9.5e9, 80e9):
+        monkeypatch.setattr(memory_plan, "available_bytes", lambda device, free=free: int(free))
+        plan = plan_interpolation(model, size, 1, place, dtype)
+        assert plan.window >= max(before, 8)
+        before = plan.window
+        least = generation_bytes(model, size, 4 * plan.window, dtype)
+        assert plan.bytes == max(least, plan.bytes)
+        assert plan.bytes <= max(free, 2.2e9), "no more than what is free, but for the shortest window"
+        if free > 1e9:
+            check_fits(plan.bytes, size, place)
+        else:
+            with pytest.raises(ValueError, match="size 512x512 cannot fit"):
+                check_fits(plan.bytes, size, place)
+    half = plan_interpolation(model, size, 1, place, torch.bfloat16)
+    assert half.window >= plan_interpolation(model, size, 1, place, torch.float32).window
 
 
 def test_a_generation_needs_no_more_than_its_decoder_can_do_with() -> None:
@@ -172,7 +210,7 @@ def test_a_generation_needs_no_more_than_its_decoder_can_do_with() -> None:
     least = generation_bytes(config, size, 45, torch.bfloat16)
     asked = generation_bytes(config, size, 45, torch.bfloat16, chunk=16)
     assert 0.5e9 < least < 2e9
-    assert asked > 8 * least
+    assert 4e9 < asked < 9e9, "in bands, where the whole frames do not fit"
     assert generation_bytes(config, size, 45, torch.float8_e4m3fn) == least
     assert generation_bytes(config, size, 45, torch.float32) > 1.5 * least
 

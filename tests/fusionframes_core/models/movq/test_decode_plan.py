@@ -13,14 +13,16 @@ from fusionframes_core.config import MoVQConfig
 from fusionframes_core.models.movq import decode_plan
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.movq.decode_plan import (
-    GPU_SHARE,
     DecodePlan,
+    Room,
     decode_bytes,
     decoder_for,
     encode_bytes,
+    least_bytes,
     plan_decode,
     plan_encode,
     plan_for,
+    plan_windows,
     temporal_reach,
     video_bytes,
 )
@@ -35,13 +37,13 @@ GB = 10**9
 
 
 def plan(config: MoVQConfig, free: float, frames: int = 241, side: int = 64) -> DecodePlan:
-    return plan_decode(config, frames, (side, side), torch.bfloat16, int(free * GB))
+    return plan_decode(config, frames, (side, side), torch.bfloat16, Room(free * GB))
 
 
 def test_an_80_gb_card_decodes_as_today() -> None:
     found = plan(VIDEO, 60)
     assert (found.chunk, found.overlap, found.banded) == (16, 4, False)
-    tiny = plan_decode(TINY.movq, 61, (8, 8), torch.float32, GB)
+    tiny = plan_decode(TINY.movq, 61, (8, 8), torch.float32, Room(GB))
     assert (tiny.chunk, tiny.overlap, tiny.banded) == (16, 4, False)
 
 
@@ -54,7 +56,7 @@ def test_what_people_have() -> None:
 
 def test_by_default_a_card_keeps_room() -> None:
     def on_a_card(free: float) -> DecodePlan:
-        return plan_decode(VIDEO, 241, (64, 64), torch.bfloat16, free * GB, GPU_SHARE)
+        return plan_decode(VIDEO, 241, (64, 64), torch.bfloat16, Room.on(torch.device("cuda"), free * GB))
 
     assert on_a_card(11).bytes < 5 * GB, "of 12 GB"
     assert on_a_card(11).chunk == on_a_card(7).chunk == 4
@@ -88,6 +90,25 @@ def test_nothing_fits() -> None:
     words = r"free memory must be at least 0\.67 GB to decode 512x512 in bfloat16; got 0\.10 GB: free some"
     with pytest.raises(ValueError, match=words):
         plan(VIDEO, 0.1)
+
+
+@pytest.mark.parametrize("side", [8, 32, 64, 128])
+def test_nothing_that_fits_is_refused(side: int) -> None:
+    """Of small frames one whole takes less than a band's work, of large ones more."""
+    for chunk in (None, 1, 3, 16):
+        least = least_bytes(VIDEO, chunk or 1, (side, side), torch.bfloat16)
+        found = plan_windows(VIDEO, 61, (side, side), torch.bfloat16, Room(least), chunk)
+        assert (found.chunk, found.bytes) == (chunk or 1, least)
+        with pytest.raises(ValueError, match=f"at least {least / 1e9:.2f} GB to decode"):
+            plan_windows(VIDEO, 61, (side, side), torch.bfloat16, Room(least - 1), chunk)
+
+
+def test_memory_that_can_be_made_free_lets_chunks_be_longer() -> None:
+    cuda = torch.device("cuda")
+    for reachable, chunk in ((60, 16), (20, 7), (11, 4)):
+        found = plan_decode(VIDEO, 241, (64, 64), torch.bfloat16, Room.on(cuda, 60 * GB, reachable * GB))
+        assert found.chunk == chunk
+        assert plan_decode(VIDEO, 241, (64, 64), torch.bfloat16, Room.on(cuda, found.bytes, reachable * GB)) == found
 
 
 @pytest.mark.parametrize("banded", [False, True])
