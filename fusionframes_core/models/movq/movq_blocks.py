@@ -17,6 +17,7 @@ from ...kernels.group_norms import spatial_norm
 from ...kernels.kernel_choice import takes_fused
 from ...kernels.wide_attention import wide_attention
 from ..layers import LayerFactory, without_bias
+from ..layout import empty_laid_out_as
 from ..temporal import NeutralNorm, zero_weights
 
 PORTION_NUMEL = 2**20  # numbers of an activation that by_frames takes at once
@@ -70,7 +71,7 @@ def by_frames(
         portion = replace(condition, latents=condition.latents[start : start + size])
         result = function(x[start : start + size], portion)
         if output is None:
-            output = result.new_empty((len(x), *result.shape[1:]))
+            output = empty_laid_out_as(result, len(x), *result.shape[1:])
         output[start : start + size] = result
     assert output is not None
     return output
