@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...kernels.elementwise import add_residual
 from ...kernels.group_norms import spatial_norm
 from ...kernels.kernel_choice import takes_fused
 from ...kernels.wide_attention import wide_attention
 from ..layers import LayerFactory, without_bias
-from ..layout import empty_laid_out_as
 from ..temporal import NeutralNorm, zero_weights
 
 PORTION_NUMEL = 2**20  # numbers of an activation that by_frames takes at once
@@ -71,7 +71,7 @@ def by_frames(
         portion = replace(condition, latents=condition.latents[start : start + size])
         result = function(x[start : start + size], portion)
         if output is None:
-            output = empty_laid_out_as(result, len(x), *result.shape[1:])
+            output = result.new_empty((len(x), *result.shape[1:]))
         output[start : start + size] = result
     assert output is not None
     return output
@@ -181,7 +181,7 @@ class AttentionBlock(nn.Module):
         h = self.norm(x, condition)
         query, key, value = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
         h = wide_attention(query, key, value).squeeze(1)
-        return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))  # in x's memory layout
+        return add_residual(x, self.proj_out(h.transpose(1, 2).reshape(x.shape)))  # in x's memory layout
 
 
 class Downsample(nn.Module):
@@ -191,8 +191,9 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = spec.layers.conv2d(channels, channels, 3, stride=2, padding=0)
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+    def forward(self, x: Tensor, condition: FrameContext) -> tuple[Tensor, Tensor | None]:
+        """x (N, C, H / 2, W / 2), and the bias (C,) that is still to be added to it."""
+        return without_bias(self.conv, F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):

@@ -14,6 +14,7 @@ from fusionframes_core.config import UNetConfig
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.movq.banded_decode import BandedDecoder
+from fusionframes_core.models.stage_memo import StageMemo
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import TINY
@@ -52,7 +53,7 @@ def check(network: nn.Module, work: Callable[[], Tensor], device: str) -> None:
     assert (out - expected).abs().max() / expected.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("temporal", ["conv1d_attn1d_blocks", "conv1d_attn1d_layers"])
+@pytest.mark.parametrize("temporal", ["conv1d_attn1d_blocks", "conv1d_attn1d_layers", "conv3d_attn1d_blocks"])
 def test_keyframe_unet(temporal: str, device: str) -> None:
     unet = shaken(UNet(small(TINY.keyframe, temporal=temporal)))
     text, mask, times = (part.to(device) for part in (*TEXT, TIMES))
@@ -70,6 +71,9 @@ def test_interpolation_unet(merge: str, device: str) -> None:
     seen = InterpolationCondition(torch.randn(2, 4, 3, 4, 4, device=device), text, mask, skip, skip.float(), sees)
     x = torch.randn(2, 12, 2, 4, 4, device=device)
     check(unet, lambda: unet(x, times, seen), device)
+    kept = x.clone()
+    check(unet, lambda: unet(x, times, dataclasses.replace(seen, memo=StageMemo())), device)  # one video is not mixed
+    assert torch.equal(x, kept)
 
 
 @pytest.mark.parametrize(
