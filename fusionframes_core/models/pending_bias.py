@@ -57,10 +57,13 @@ def _applied(layer: nn.Module, fresh: Tensor) -> Tensor:
 
 
 def joined(bias: Tensor | None, own: Tensor | None) -> Tensor | None:
-    """The sum of two biases (C,), float32: many may come together."""
-    if bias is None or own is None:
-        return own if bias is None else bias
-    return bias.float() + own.float()
+    """The sum of a bias (C,) and a layer's own, float32, since many may come together.
+
+    A new tensor: the layer's weights may leave the device, or be taken back by a host, before the bias is added.
+    """
+    if own is None:
+        return bias
+    return own.to(torch.float32, copy=True) if bias is None else bias.float() + own.float()
 
 
 def convolved(
@@ -70,6 +73,7 @@ def convolved(
     computed once."""
     carries = isinstance(layer, FastConv2d) and not is_hooked(layer) and sees_every_tap(layer)
     if bias is None or not carries:
-        return without_bias(layer, add_bias(x, bias))
+        out, own = without_bias(layer, add_bias(x, bias))
+        return out, joined(None, own)
     out, own = without_bias(layer, x)
     return out, joined(once(memo, ("behind", layer), lambda: bias_behind(layer, bias)), own)

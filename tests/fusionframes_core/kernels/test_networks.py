@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusionframes_core.checkpoints.device_copies import PlainCopies
+from fusionframes_core.checkpoints.streamed_layers import StreamedLayers
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.models.layout import channels_last
@@ -60,6 +63,35 @@ def test_keyframe_unet(temporal: str, device: str) -> None:
     seen = KeyframeCondition(text, mask, torch.arange(3.0, device=device).expand(2, -1))
     x = torch.randn(2, TINY.keyframe.in_channels, 3, 4, 4, device=device)
     check(unet, lambda: unet(x, times, seen), device)
+
+
+class Poisoned(PlainCopies):
+    """Main memory that holds no numbers: what is read of a block's weights before or after its work is wrong."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.numbers: dict[int, Tensor] = {}
+
+    def pinned(self, host: Tensor) -> Tensor:
+        empty = torch.full_like(host, math.nan)
+        self.numbers[id(empty)] = host
+        return empty
+
+    def start(self, hosts: list[Tensor]) -> tuple[list[Tensor], Any]:
+        return super().start([self.numbers[id(host)] for host in hosts])
+
+
+def test_biases_that_go_past_streamed_blocks_outlive_their_weights(device: str) -> None:
+    unet = shaken(UNet(small(TINY.keyframe, temporal="conv1d_attn1d_blocks"))).to(device)
+    text, mask, times = (part.to(device) for part in (*TEXT, TIMES))
+    seen = KeyframeCondition(text, mask, torch.arange(3.0, device=device).expand(2, -1), memo=StageMemo())
+    x = torch.randn(2, TINY.keyframe.in_channels, 3, 4, 4, device=device)
+    with torch.no_grad(), fused_kernels(True):
+        expected = channels_last(unet)(x, times, seen)
+        network = StreamedLayers(unet, torch.device(device), Poisoned(torch.device(device))).open()
+        seen.memo = StageMemo()
+        for _ in range(2):
+            assert torch.equal(network(x, times, seen), expected)
 
 
 @pytest.mark.parametrize("merge", ["convex", "residual"])

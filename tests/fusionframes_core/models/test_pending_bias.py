@@ -110,11 +110,14 @@ def test_a_bias_goes_past_a_convolution_without_padding_and_is_added_before_othe
     assert torch.equal(x, kept) == (past or pending is None)
 
 
-def test_biases_are_added_in_float32() -> None:
+def test_biases_are_added_in_float32_and_no_layers_own_is_kept() -> None:
     one, small = torch.ones(3, dtype=torch.bfloat16), torch.full((3,), 2.0**-12, dtype=torch.bfloat16)
     assert joined(None, None) is None
     assert joined(one, None) is one
-    assert joined(None, small) is small
+    own = one.float()
+    alone = joined(None, own)
+    assert alone is not None
+    assert alone.data_ptr() != own.data_ptr(), "the layer's own may go"
     total = joined(one, small)
     assert total is not None
     assert total.tolist() == [1 + 2.0**-12] * 3
