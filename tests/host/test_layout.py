@@ -62,7 +62,7 @@ with torch.inference_mode(), choice.fused_kernels(True):
     pending = pack("fusionframes_core.models.pending_bias")
     matrix = hosted.Linear(16, 16, device="meta", dtype=torch.float32).requires_grad_(False)
     sum_, bias = pending.add_product(x.clone(), matrix, x)
-    report["product"] = given_back == [matrix] and bias is matrix.bias
+    report["product"] = given_back == [matrix] and bias is not matrix.bias and list(bias.shape) == [16]
     in_8_bits = pack("nodes.host.model.operations").hosted(comfy.ops.fp8_ops).Linear
     report["in 8 bits"] = not issubclass(in_8_bits, layers.FastLinear)
     norm = hosted.GroupNorm(4, 16, device="cpu", dtype=torch.float32).requires_grad_(False)
