@@ -52,6 +52,19 @@ def video(rows: Rows) -> list[Cells]:
     return made
 
 
+def decoding(rows: Rows) -> list[Cells]:
+    """The whole video, by the card whose free memory the plan was made for."""
+    return [
+        {
+            "card": name,
+            "frames at once": f"{found['chunk']:.0f}{' in bands' * bool(found['banded'])}",
+            "seconds": number(found["seconds"]),
+            "GB over weights": number(found["gb"], 2),
+        }
+        for name, found in rows.get("decoding", {}).items()
+    ]
+
+
 def memory(rows: Rows) -> list[Cells]:
     return [
         {"frames": name, "GB over weights": number(found["gb"], 2), "ms per frame": number(found["ms_per_frame"])}
@@ -154,6 +167,7 @@ def training(rows: Rows) -> list[Cells]:
 TABLES: dict[str, Callable[[Rows], list[Cells]]] = {
     "Stages": stages,
     "One video": video,
+    "Decoding the video as planned for a card": decoding,
     "Decoding a chunk": memory,
     "Guided keyframe step, by how its weights are kept": weights,
     "Group interpolation against Masked Frame Interpolation, one prediction": masked,

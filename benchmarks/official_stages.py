@@ -1,7 +1,8 @@
 """The stages whose cost matters, in the official code and in ours: same weights, same inputs, same outputs.
 
 Each function gives (ours, official code) of one stage: a guided U-Net step with all its predictions, or the decoding of
-a chunk of frames. Sizes are in between on a CPU, so that a 2-core machine runs each in seconds, and full on a GPU.
+a chunk of frames. Ours keeps what the steps of a stage have in common, as in a stage; the official code computes it in
+every step. Sizes are in between on a CPU, so that a 2-core machine runs each in seconds, and full on a GPU.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fusionframes_core.checkpoints.architecture import interpolation_config, mov
 from fusionframes_core.checkpoints.checkpoint_info import identify
 from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.movq.movq import MoVQ
+from fusionframes_core.models.stage_memo import StageMemo
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 
@@ -191,7 +193,9 @@ def keyframe_step(version: str, setting: Setting) -> Sides:
         "noise_augmentation": torch.full_like(time, 20.0),
     }
     given = {name: value[:rows] for name, value in levels.items()} if newer else {}
-    condition = KeyframeCondition(context.to(setting.dtype), mask, positions.expand(rows, -1), **given)
+    condition = KeyframeCondition(
+        context.to(setting.dtype), mask, positions.expand(rows, -1), **given, memo=StageMemo()
+    )
     videos = as_videos(x, rows).to(setting.dtype)
     spread = [part.repeat_interleave(count, dim=0) for part in (context, mask)]
     named = {"num_frames": count, "motion_score": levels["motion_score"]} if newer else {}
@@ -223,7 +227,7 @@ def interpolation_step(version: str, setting: Setting, **extras: Any) -> Sides:
     time, skip, level = (part.to(setting.device) for part in (time, skip, torch.zeros(2)))
     temporal = torch.tensor([True, not newer], device=setting.device)
     condition = InterpolationCondition(
-        keyframes.to(setting.dtype), context.to(setting.dtype), mask, skip, level, temporal
+        keyframes.to(setting.dtype), context.to(setting.dtype), mask, skip, level, temporal, memo=StageMemo()
     )
     x = torch.cat((keyframes[:, :, :-1], groups, keyframes[:, :, 1:]), dim=1).transpose(1, 2).flatten(0, 1)
     parts = (time, context, mask, skip, level, temporal.float())

@@ -111,7 +111,7 @@ def place_bias(bias: Tensor, x: Tensor) -> Tensor:
     many as x has.
     """
     if bias.ndim == 1:
-        return bias[:, None, None]
+        return bias[:, None, None].to(x.dtype)
     for axis, size in ((1, x.shape[-2]), (2, x.shape[-1])):
         if bias.shape[axis] > 1:
             cells = [min(place, 1) + (place == size - 1 > 1) for place in range(size)]

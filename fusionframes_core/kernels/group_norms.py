@@ -69,7 +69,7 @@ def spatial_norm(
         if out is not None:
             return out
     down, across = x.shape[2] // height, x.shape[3] // width
-    # Columns are repeated, rows broadcast: several times faster than resizing both on a CPU, and a smaller peak.
+    # Columns are repeated, rows broadcast: cheaper than resizing both on a CPU, and a smaller peak.
     scale, shift = (_per_frame(part, x.shape[0]).repeat_interleave(across, -1).unsqueeze(3) for part in (scale, shift))
     normed = _normed(x, spec, input_bias).unflatten(2, (-1, down))
     return _activated(modulate(normed, scale, shift).flatten(2, 3), silu)
@@ -81,7 +81,7 @@ def _per_frame(part: Tensor, frames: int) -> Tensor:
 
 
 def _normed(x: Tensor, spec: GroupNormSpec, input_bias: Tensor | None) -> Tensor:
-    whole = x if input_bias is None else x + input_bias[:, None, None]
+    whole = x if input_bias is None else x + input_bias[:, None, None].to(x.dtype)
     return F.group_norm(whole, spec.groups, spec.weight, spec.bias, spec.eps)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Alpha, Conv2d, Conv3d, Lent, TorchOperations
+from .layers import Alpha, Conv2d, Conv3d, Lent, Linear, TorchOperations
 
 FP8 = torch.float8_e4m3fn
 FP8_COMPUTE = torch.bfloat16
@@ -34,8 +34,11 @@ def compute_dtype(model: nn.Module) -> torch.dtype:
     return next(parameter.dtype for parameter in model.parameters() if parameter.dtype.itemsize > 1)
 
 
-class CastLinear(nn.Linear):
-    """torch's Linear whose parameters take the input's type."""
+class CastLinear(Linear):
+    """Linear whose parameters take the input's type."""
+
+    def lent_weights(self, x: Tensor) -> Lent:
+        return nullcontext(_cast(self, x))
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, *_cast(self, input))

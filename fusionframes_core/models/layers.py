@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.elementwise import add_residual
 from ..kernels.group_norms import GroupNormSpec, plain_norm
 from ..kernels.kernel_choice import takes_fused
 
@@ -36,11 +35,23 @@ class Alpha(nn.Module):
 Lent: TypeAlias = AbstractContextManager[tuple[Tensor, Tensor | None]]
 
 if TYPE_CHECKING:
+    _LinearMixin: TypeAlias = nn.Linear
     _Conv2dMixin: TypeAlias = nn.Conv2d
     _Conv3dMixin: TypeAlias = nn.Conv3d
     _GroupNormMixin: TypeAlias = nn.GroupNorm
 else:
-    _Conv2dMixin = _Conv3dMixin = _GroupNormMixin = object
+    _LinearMixin = _Conv2dMixin = _Conv3dMixin = _GroupNormMixin = object
+
+
+class FastLinear(_LinearMixin):
+    """Mixin for Linear whose product may add itself to an activation (`pending_bias.add_product`).
+
+    A host's layer says in `lent_weights` how its weights come to `x`, and when it takes them back.
+    """
+
+    def lent_weights(self, x: Tensor) -> Lent:
+        """A context with weight and bias on the device and in the type of `x`; the bias may be kept longer."""
+        return nullcontext((self.weight, self.bias))
 
 
 class FastConv2d(_Conv2dMixin):
@@ -61,7 +72,7 @@ class FastConv2d(_Conv2dMixin):
 
 
 class FastConv3d(_Conv3dMixin):
-    """Mixin for Conv3d, likewise; on a CPU (k, 1, 1) kernels run as 2-D convolutions over (T, H·W), 3-4× faster."""
+    """Mixin for Conv3d, likewise; on a CPU (k, 1, 1) kernels run as 2-D convolutions over (T, H·W)."""
 
     def lent_weights(self, x: Tensor) -> Lent:
         """A context with kernel and bias on the device and in the type of `x`; the bias may be kept longer."""
@@ -84,27 +95,17 @@ def is_pointwise(layer: nn.Conv2d | nn.Conv3d) -> bool:
     return ones and layer.groups == 1 and not any(int(side) for side in layer.padding)
 
 
+def sees_every_tap(layer: nn.Conv2d) -> bool:
+    """Whether all of a kernel meets the input at every position: it makes the same of a bias everywhere."""
+    return layer.groups == 1 and not any(int(side) for side in layer.padding)
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of kernel 1 as a product: x (N, C, ...) to (N, C', ...), which lies channels-last."""
     tokens = x.movedim(1, -1)
     if not x.is_cpu and bias is not None:
         tokens = tokens.contiguous()  # else torch adds the bias in a pass of its own; no copy when channels-last
     return F.linear(tokens, weight.flatten(1), bias).movedim(-1, 1)
-
-
-def add_product(x: Tensor, layer: nn.Module, fresh: Tensor) -> Tensor:
-    """x + layer(fresh), for a convolution of kernel 1; x (N, C', H, W), which nobody else may hold, fresh (N, C, H, W).
-
-    Where the fused kernels run the product adds itself to x, so that neither its result nor the sum is a pass.
-    """
-    if not isinstance(layer, FastConv2d) or layer.bias is not None or is_hooked(layer) or not is_pointwise(layer):
-        return add_residual(x, layer(fresh))
-    if not takes_fused(x, fresh, layer.weight) or not x.is_contiguous(memory_format=torch.channels_last):
-        return add_residual(x, layer(fresh))
-    with layer.lent_weights(fresh) as (weight, _):
-        rows = [part.movedim(1, -1).flatten(0, 2) for part in (x, fresh)]
-        rows[0].addmm_(rows[1], weight.flatten(1).t())
-    return x
 
 
 def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -121,18 +122,25 @@ def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def is_hooked(layer: nn.Module) -> bool:
-    """Whether a call of the layer does more than its forward: a LoRA that trains adds itself to what it returns."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+    """Whether a call of the layer does more than its class says.
+
+    A LoRA that trains adds itself to what the layer returns, and one that a host hangs beside its weights has its own
+    forward in the layer's place.
+    """
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
 
 
 def bias_behind(layer: nn.Module, bias: Tensor | None) -> Tensor | None:
-    """What layer(x + bias) adds to layer(x), for a 1×1 convolution or nothing: (C,) to (C',); None for None."""
+    """What layer(x + bias) adds to layer(x): (C,) to (C',); None for None.
+
+    `layer` is nothing, or a convolution that `sees_every_tap`.
+    """
     if bias is None or isinstance(layer, nn.Identity):
         return bias
     assert isinstance(layer, FastConv2d)
-    assert is_pointwise(layer)
+    assert sees_every_tap(layer)
     with layer.lent_weights(bias) as (weight, _):
-        return F.linear(bias.float(), weight.flatten(1).float()).to(bias.dtype)
+        return F.linear(bias.float(), weight.flatten(2).sum(-1, dtype=torch.float32)).to(bias.dtype)
 
 
 class FusedGroupNorm(_GroupNormMixin):
@@ -150,6 +158,10 @@ class FusedGroupNorm(_GroupNormMixin):
         return plain_norm(x, self.spec(x), silu, input_bias)
 
 
+class Linear(FastLinear, nn.Linear):
+    """torch's Linear whose product may add itself to an activation."""
+
+
 class Conv2d(FastConv2d, nn.Conv2d):
     """torch's Conv2d with the fast path of `FastConv2d`."""
 
@@ -165,7 +177,7 @@ class GroupNorm(FusedGroupNorm, nn.GroupNorm):
 class TorchOperations:
     """Layers from torch.nn, plus `Alpha`; a host's namespace has the same names and signatures."""
 
-    Linear = nn.Linear
+    Linear: type[nn.Linear] = Linear
     Conv2d = Conv2d
     Conv3d = Conv3d
     ConvTranspose2d = nn.ConvTranspose2d

@@ -33,6 +33,16 @@ def channels_last(network: Network) -> Network:
     return network
 
 
+def empty_laid_out_as(like: Tensor, *shape: int) -> Tensor:
+    """A new tensor of `shape` (N, C, H, W), of the type and device of `like`; its channels lie last where `like`'s do.
+
+    Beside channels-last weights a convolution copies an input that lies otherwise.
+    """
+    last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
 def fold_frames(x: Tensor) -> Tensor:
     """(B, C, T, H, W) to (B·T, C, H, W)."""
     return x.transpose(1, 2).flatten(0, 1)

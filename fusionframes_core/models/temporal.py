@@ -85,6 +85,22 @@ class TemporalLayer(TemporalPart, Generic[Condition]):
         """(B·T, C, H, W), shape kept; the input as an identity."""
 
 
+class TemporalBlock(TemporalLayer[Condition]):
+    """Base of blocks over time that take along a bias which is still to be added to their input: see `pending_bias`."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, condition: Condition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of x + bias, (B·T, C, H, W), which nobody else may hold, and the bias (C,) still to be added to that."""
+        return self.mix_frames(x, condition, bias) if condition.temporal else (x, bias)
+
+    @abstractmethod
+    def mix_frames(  # type: ignore[override]
+        self, x: Tensor, condition: Condition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `forward`."""
+
+
 class TemporalConvolution(TemporalLayer[Condition]):
     """Base of the layers that are one convolution over time and a merge: a bias of their input goes past them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import weakref
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_results, training_gpu
+from benchmarks import gpu, gpu_measurements, gpu_results, training_gpu
 from benchmarks.gpu_bench import Bench, Measurement
 from benchmarks.gpu_measurements import measurements
 from benchmarks.gpu_tables import markdown
-from benchmarks.our_stages import SMALL, Place
+from benchmarks.our_stages import OUR_STAGES, SMALL, Place
 from benchmarks.training_stages import in_precision
 
 BENCH = Bench(SMALL, Place("cpu", torch.float32), repeats=1)
@@ -112,6 +113,31 @@ def test_memory_is_given_back_when_a_measurement_failed(tmp_path: Path) -> None:
     results = gpu_results.Results(tmp_path / "results.jsonl", SETTING, fresh=False)
     gpu_results.run(BENCH, todo, results, minutes=1)
     assert results.rows == {"video": {"decoding": {"left": 0.0}}}
+
+
+def test_what_matters_most_comes_first_and_fits_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = {version: Path() for version in ("1.0", "1.1")}
+    monkeypatch.setattr(gpu_measurements, "work_trees", lambda: trees)
+    monkeypatch.setenv("COMFYUI_PATH", "ComfyUI")
+    monkeypatch.setenv("COMFYUI_PYTHON", "python")
+    made = measurements(BENCH, compiled=True)
+    first = ("card", "stages", "video", "decoding", "official", "masked")
+    count = next(index for index, one in enumerate(made) if one.table not in first)
+    assert sum(one.seconds for one in made[:count]) < 8 * 60
+    found = {f"{one.table}, {one.row}" for one in made[:count]}
+    kept = {f"{table}, {stage.name}" for stage in OUR_STAGES for table in ("stages", "official")}
+    assert found >= kept | {"video, decoding", "decoding, 12 GB", "masked, 1", "masked, 4"}
+
+
+def test_a_comfyui_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = tmp_path / "python"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.setenv("COMFYUI_PYTHON", str(hangs))
+    monkeypatch.setattr(gpu_measurements, "COMFYUI_SECONDS", 0.1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        gpu_measurements.comfyui_overhead(BENCH)
 
 
 def test_figures_say_when_they_are_not_of_the_fused_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

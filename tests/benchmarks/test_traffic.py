@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +88,22 @@ def test_attention_is_one_pass_but_for_wide_heads() -> None:
     assert moved(64) == 4 * 640
     # Four operands to float32 and back, two products, and the scores (10 × 10) four times.
     assert moved(512) == (8 + 4) * 5120 + 4 * 100
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+CELLS = re.compile(r"^\| (?P<stage>[^|]+) \| (?P<torch>[\d.]+, [\d,]+) \| (?P<fused>[\d.]+, [\d,]+) \|$", re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_documents_table_is_what_the_command_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """At full size, gigabytes and kernels of every stage: neither can change without the other."""
+    main(["--json"])
+    counted: dict[str, dict[str, str]] = {}
+    for row in json.loads(capsys.readouterr().out):
+        cell = f"{sum(row['gigabytes'].values()):.1f}, {sum(row['launches'].values()):,}"
+        counted.setdefault(row["stage"], {})[row["kernels"]] = cell
+    found = [match.groupdict() for match in CELLS.finditer(DOCUMENT.read_text(encoding="utf-8"))]
+    assert {row.pop("stage"): row for row in found} == counted
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

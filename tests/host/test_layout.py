@@ -58,6 +58,13 @@ with torch.inference_mode(), choice.fused_kernels(True):
     before = dynamic.weight.data.stride()
     pack("nodes.host.model.operations").lay_out(dynamic, x)
     report["left alone"] = dynamic.weight.stride() == before
+    given_back.clear()
+    pending = pack("fusionframes_core.models.pending_bias")
+    matrix = hosted.Linear(16, 16, device="meta", dtype=torch.float32).requires_grad_(False)
+    sum_, bias = pending.add_product(x.clone(), matrix, x)
+    report["product"] = given_back == [matrix] and bias is not matrix.bias and list(bias.shape) == [16]
+    in_8_bits = pack("nodes.host.model.operations").hosted(comfy.ops.fp8_ops).Linear
+    report["in 8 bits"] = not issubclass(in_8_bits, layers.FastLinear)
     norm = hosted.GroupNorm(4, 16, device="cpu", dtype=torch.float32).requires_grad_(False)
     given_back.clear()
     weight, _ = norm.weights_for(x)
@@ -71,5 +78,6 @@ def test_kernels_are_turned_once(comfyui: Any, root: Path) -> None:
     assert report.pop("shapes") == [[2, 32, 4, 4], [32]]
     assert report.pop("bias there") == "meta"
     assert report.pop("norm") == ["meta", True]
-    assert set(report) == {"turned", "once", "given back", "own bias", "as in the buffers", "left alone"}
+    places = {"turned", "as in the buffers", "left alone"}
+    assert set(report) == places | {"once", "given back", "own bias", "product", "in 8 bits"}
     assert all(report.values()), report

@@ -186,7 +186,7 @@ def test_easycache_and_model_sampling(server: Server) -> None:
 
 @pytest.mark.skipif(shutil.which("c++") is None and shutil.which("cl") is None, reason="inductor needs a C++ compiler")
 def test_torch_compile(server: Server) -> None:
-    """Torch Compile Model makes the U-Net one graph, without changing what it gives. Compiling takes minutes."""
+    """Torch Compile Model changes nothing of what the U-Net gives; test_one_graph.py tells of breaks. Takes minutes."""
     graph = TinyGraph(PROMPT)
     compiled = graph.add("TorchCompileModel", model=graph.keyframes, backend="inductor")[0]
     plain, fast = latents_of(server, graph, *(graph.ksampler(model) for model in (graph.keyframes, compiled)))

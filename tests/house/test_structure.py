@@ -20,7 +20,6 @@ TESTED_THROUGH = {
     "fusionframes_core.media.gif_writer": "tests/fusionframes_core/media/test_video.py",
     "fusionframes_core.media.png_writer": "tests/fusionframes_core/media/test_video.py",
     "fusionframes_core.media.video_file": "tests/fusionframes_core/media/test_kinds.py",
-    "fusionframes_core.models.movq.movq_blocks": "tests/fusionframes_core/models/movq/test_movq.py",
     "fusionframes_core.models.prompt_words": "tests/fusionframes_core/models/test_unknown_words.py",
     "training.data.data_report": "tests/training/data/test_preparing.py",
     "training.data.fingerprints": "tests/training/data/test_additions.py",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kernels.elementwise import modulate, silu
-from ..layout import fold_frames, unfold_frames
+from ..layout import empty_laid_out_as, fold_frames, unfold_frames
 from .movq import MoVQ
 from .movq_blocks import FrameContext, FrameNorm, SpatialNorm, UnmodulatedNorm, Upsample, repeat_pixels
 from .movq_temporal import InflatedResnetBlock, ResnetBlock, TemporalConv, TemporalResnetBlock
@@ -67,8 +67,7 @@ class BandedDecoder:
         return layer
 
     def _double(self, layer: Any, x: Tensor, context: FrameContext) -> Tensor:
-        out = x.new_empty(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
-        return by_bands(lambda rows, _: layer.conv(repeat_pixels(rows)), x, self.portion, out)
+        return by_bands(lambda rows, _: layer.conv(repeat_pixels(rows)), x, self.portion)
 
     def _resnet(self, block: ResnetBlock, x: Tensor, context: FrameContext) -> Tensor:
         conv1, conv2 = (over_frames(block, conv, context) for conv in (block.conv1, block.conv2))
@@ -122,7 +121,7 @@ def bands_of(x: Tensor, portion: int) -> list[tuple[int, int]]:
 def by_bands(work: Work, x: Tensor, portion: int, out: Tensor | None = None) -> Tensor:
     """`work` for every band of x (N, C, H, W) with HALO rows around it; the band's own results go into `out`.
 
-    `out` may be x itself, a tensor of a multiple of its height, or None: a new one of x's height.
+    `out` may be x itself, or None: a new tensor, laid out as what `work` gives, which may be a multiple of its rows.
     """
     height = x.shape[2]
     above = None  # the row above a band, as it was before the band above was written over
@@ -132,9 +131,9 @@ def by_bands(work: Work, x: Tensor, portion: int, out: Tensor | None = None) -> 
         if out is x:
             above = x[:, :, stop - HALO : stop].clone()
         result = work(rows, low)
+        scale = result.shape[2] // rows.shape[2]
         if out is None:
-            out = result.new_empty(*result.shape[:2], height, result.shape[3])
-        scale = out.shape[2] // height
+            out = empty_laid_out_as(result, *result.shape[:2], scale * height, result.shape[3])
         out[:, :, start * scale : stop * scale] = result[:, :, (start - low) * scale : (stop - low) * scale]
     assert out is not None
     return out

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...config import MoVQConfig
 from ...errors import named
 from ...kernels.elementwise import MERGES
-from ..layers import LayerFactory, TorchOperations
+from ..layers import LayerFactory, TorchOperations, without_bias
 from ..layout import fold_frames, unfold_frames
 from ..temporal import Skip, initialise_temporal, temporal_parameters
 from .movq_blocks import (
@@ -48,8 +48,11 @@ class Middle(nn.Module):
         self.block_2 = make_resnet(channels, channels, spec)
         self.temporal_block_2 = make_temporal_block(channels, spec)
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        for layer in self.children():
+    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> Tensor:
+        """x (N, C, H, W), to which `bias` (C,) is still to be added, shape kept."""
+        first, *others = self.children()
+        x = first(x, condition, bias)
+        for layer in others:
             x = layer(x, condition)
         return x
 
@@ -86,9 +89,10 @@ class DownLevel(Level):
         super().__init__(channels, attention, spec)
         self.downsample = Downsample(channels[-1], spec) if resample else Skip()
 
-    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> Tensor:
-        """x (N, C, H, W) to (N, C', H', W')."""
-        return self.downsample(super().forward(x, condition, bias), condition)
+    def forward(self, x: Tensor, condition: FrameContext, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """x (N, C, H, W) to (N, C', H', W'); with each the bias (C,) that is still to be added to it."""
+        x = super().forward(x, condition, bias)
+        return self.downsample(x, condition) if isinstance(self.downsample, Downsample) else (x, None)
 
 
 class UpLevel(Level):
@@ -124,10 +128,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         condition = FrameContext(latents=x, num_frames=1, temporal=False)  # no norm of the encoder looks at the latents
-        x = self.conv_in(F.pixel_unshuffle(x, self.patch_size))
+        x, bias = without_bias(self.conv_in, F.pixel_unshuffle(x, self.patch_size))
         for level in self.down:
-            x = level(x, condition)
-        x = self.mid(x, condition)
+            x, bias = level(x, condition, bias)
+        x = self.mid(x, condition, bias)
         return self.conv_out(self.norm_out(x, condition, silu=True))
 
 
@@ -151,7 +155,8 @@ class Decoder(nn.Module):
         self.conv_out = spec.layers.conv2d(width, 3 * config.patch_size**2, 3)
 
     def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        x, bias = self.mid(self.conv_in(x), condition), None
+        x, bias = without_bias(self.conv_in, x)
+        x, bias = self.mid(x, condition, bias), None
         for level in reversed(self.up):
             x, bias = level(x, condition, bias)
         assert bias is None, "the last level does not resample"

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...kernels.elementwise import add_residual
 from ...kernels.group_norms import spatial_norm
 from ...kernels.kernel_choice import takes_fused
 from ...kernels.wide_attention import wide_attention
@@ -180,7 +181,7 @@ class AttentionBlock(nn.Module):
         h = self.norm(x, condition)
         query, key, value = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
         h = wide_attention(query, key, value).squeeze(1)
-        return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))  # in x's memory layout
+        return add_residual(x, self.proj_out(h.transpose(1, 2).reshape(x.shape)))  # in x's memory layout
 
 
 class Downsample(nn.Module):
@@ -190,8 +191,9 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = spec.layers.conv2d(channels, channels, 3, stride=2, padding=0)
 
-    def forward(self, x: Tensor, condition: FrameContext) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+    def forward(self, x: Tensor, condition: FrameContext) -> tuple[Tensor, Tensor | None]:
+        """x (N, C, H / 2, W / 2), and the bias (C,) that is still to be added to it."""
+        return without_bias(self.conv, F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):

@@ -70,7 +70,7 @@ class TemporalAttention(TemporalLayer[FrameContext]):
             for layer in (self.q, self.k, self.v)
         )
         h = wide_attention(query, key, value)
-        return x + self.proj_out(rearrange(h, "b (h w) t c -> (b t) c h w", h=height, w=width))
+        return add_residual(x, self.proj_out(rearrange(h, "b (h w) t c -> (b t) c h w", h=height, w=width)))
 
     def drawn_layers(self) -> list[nn.Module]:
         """All but the norm's, which starts neutral."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +44,19 @@ class Merge(nn.Module):
 
 
 class MergedLayer(TemporalLayer[TrunkCondition]):
-    """Base of the merged layers: where some videos of a batch have none, only the others are mixed."""
+    """Base of the merged layers, which take along a bias: where some videos of a batch have none, only the others are
+    mixed."""
 
-    def forward(self, x: Tensor, condition: TrunkCondition, *bias: Tensor | None) -> Tensor:
-        """x (B·T, C, H, W), which nobody else holds: it is written over where only some videos are mixed."""
+    mix_frames: Any  # a temporal convolution's or a temporal block's
+
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Any:
+        """Of x + bias, as the layers' own; x (B·T, C, H, W) is written over where only some videos are mixed."""
         mixed = condition.mixed
         if mixed is None:
-            return super().forward(x, condition, *bias)
+            return super().forward(x, condition, bias)  # type: ignore[call-arg]
         rows = slice(mixed.start * condition.num_frames, mixed.stop * condition.num_frames)
-        self.mix_frames(x[rows], mixed.condition, *bias)
-        return x
+        made = self.mix_frames(x[rows], mixed.condition, bias)
+        return x if isinstance(made, Tensor) else (x, bias)
 
 
 class MergedConvolution(MergedLayer, TemporalConvolution[TrunkCondition]):
@@ -79,10 +83,12 @@ class MergedAttentionBlock(MergedLayer, TemporalAttentionBlock):
         self.merge_attention = Merge(temporal_merge, spec)
         self.merge_feed_forward = Merge(temporal_merge, spec)
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        x = self.merge_attention(x, self.attend(x, condition), condition)
-        normed = self.out_norm(x, condition.temporal_norms, memo=condition.memo)
-        return self.merge_feed_forward(x, self.feed_forward(normed), condition)
+    def mix_frames(  # type: ignore[override]
+        self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        x = self.merge_attention(x, self.attend(x, condition, bias), condition, past=bias)
+        normed = self.out_norm(x, condition.temporal_norms, input_bias=bias, memo=condition.memo)
+        return self.merge_feed_forward(x, self.feed_forward(normed), condition, past=bias), bias
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.merge_attention.alpha, self.merge_feed_forward.alpha]

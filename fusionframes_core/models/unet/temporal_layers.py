@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from ...kernels.elementwise import add_residual
 from ..layout import from_tokens, from_windows, over_time_without_bias, to_tokens, to_windows
-from ..temporal import TemporalConvolution, TemporalLayer
+from ..pending_bias import add_product
+from ..temporal import TemporalBlock, TemporalConvolution
 from .unet_layers import Attention, FeedForward, TemporalPlacement, TrunkCondition, UNetSpec, temporal_norm
 
 
-class TemporalConv1dBlock(TemporalLayer[TrunkCondition]):
+class TemporalConv1dBlock(TemporalBlock[TrunkCondition]):
     """Temporal Conv1D: a residual bottleneck of (1, 3, 3, 1)×1×1 convolutions."""
 
     def __init__(self, channels: int, spec: UNetSpec) -> None:
@@ -27,18 +28,21 @@ class TemporalConv1dBlock(TemporalLayer[TrunkCondition]):
             spec.layers.conv3d(widths[i], widths[i + 1], (kernel, 1, 1)) for i, kernel in enumerate((1, 3, 3, 1))
         )
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        out, bias = x, None
-        for norm, projection in zip(self.norms, self.projections, strict=True):
-            normed = norm(out, condition.temporal_norms, True, bias, condition.memo)
-            out, bias = over_time_without_bias(projection, normed, condition.num_frames)
-        return add_residual(x, out, bias)
+    def mix_frames(  # type: ignore[override]
+        self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        *inner, last = self.projections
+        out, own = x, bias
+        for norm, projection in zip(self.norms, inner):
+            normed = norm(out, condition.temporal_norms, True, own, condition.memo)
+            out, own = over_time_without_bias(projection, normed, condition.num_frames)
+        return add_product(x, last, self.norms[-1](out, condition.temporal_norms, True, own, condition.memo), bias)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.projections[-1]]
 
 
-class TemporalConv3dBlock(TemporalLayer[TrunkCondition]):
+class TemporalConv3dBlock(TemporalBlock[TrunkCondition]):
     """Temporal Conv3D: two 3×3×3 convolutions between a Linear down and a Linear up.
 
     The bottleneck is half as wide as `TemporalConv1dBlock`'s, so that the parameter counts stay comparable, as section
@@ -53,14 +57,16 @@ class TemporalConv3dBlock(TemporalLayer[TrunkCondition]):
         self.projections = nn.ModuleList(spec.layers.conv3d(hidden, hidden, (3, 3, 3)) for _ in range(2))
         self.linear_up = spec.layers.linear(hidden, channels)
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
+    def mix_frames(  # type: ignore[override]
+        self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         def normed(index: int, frames: Tensor, bias: Tensor | None = None) -> Tensor:
             return self.norms[index](frames, condition.temporal_norms, True, bias, condition.memo)
 
-        out, bias = from_tokens(self.linear_down(to_tokens(normed(0, x))), *x.shape[2:]), None
+        out, own = from_tokens(self.linear_down(to_tokens(normed(0, x, bias))), *x.shape[2:]), None
         for index, projection in enumerate(self.projections):
-            out, bias = over_time_without_bias(projection, normed(index + 1, out, bias), condition.num_frames)
-        return add_residual(x, from_tokens(self.linear_up(to_tokens(normed(3, out, bias))), *x.shape[2:]))
+            out, own = over_time_without_bias(projection, normed(index + 1, out, own), condition.num_frames)
+        return add_product(x, self.linear_up, normed(3, out, own), bias)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.linear_up]
@@ -80,7 +86,7 @@ class TemporalConvLayer(TemporalConvolution[TrunkCondition]):
         return [self.projection]
 
 
-class TemporalAttentionLayer(TemporalLayer[TrunkCondition]):
+class TemporalAttentionLayer(TemporalBlock[TrunkCondition]):
     """Attention across frames, among the positions of a `window`×`window` square (1: each position by itself)."""
 
     def __init__(self, channels: int, spec: UNetSpec, window: int = 1) -> None:
@@ -89,17 +95,20 @@ class TemporalAttentionLayer(TemporalLayer[TrunkCondition]):
         self.in_norm = temporal_norm(channels, spec)
         self.attention = Attention(channels, channels, channels, spec)
 
-    def attend(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """What attention adds to x (B·T, C, H, W)."""
+    def attend(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
+        """What attention adds to x + bias (B·T, C, H, W)."""
         # In 1.0 this norm alone knows the positions of the frames: see `SeparateConditioning`.
         embedding, memo = condition.temporal_attention_norm, condition.memo
-        normed = self.in_norm(x, embedding, memo=memo, steady=condition.steady_attention_norm)
+        steady = condition.steady_attention_norm
+        normed = self.in_norm(x, embedding, input_bias=bias, memo=memo, steady=steady)
         video = normed.permute(0, 2, 3, 1).unflatten(0, (-1, condition.num_frames))
         windows, mask = to_windows(video, self.window)
         return from_windows(self.attention(windows, windows, mask, condition.hooks), video, self.window)
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        return add_residual(x, self.attend(x, condition))
+    def mix_frames(  # type: ignore[override]
+        self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        return add_residual(x, self.attend(x, condition, bias)), bias
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.attention.output_layer]
@@ -113,9 +122,12 @@ class TemporalAttentionBlock(TemporalAttentionLayer):
         self.out_norm = temporal_norm(channels, spec)
         self.feed_forward = FeedForward(channels, spec)
 
-    def mix_frames(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        x = add_residual(x, self.attend(x, condition))
-        return self.feed_forward.add_to(x, self.out_norm(x, condition.temporal_norms, memo=condition.memo))
+    def mix_frames(  # type: ignore[override]
+        self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        x = add_residual(x, self.attend(x, condition, bias))
+        normed = self.out_norm(x, condition.temporal_norms, input_bias=bias, memo=condition.memo)
+        return self.feed_forward.add_to(x, normed), bias
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.attention.output_layer, self.feed_forward[-1]]

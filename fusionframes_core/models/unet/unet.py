@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from ...config import UNetConfig
 from ...errors import named
-from ..layers import LayerFactory, TorchOperations
+from ...kernels.kernel_choice import takes_fused
+from ..layers import LayerFactory, TorchOperations, without_bias
 from ..layout import fold_frames, unfold_frames
 from ..stage_memo import StageMemo, once
 from ..temporal import NeutralNorm, TemporalPart
 from .temporal_layers import TEMPORAL_BLOCKS
-from .unet_blocks import AttentionPooling, DownLevel, Resample, UpLevel
+from .unet_blocks import AttentionPooling, DownLevel, Resample, UpLevel, through
 from .unet_layers import ScalarEmbedding, TrunkCondition, TrunkHooks, UNetSpec
 
 
@@ -133,10 +134,11 @@ class Trunk(nn.Module):
         if x.shape[3] % factor or x.shape[4] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}; got {tuple(x.shape[3:])}")
         frames = fold_frames(x).contiguous(memory_format=torch.channels_last)
-        frames = self.temporal_in(in_layer(frames), condition)
+        frames, bias = through(self.temporal_in, *without_bias(in_layer, frames), condition)
         hooks, skips = condition.hooks, []
         for index, level in enumerate(self.down_samples):
-            skipped = frames = level(frames, condition)
+            skipped = frames = level(frames if index == 0 else unshared(frames), condition, bias)
+            bias = None  # each level adds its own
             if hooks is not None:
                 skipped, frames = hooks.after_down(index, frames)
             skips.append(skipped)
@@ -223,6 +225,12 @@ class UNet(Trunk):
             steady_attention_norm=self.combine is not None and self.combine.steady_attention_norm,
         )
         return self.run_levels(x, in_layer, trunk_condition)
+
+
+def unshared(frames: Tensor) -> Tensor:
+    """A down level's input that nobody else holds, since the next level's blocks may write over it where fused kernels
+    run: a skip connection holds it too."""
+    return frames.clone() if takes_fused(frames) else frames
 
 
 def check_levels(config: UNetConfig) -> None:

@@ -1,19 +1,22 @@
 """The spatial blocks of the U-Nets and the levels they form (the official text-to-image architecture).
 
-Inside the trunk a video is (B·T, C, H, W), channels-last in memory.
+Inside the trunk a video is (B·T, C, H, W), channels-last in memory. Blocks may write over their input, which nobody
+else may hold, and pass on with it a bias (C,) that is still to be added to it: see `pending_bias`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
+from typing import Any, TypeAlias
 
 from einops import rearrange
 from torch import Tensor, nn
 
 from ...kernels.elementwise import add_bias, add_residual
 from ..layers import without_bias
-from ..layout import from_tokens, to_tokens
+from ..layout import to_tokens
+from ..pending_bias import add_product, convolved
 from ..stage_memo import StageMemo, once
 from ..temporal import Skip, TemporalConvolution, is_absent
 from .unet_layers import Attention, ConditionalGroupNorm, FeedForward, TrunkCondition, UNetSpec
@@ -25,6 +28,19 @@ class Resample(Enum):
     NONE = "none"
     UP = "up"  # doubles both
     DOWN = "down"  # halves both
+
+
+Pending: TypeAlias = tuple[Tensor, Tensor | None]
+"""(B·T, C, H, W), and the bias (C,) that is still to be added to it."""
+
+
+def through(layer: nn.Module, x: Tensor, bias: Tensor | None, condition: TrunkCondition) -> Pending:
+    """layer(x + bias) for a layer of one convolution, over time or within a frame, or for one that is not there."""
+    if is_absent(layer, condition):
+        return x, bias
+    if isinstance(layer, TemporalConvolution):
+        return layer.past(x, condition, bias)
+    return convolved(layer, x, bias, condition.memo)
 
 
 class Block(nn.Module):
@@ -44,14 +60,27 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B·T, inputs, H, W) to (B·T, outputs, H', W'); with each the bias (C,) that is still to be added to it."""
-        x = self.up_sample(self.group_norm(x, condition.time, silu=True, input_bias=bias))
-        x, bias = without_bias(self.projection, self.temporal_up(x, condition))
+        x, bias = without_bias(self.projection, self.projected(x, condition, bias))
         for layer in (self.temporal, self.down_sample, self.temporal_down):
-            if isinstance(layer, TemporalConvolution):
-                x, bias = layer.past(x, condition, bias)
-            elif not is_absent(layer, condition):
-                x, bias = without_bias(layer, add_bias(x, bias))
+            x, bias = through(layer, x, bias, condition)
         return x, bias
+
+    def projected(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None) -> Tensor:
+        """What the convolution sees of x + bias."""
+        x = self.up_sample(self.group_norm(x, condition.time, silu=True, input_bias=bias))
+        return self.temporal_up(x, condition)
+
+    def add_to(self, branch: Pending, residual: Pending, condition: TrunkCondition) -> Pending:
+        """The sum of `residual` and of what the block makes of `branch`."""
+        x, bias = residual
+        if all(is_absent(layer, condition) for layer in (self.temporal, self.down_sample, self.temporal_down)):
+            return add_product(x, self.projection, self.projected(branch[0], condition, branch[1]), bias)
+        return add_residual(x, *self(branch[0], condition, branch[1])), bias
+
+
+def past(block: nn.Module, x: Tensor, condition: TrunkCondition, bias: Tensor | None) -> Pending:
+    """block(x + bias) for a block of the trunk, or for one that is not there."""
+    return (x, bias) if isinstance(block, Skip) else block(x, condition, bias)
 
 
 KERNELS = (1, 3, 3, 1)
@@ -81,14 +110,16 @@ class ResNetBlock(nn.Module):
         # belongs: the one was trained that way, the other not at all.
         self.last_temporal = "temporal_up" if placement.up_twice else "temporal_down"
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
-        out, bias = x, None
-        for block in self.resnet_blocks:
-            out, bias = block(out, condition, bias)
-        x = self.temporal_up(self.shortcut_up_sample(x), condition)
-        x = self.shortcut_down_sample(self.shortcut_projection(x))
-        return add_residual(self.get_submodule(self.last_temporal)(x, condition), out, bias)
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Pending:
+        """Of x + bias, (B·T, inputs, H, W) to (B·T, outputs, H', W')."""
+        last: Any = self.resnet_blocks[-1]
+        branch = x, bias
+        for block in self.resnet_blocks[:-1]:
+            branch = block(branch[0], condition, branch[1])
+        layers = (self.shortcut_up_sample, self.temporal_up, self.shortcut_projection, self.shortcut_down_sample)
+        for layer in (*layers, self.get_submodule(self.last_temporal)):
+            x, bias = through(layer, x, bias, condition)
+        return last.add_to(branch, (x, bias), condition)
 
 
 class SelfAttentionBlock(nn.Module):
@@ -102,12 +133,12 @@ class SelfAttentionBlock(nn.Module):
         self.out_norm = ConditionalGroupNorm(channels, spec)
         self.feed_forward = FeedForward(channels, spec)
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, C, H, W), shape kept."""
-        tokens = to_tokens(self.in_norm(x, condition.time))
-        x = add_residual(x, from_tokens(self.attention(tokens, tokens, hooks=condition.hooks), *x.shape[2:]))
-        x = self.temporal(x, condition)
-        return self.feed_forward.add_to(x, self.out_norm(x, condition.time))
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Pending:
+        """Of x + bias, (B·T, C, H, W), shape kept."""
+        tokens = to_tokens(self.in_norm(x, condition.time, input_bias=bias))
+        x = self.attention.add_to(x, tokens, tokens, condition)
+        x, bias = past(self.temporal, x, condition, bias)
+        return self.feed_forward.add_to(x, self.out_norm(x, condition.time, input_bias=bias)), bias
 
 
 class CrossAttentionBlock(nn.Module):
@@ -120,14 +151,14 @@ class CrossAttentionBlock(nn.Module):
         self.out_norm = ConditionalGroupNorm(channels, spec)
         self.feed_forward = FeedForward(channels, spec)
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, C, H, W), shape kept."""
-        tokens = to_tokens(self.in_norm(x, condition.time))
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Pending:
+        """Of x + bias, (B·T, C, H, W), shape kept."""
+        tokens = to_tokens(self.in_norm(x, condition.time, input_bias=bias))
         # All frames ask at once, so that keys and values are computed once for each video.
         per_video = rearrange(tokens, "(b t) n c -> b (t n) c", t=condition.num_frames)
-        out = self.attention(per_video, condition.context, condition.mask, condition.hooks, condition.memo)
-        x = add_residual(x, from_tokens(out.reshape(tokens.shape), *x.shape[2:]))
-        return self.feed_forward.add_to(x, self.out_norm(x, condition.time))
+        seen = {"mask": condition.mask, "memo": condition.memo}
+        x = self.attention.add_to(x, per_video, condition.context, condition, **seen)
+        return self.feed_forward.add_to(x, self.out_norm(x, condition.time, input_bias=bias)), bias
 
 
 class AttentionPooling(nn.Module):
@@ -170,11 +201,11 @@ class Stage(nn.Module, ABC):
     def order(self) -> tuple[nn.Module, ...]:
         """The blocks in the order in which they run."""
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Pending:
+        """Of x + bias, (B·T, inputs, H, W) to (B·T, outputs, H', W')."""
         for block in self.order():
-            x = block(x, condition)
-        return x
+            x, bias = past(block, x, condition, bias)
+        return x, bias
 
 
 class DownStage(Stage):
@@ -215,12 +246,11 @@ class DownLevel(nn.Module):
             stages.append(DownStage((width, outputs, outputs), cross, last, spec))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
-        """(B·T, inputs, H, W) to (B·T, outputs, H', W')."""
-        x = self.temporal_attention_block(self.self_attention_block(x, condition), condition)
-        for stage in self.stages:
-            x = stage(x, condition)
-        return x
+    def forward(self, x: Tensor, condition: TrunkCondition, bias: Tensor | None = None) -> Tensor:
+        """Of x + bias, (B·T, inputs, H, W) to (B·T, outputs, H', W')."""
+        for block in (self.self_attention_block, self.temporal_attention_block, *self.stages):
+            x, bias = past(block, x, condition, bias)
+        return add_bias(x, bias)
 
 
 class UpLevel(nn.Module):
@@ -243,9 +273,9 @@ class UpLevel(nn.Module):
 
     def forward(self, x: Tensor, condition: TrunkCondition) -> Tensor:
         """(B·T, inputs + skipped, H, W) to (B·T, outputs, H', W')."""
-        for stage in self.stages:
-            x = stage(x, condition)
         # The official keyframe U-Net mirrors its down levels, the official interpolation U-Net (1.1) does not.
-        if self.mirrored:
-            return self.self_attention_block(self.temporal_attention_block(x, condition), condition)
-        return self.temporal_attention_block(self.self_attention_block(x, condition), condition)
+        attention = (self.self_attention_block, self.temporal_attention_block)
+        bias = None
+        for block in (*self.stages, *(reversed(attention) if self.mirrored else attention)):
+            x, bias = past(block, x, condition, bias)
+        return add_bias(x, bias)

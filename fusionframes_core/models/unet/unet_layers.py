@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,9 @@ from ...config import UNetConfig
 from ...errors import named
 from ...kernels import elementwise
 from ...kernels.group_norms import GroupNormSpec, conditional_norm
-from ..layers import LayerFactory, add_product
+from ..layers import LayerFactory
 from ..layout import from_tokens
+from ..pending_bias import add_product
 from ..stage_memo import StageMemo, once
 from ..temporal import NeutralNorm, Skip, zero_weights
 
@@ -31,7 +32,10 @@ class TrunkHooks(Protocol):
     def attend(
         self, layer: Attention, x: Tensor, context: Tensor, mask: Tensor | None, memo: StageMemo | None
     ) -> Tensor:
-        """What an attention layer of a block gives; arguments and result as `Attention.attend`'s."""
+        """What an attention layer of a block gives its output layer; arguments and result as `Attention.attend`'s."""
+
+    def output_patch(self, layer: Attention) -> Callable[[Tensor], Tensor] | None:
+        """What changes the layer's output (B, N, C); None: nothing does."""
 
     def after_down(self, level: int, frames: Tensor) -> tuple[Tensor, Tensor]:
         """A down level's output (B·T, C, H, W), changed: for the skip connection, and for the next level."""
@@ -229,19 +233,50 @@ class Attention(nn.Module):
         hooks: TrunkHooks | None = None,
         memo: StageMemo | None = None,
     ) -> Tensor:
-        """As `attend`, through the hooks if there are any."""
+        """`attend` through the hooks if there are any, and the output layer: (B, N, outputs)."""
+        return self._output(self._attended(x, context, mask, hooks, memo), hooks)
+
+    def add_to(self, residual: Tensor, x: Tensor, context: Tensor, condition: TrunkCondition, **how: Any) -> Tensor:
+        """residual (N, C, H, W) + what `forward` gives for x, whose tokens are the positions of `residual` in order.
+
+        `residual`, which nobody else may hold, may be written over. `how`: mask and memo.
+        """
+        attended = self._attended(x, context, hooks=condition.hooks, **how)
+        rows, positions = len(residual), residual.shape[2:]
+        if condition.hooks is not None and condition.hooks.output_patch(self) is not None:
+            out = self._output(attended, condition.hooks).reshape(rows, positions.numel(), -1)
+            return elementwise.add_residual(residual, from_tokens(out, *positions))
+        out = from_tokens(attended.reshape(rows, positions.numel(), -1), *positions)
+        return add_product(residual, self.output_layer, out)[0]
+
+    def _attended(
+        self,
+        x: Tensor,
+        context: Tensor,
+        mask: Tensor | None = None,
+        hooks: TrunkHooks | None = None,
+        memo: StageMemo | None = None,
+    ) -> Tensor:
         return self.attend(x, context, mask, memo) if hooks is None else hooks.attend(self, x, context, mask, memo)
+
+    def _output(self, attended: Tensor, hooks: TrunkHooks | None) -> Tensor:
+        out = self.output_layer(attended)
+        patch = None if hooks is None else hooks.output_patch(self)
+        return out if patch is None else patch(out)
 
     def keys_and_values(self, context: Tensor, memo: StageMemo | None) -> tuple[Tensor, Tensor]:
         """Of a context (B, M, context), each (B, M, outputs); with a memo it is the same in all steps of the stage."""
         return once(memo, self, lambda: (self.to_key(context), self.to_value(context)))
 
     def attend(self, x: Tensor, context: Tensor, mask: Tensor | None, memo: StageMemo | None = None) -> Tensor:
-        """x (B, N, inputs), context (B, M, context), mask bool that broadcasts to (B, heads, N, M): (B, N, outputs)."""
+        """What goes to the output layer, (B, N, outputs).
+
+        x (B, N, inputs), context (B, M, context), mask bool that broadcasts to (B, heads, N, M).
+        """
         query, (key, value) = self.to_query(x), self.keys_and_values(context, memo)
         query, key, value = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (query, key, value))
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.output_layer(out.transpose(1, 2).flatten(2))
+        return out.transpose(1, 2).flatten(2)
 
 
 class FeedForward(nn.Sequential):
@@ -260,4 +295,4 @@ class FeedForward(nn.Sequential):
         first, silu, last = self
         hidden = silu(first(normed))
         del normed  # not held while the last product is made
-        return add_product(x, last, hidden)
+        return add_product(x, last, hidden)[0]

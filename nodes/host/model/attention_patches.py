@@ -8,7 +8,7 @@ place there and only takes ComfyUI's way of computing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -80,18 +80,27 @@ class Patches(TrunkHooks):
         place = self.places.get(layer) if patched else None
         if place is None:
             projected = layer.to_query(x), *layer.keys_and_values(context, memo)
-            return layer.output_layer(self._compute(layer, projected, mask, memo))
-        extra = self._extra(place.block, layer, x, place.index)
+            return self._compute(layer, projected, mask, memo)
+        extra = self._extra(place.block, layer, place.index)
         x, context, value = self._change(f"{place.attention}_patch", (x, context, context), extra)
         replaced = self.replacements.get(place.attention, {})
         key = (*place.block, place.index) if (*place.block, place.index) in replaced else place.block
         projected = layer.to_query(x), layer.to_key(context), layer.to_value(value)
         if key in replaced:
-            out = replaced[key](*projected, {**extra, "mask": mask})
-        else:
-            out = self._compute(layer, projected, mask, None)
-        out = layer.output_layer(out)
-        for patch in self.patches.get(f"{place.attention}_output_patch", ()):
+            return replaced[key](*projected, {**extra, "mask": mask})
+        return self._compute(layer, projected, mask, None)
+
+    def output_patch(self, layer: Attention) -> Callable[[Tensor], Tensor] | None:
+        """See TrunkHooks."""
+        place = self.places.get(layer) if self.patches else None
+        patches = self.patches.get(f"{place.attention}_output_patch", ()) if place is not None else ()
+        if place is None or not patches:
+            return None
+        return partial(self._patched, patches, self._extra(place.block, layer, place.index))
+
+    @staticmethod
+    def _patched(patches: Sequence[Any], extra: dict[str, Any], out: Tensor) -> Tensor:
+        for patch in patches:
             out = patch(out, extra)
         return out
 
@@ -118,7 +127,7 @@ class Patches(TrunkHooks):
             frames, skipped = patch(frames, skipped, {**self.options, "block": ("output", level)})
         return frames, skipped
 
-    def _extra(self, block: BlockName, layer: Attention, x: Tensor, index: int) -> dict[str, Any]:
+    def _extra(self, block: BlockName, layer: Attention, index: int) -> dict[str, Any]:
         """What a patch is told beside the tensors."""
         heads = layer.to_query.out_features // layer.head_dim
         own = {"block": block, "block_index": index, "n_heads": heads, "dim_head": layer.head_dim}

@@ -14,8 +14,11 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ....fusionframes_core.models.layers import FastConv2d, FastConv3d, FusedGroupNorm, Lent
+from ....fusionframes_core.models.layers import FastConv2d, FastConv3d, FastLinear, FusedGroupNorm, Lent
 from ....fusionframes_core.models.layout import FORMATS
+
+PLAIN = (comfy.ops.disable_weight_init, comfy.ops.manual_cast)
+"""Namespaces whose Linear is torch's product of what `cast_bias_weight` gives; others multiply in 8 bits."""
 
 
 class Alpha(torch.nn.Module, comfy.ops.CastWeightBiasOp):
@@ -75,6 +78,14 @@ def hosted(operations: Any) -> Any:
     """One of ComfyUI's namespaces (`disable_weight_init`, `manual_cast`, ...) with what our networks have besides."""
 
     class Operations(operations):
+        if operations in PLAIN:
+
+            class Linear(FastLinear, operations.Linear):
+                """ComfyUI's layer, whose product may add itself to an activation."""
+
+                def lent_weights(self, x: Tensor) -> Lent:
+                    return lent_weights(self, x)
+
         class Conv2d(FastConv2d, operations.Conv2d):
             """ComfyUI's layer, a product where its kernel is 1×1 and the fused kernels run."""
 

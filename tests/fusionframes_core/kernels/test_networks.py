@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusionframes_core.checkpoints.device_copies import PlainCopies
+from fusionframes_core.checkpoints.streamed_layers import StreamedLayers
 from fusionframes_core.config import UNetConfig
 from fusionframes_core.kernels.kernel_choice import fused_kernels
 from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.movq.banded_decode import BandedDecoder
+from fusionframes_core.models.stage_memo import StageMemo
 from fusionframes_core.models.unet.interpolation_unet import InterpolationCondition, InterpolationUNet
 from fusionframes_core.models.unet.unet import KeyframeCondition, UNet
 from fusionframes_core.presets import TINY
@@ -52,13 +56,42 @@ def check(network: nn.Module, work: Callable[[], Tensor], device: str) -> None:
     assert (out - expected).abs().max() / expected.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("temporal", ["conv1d_attn1d_blocks", "conv1d_attn1d_layers"])
+@pytest.mark.parametrize("temporal", ["conv1d_attn1d_blocks", "conv1d_attn1d_layers", "conv3d_attn1d_blocks"])
 def test_keyframe_unet(temporal: str, device: str) -> None:
     unet = shaken(UNet(small(TINY.keyframe, temporal=temporal)))
     text, mask, times = (part.to(device) for part in (*TEXT, TIMES))
     seen = KeyframeCondition(text, mask, torch.arange(3.0, device=device).expand(2, -1))
     x = torch.randn(2, TINY.keyframe.in_channels, 3, 4, 4, device=device)
     check(unet, lambda: unet(x, times, seen), device)
+
+
+class Poisoned(PlainCopies):
+    """Main memory that holds no numbers: what is read of a block's weights before or after its work is wrong."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.numbers: dict[int, Tensor] = {}
+
+    def pinned(self, host: Tensor) -> Tensor:
+        empty = torch.full_like(host, math.nan)
+        self.numbers[id(empty)] = host
+        return empty
+
+    def start(self, hosts: list[Tensor]) -> tuple[list[Tensor], Any]:
+        return super().start([self.numbers[id(host)] for host in hosts])
+
+
+def test_biases_that_go_past_streamed_blocks_outlive_their_weights(device: str) -> None:
+    unet = shaken(UNet(small(TINY.keyframe, temporal="conv1d_attn1d_blocks"))).to(device)
+    text, mask, times = (part.to(device) for part in (*TEXT, TIMES))
+    seen = KeyframeCondition(text, mask, torch.arange(3.0, device=device).expand(2, -1), memo=StageMemo())
+    x = torch.randn(2, TINY.keyframe.in_channels, 3, 4, 4, device=device)
+    with torch.no_grad(), fused_kernels(True):
+        expected = channels_last(unet)(x, times, seen)
+        network = StreamedLayers(unet, torch.device(device), Poisoned(torch.device(device))).open()
+        seen.memo = StageMemo()
+        for _ in range(2):
+            assert torch.equal(network(x, times, seen), expected)
 
 
 @pytest.mark.parametrize("merge", ["convex", "residual"])
@@ -70,6 +103,9 @@ def test_interpolation_unet(merge: str, device: str) -> None:
     seen = InterpolationCondition(torch.randn(2, 4, 3, 4, 4, device=device), text, mask, skip, skip.float(), sees)
     x = torch.randn(2, 12, 2, 4, 4, device=device)
     check(unet, lambda: unet(x, times, seen), device)
+    kept = x.clone()
+    check(unet, lambda: unet(x, times, dataclasses.replace(seen, memo=StageMemo())), device)  # one video is not mixed
+    assert torch.equal(x, kept)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
-from fusionframes_core.models.movq.banded_decode import BandedDecoder, bands_of, by_bands
+from benchmarks.traffic import TrafficCounter
+from fusionframes_core.kernels.kernel_choice import fused_kernels
+from fusionframes_core.models.layout import channels_last, fold_frames
+from fusionframes_core.models.movq.banded_decode import BandedDecoder, BandNorm, bands_of, by_bands
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
 from fusionframes_core.models.movq.movq import DECODERS, MoVQ
+from fusionframes_core.models.movq.movq_blocks import FrameContext
 from fusionframes_core.presets import TINY
 from tests.helpers.inside import counter
 from tests.helpers.movq_cases import OFFICIAL, random_latents, random_movq
@@ -79,6 +85,47 @@ def test_work_sees_the_rows_as_they_were() -> None:
     by_bands(work, x, 4, x)
     assert seen == [(0, [0, 2, 4]), (1, [2, 4, 6, 8]), (3, [6, 8, 10])]
     assert not x.any()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("decoder", DECODERS)
+@torch.no_grad()
+def test_every_step_keeps_channels_last(decoder: str, fused: bool) -> None:
+    """As on a GPU, whose convolutions would copy what lies otherwise: meta tensors, laid out by the counter."""
+    movq = channels_last(random_movq(decoder=decoder).to("meta"))
+    banded = BandedDecoder(movq, portion=3000)
+    latents = fold_frames(random_latents(batch=1, frames=3)).to("meta", memory_format=torch.channels_last)
+    context = FrameContext(latents, num_frames=3, temporal=True)
+    kinds = set()
+    with fused_kernels(fused), TrafficCounter():
+        x = movq.decoder.conv_in(context.latents)
+        for step in banded._steps():
+            x = step(x.contiguous(memory_format=torch.channels_last), context)
+            assert x.is_contiguous(memory_format=torch.channels_last), step
+            kinds.add(type(getattr(step, "args", [step])[0]).__name__)
+        norm = BandNorm(movq.decoder.norm_out, x, context, banded.portion)
+        assert norm(x[:, :, 1:3], 1).is_contiguous(memory_format=torch.channels_last)
+    assert {"Upsample", "AttentionBlock"} < kinds
+
+
+@torch.no_grad()
+def test_convolutions_in_bands_copy_nothing_into_another_layout() -> None:
+    """With the fused kernels, counted on meta tensors."""
+    movq = channels_last(MoVQ(dataclasses.replace(OFFICIAL, decoder="conv3_attn"), device="meta"))
+    latents = torch.empty(1, 4, 4, 16, 16, device="meta")
+    asked: Counter[str] = Counter()
+
+    class Convolutions(TrafficCounter):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            before = self.bytes["layout"]
+            out = super().__torch_dispatch__(func, types, args, kwargs)
+            asked[func.overloadpacket] += self.bytes["layout"] - before
+            return out
+
+    with fused_kernels(True), Convolutions() as count:
+        BandedDecoder(movq, portion=2**17).decode(latents)
+    assert count.kernels["convolution"] > 100
+    assert asked[torch.ops.aten.convolution] == 0
 
 
 def test_bands_cover_every_row_once() -> None:
