@@ -57,8 +57,6 @@ class KeyframeStage(PresetStage):
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
         steady_weight: the loss also counts, so many times, how unlike each other the mean errors of a clip's frames
             are: what makes a background's level jump from frame to frame. 0: not at all.
-        misordered_share: share of the clips whose noisy input shows their frames in a wrong order, so that text and
-            positions decide it and not the noise.
         movq: the preset's video autoencoder, for sample videos.
         sample_prompt: what they show.
         temporal: a temporal conditioning (section 4.1) instead of the preset's.
@@ -77,7 +75,6 @@ class KeyframeStage(PresetStage):
     high_share: float = 0.65
     least_weight: float = 0.1
     steady_weight: float = 0.0
-    misordered_share: float = 0.0
     movq: Path | None = None
     sample_prompt: str = "a large red circle moving right"
     temporal: str | None = None
@@ -103,7 +100,6 @@ class KeyframeStage(PresetStage):
             NoiseLevels(self.high_share),
             self.least_weight,
             self.steady_weight,
-            self.misordered_share,
         )
         spec = StageSpec(
             "keyframes",

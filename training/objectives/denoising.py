@@ -66,21 +66,16 @@ def denoising_loss(
     prediction: str,
     least_weight: float = 1.0,
     steady_weight: float = 0.0,
-    shown: Tensor | None = None,
 ) -> tuple[Tensor, Figures]:
     """Mean squared error of `predict(x_t, t)` against the target of `prediction` (paper section 3; v: section 4.2).
 
     Below a `least_weight` of 1, samples are weighted by σ² but not below it: for v-prediction that is the error of x0,
     and attention goes to the noisy levels, where layout and motion are decided. `steady_weight` times `unsteadiness`
-    of the error is added to its square before that. With `shown`, x_t are noised of these latents instead of x0, which
-    stay what has to be found. The figures are the unweighted squared errors of the samples in the
+    of the error is added to its square before that. The figures are the unweighted squared errors of the samples in the
     lower and in the upper 20 % of the times and, with a `steady_weight`, the unsteadiness.
     """
     noise = torch.randn_like(x0)
     alpha, sigma = schedule.alpha_sigma(t)
-    if shown is not None:
-        ratio = (alpha / sigma).reshape(-1, *[1] * (x0.ndim - 1))
-        noise = noise + ratio * (shown - x0)  # so x_t = α·x0 + σ·noise is α·shown + σ·(the noise drawn)
     output = predict(add_noise(x0, noise, alpha, sigma), t)
     difference = output - prediction_target(prediction, x0, noise, alpha, sigma)
     error = difference.square().flatten(1).mean(dim=1)
@@ -150,5 +145,4 @@ class CaptionedObjective(ABC):
             prediction,
             self.least_weight,
             self.steady_weight,
-            batch.get("shown"),
         )
