@@ -103,13 +103,13 @@ TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_pe
 CONFIGS   := training/configs
 CLIPS     := keyframes_0 keyframes_1 keyframes_2 keyframes_3 turning_0 turning_1 turning_2 spinning_0 spinning_1
 CLIPS     += keyframes_held_out
-CLIPS     += windows_0 windows_1 windows_held_out
+CLIPS     += windows_0 windows_1 windows_2 windows_3 windows_held_out
 CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
 CHOICES   := conv1d_attn3d_blocks conv3d_attn1d_blocks conv1d_attn1d_layers
 CHOICES   := $(foreach name,$(CHOICES),runs/temporal/temporal_$(name).safetensors)
 
-train-tiny: runs/keyframes_8/keyframe.safetensors $(CHOICES) runs/interp_2/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_8/keyframe.safetensors $(CHOICES) runs/interp_3/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny $(addprefix --temporal+=,$(CHOICES))
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -137,6 +137,8 @@ CLIPS_spinning_1         := --kind spinning --count 3000 --seed 34
 CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
 CLIPS_windows_0          := --kind windows --count 2000 --seed 1
 CLIPS_windows_1          := --kind windows --count 3000 --seed 12
+CLIPS_windows_2          := --kind windows --count 2600 --seed 61
+CLIPS_windows_3          := --kind windows --count 2400 --seed 62
 CLIPS_windows_held_out   := --kind windows --count 200 --seed 9 --held_out true
 
 runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS)
@@ -188,6 +190,9 @@ runs/interp/interpolation.safetensors: runs/interp_frames/interpolation.safetens
 
 runs/interp_2/interpolation.safetensors: runs/interp/interpolation.safetensors
 	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_2.yaml
+
+runs/interp_3/interpolation.safetensors: runs/interp_2/interpolation.safetensors
+	$(TRAIN) training.train_interp --config $(CONFIGS)/tiny_interp_3.yaml
 
 runs/image_decoder/movq.safetensors: runs/autoencoder/movq.safetensors
 	$(TRAIN) training.train_autoencoder --config $(CONFIGS)/tiny_image_decoder.yaml

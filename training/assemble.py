@@ -29,7 +29,7 @@ def assemble(
     output: Path,
     text_encoder: Path = Path("runs/text_encoder_2/text_encoder.safetensors"),
     keyframe: Path = Path("runs/keyframes_8/keyframe.safetensors"),
-    interpolation: Path = Path("runs/interp_2/interpolation.safetensors"),
+    interpolation: Path = Path("runs/interp_3/interpolation.safetensors"),
     movq: Path = Path("runs/decoder/movq.safetensors"),
     temporal: list[Path] | None = None,
     preset: str = "tiny",
