@@ -27,9 +27,9 @@ from .networks import InterpolationNetwork, KeyframeNetwork
 
 NULL_EMBEDDING = f"{TEXT_PREFIX}null_embedding"  # in a saved file
 DEFAULT_SCORES = {"motion_score": MOTION_SCORES["medium"], "noise_augmentation": 0}
-# Tensors held at once, in sizes of the trunk's first level over the latents: 11.6 and 2.9 in 1.1, 22.8 and 5.7 in tiny
+# Tensors held at once, in sizes of the trunk's first level over the latents: 9.9 and 2.4 in 1.1, 19.5 and 4.7 in tiny
 # (tests/host/test_memory.py), and a quarter more.
-WORKING = {"keyframe": 29, "interpolation": 7.2}
+WORKING = {"keyframe": 24.5, "interpolation": 5.9}
 SETTINGS = "fusionframes"  # key of a CONDITIONING's options: what our nodes add, a dict
 
 _TYPES = {"epsilon": model_base.ModelType.EPS, "v": model_base.ModelType.V_PREDICTION}
