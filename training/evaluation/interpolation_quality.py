@@ -36,7 +36,7 @@ SETS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 PASSES = {1: (KEYFRAME_STEP, 3), 2: (KEYFRAME_STEP / 4, 1)}
 METHODS = ("interpolation", "linear latents", "linear pixels, decoded", "linear pixels, true", "ceiling")
 # dB that interpolation has to gain: on fast clips in the mean, on slow ones on every clip.
-WANTED = {"fast": {"linear latents": 3.0, "linear pixels, decoded": 2.0}, "slow": {"linear latents": -0.5}}
+WANTED = {"fast": {"linear latents": 3.5, "linear pixels, decoded": 2.0}, "slow": {"linear latents": -0.3}}
 
 
 @dataclass(frozen=True)
