@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fusionframes_core.kernels.elementwise import add_bias
 from fusionframes_core.models.layout import fold_frames
 from fusionframes_core.models.movq.movq import Encoder, MoVQ
 from fusionframes_core.models.movq.movq_blocks import FrameContext
@@ -20,7 +21,7 @@ def features(encoder: Encoder, pixels: Tensor) -> Iterator[Tensor]:
     context = FrameContext(latents=pixels, num_frames=1, temporal=False)
     x = encoder.conv_in(F.pixel_unshuffle(pixels, encoder.patch_size))
     for level in encoder.down:
-        x = level(x, context)
+        x = add_bias(*level(x, context))
         yield x
 
 
