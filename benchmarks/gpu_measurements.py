@@ -30,7 +30,7 @@ from fusionframes_core.models.compiled import compile_network
 from fusionframes_core.models.layout import channels_last
 from fusionframes_core.models.movq.banded_decode import BandedDecoder
 from fusionframes_core.models.movq.chunked_decode import decode_chunked
-from fusionframes_core.models.movq.decode_plan import GPU_SHARE, decoder_for, plan_chunk, plan_decode, plan_for
+from fusionframes_core.models.movq.decode_plan import Room, decoder_for, plan_chunk, plan_decode, plan_for
 from fusionframes_core.models.unet.interpolation_unet import InterpolationUNet
 from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.models.unet.masked_unet import MaskedInterpolationUNet
@@ -121,7 +121,7 @@ def whole_decoding(bench: Bench, free: float | None = None, chunk: int | None = 
     if free is None:
         plan = plan_for(movq, video, chunk, output_device=torch.device("cpu"))
     elif chunk is None:
-        plan = plan_decode(*known, free, GPU_SHARE)
+        plan = plan_decode(*known, Room.on(torch.device("cuda"), free))
     else:
         plan = plan_chunk(config, chunk, *known[2:], free)
     decoder = decoder_for(movq, plan)

@@ -69,7 +69,7 @@ class Decode(io.ComfyNode):
                     min=-1,
                     max=64,
                     tooltip="How many frames neighbouring pieces share and fade over, so that no seam shows. Must be "
-                    "less than temporal_size; -1 is a quarter of it.",
+                    "less than temporal_size; -1 is a quarter of it, at most 4.",
                 ),
                 io.Combo.Input(
                     "windows",

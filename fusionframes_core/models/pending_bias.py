@@ -45,6 +45,8 @@ def _adds_itself(layer: nn.Module, x: Tensor, fresh: Tensor) -> bool:
         return False
     if not isinstance(layer, FastLinear) and not is_pointwise(layer):
         return False
+    if torch.is_grad_enabled() or x.dtype != fresh.dtype:
+        return False  # a checkpoint may hold x, as in `convolved`; a host's patch may give another type
     lies = x.is_contiguous(memory_format=torch.channels_last)
     return lies and takes_fused(x, fresh, layer.weight, layer.bias)
 
@@ -73,7 +75,9 @@ def convolved(
     computed once."""
     carries = isinstance(layer, FastConv2d) and not is_hooked(layer) and sees_every_tap(layer)
     if bias is None or not carries:
-        out, own = without_bias(layer, add_bias(x, bias))
+        # A checkpoint may hold x, to compute the block again.
+        kept = x if bias is None or not torch.is_grad_enabled() else x.clone()
+        out, own = without_bias(layer, add_bias(kept, bias))
         return out, joined(None, own)
     out, own = without_bias(layer, x)
     return out, joined(once(memo, ("behind", layer), lambda: bias_behind(layer, bias)), own)

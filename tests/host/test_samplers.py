@@ -51,7 +51,8 @@ def sweep(stage, model, sample, steps, cfg):
 report = []
 with torch.inference_mode():
     keyframes, between, clip, vae, _ = host.load_parts("tiny", "fp32")
-    text = conditionings.encode(clip, "a large red circle moving right on a black background")  # else backgrounds differ
+    # Without a named background some samplers find another one.
+    text = conditionings.encode(clip, "a large red circle moving right on a black background")
     pair = conditionings.text_conditionings(text, None)
     empty = host.empty_latents(1, host.VideoShape(64, 64, 4))
     sweep("keyframes", keyframes, lambda options: host.sample_keyframes(keyframes, pair, empty, options), 8, 5.0)

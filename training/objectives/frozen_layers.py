@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionframes_core.models.layers import Conv2d, Conv3d, TorchOperations
+from fusionframes_core.models.layers import Conv2d, Conv3d, Lent, TorchOperations
 from training.engine.frozen import convolution_input_gradient
 
 OUTER = ("in_layer", "image_in_layer", "out_layer", "to_time_embed", "frame_embedding")
@@ -47,9 +48,9 @@ class FrozenLayer(nn.Module, ABC):
         packed: Any = self._modules.get("packed")
         return (self.weight if packed is None else packed.dense()).to(dtype)
 
-    def weights_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def lent_weights(self, x: Tensor) -> Lent:
         """Kernel and bias in the type of `x`, for the fused path of sampling."""
-        return self.dense(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        return nullcontext((self.dense(x.dtype), None if self.bias is None else self.bias.to(x.dtype)))
 
     def forward(self, input: Tensor, *unused: Any) -> Tensor:
         return FrozenCall.apply(input, self)

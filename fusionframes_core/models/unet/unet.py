@@ -147,6 +147,8 @@ class Trunk(nn.Module):
             if index:
                 joined = (frames, skips.pop())
                 frames = torch.cat(joined if hooks is None else hooks.before_up(index, *joined), dim=1)
+            elif hooks is not None:
+                frames = unshared(frames)  # a patch may keep what it returned
             frames = level(frames, condition)
         norm, _, convolution = self.out_layer
         out = convolution(norm(self.temporal_out(frames, condition), silu=True))
@@ -228,8 +230,8 @@ class UNet(Trunk):
 
 
 def unshared(frames: Tensor) -> Tensor:
-    """A down level's input that nobody else holds, since the next level's blocks may write over it where fused kernels
-    run: a skip connection holds it too."""
+    """A level's input that nobody else holds, since its blocks may write over it where fused kernels run: a skip
+    connection or a host's patch holds it too."""
     return frames.clone() if takes_fused(frames) else frames
 
 

@@ -66,6 +66,7 @@ class Patches(TrunkHooks):
 
     def __init__(self, trunk: Trunk, places: Mapping[Attention, Place], options: Mapping[str, Any], x: Tensor) -> None:
         self.places, self.lowest = places, len(trunk.down_samples) - 1
+        self.extras: dict[Attention, dict[str, Any]] = {}  # what a layer's patches of this forward were told
         self.patches, self.replacements = options.get("patches", {}), options.get("patches_replace", {})
         self.options = {key: value for key, value in options.items() if key not in ("patches", "patches_replace")}
         # Patches of still images' U-Nets count tokens by it: the frames stand where images stand there.
@@ -81,7 +82,7 @@ class Patches(TrunkHooks):
         if place is None:
             projected = layer.to_query(x), *layer.keys_and_values(context, memo)
             return self._compute(layer, projected, mask, memo)
-        extra = self._extra(place.block, layer, place.index)
+        extra = self.extras[layer] = self._extra(place.block, layer, place.index)
         x, context, value = self._change(f"{place.attention}_patch", (x, context, context), extra)
         replaced = self.replacements.get(place.attention, {})
         key = (*place.block, place.index) if (*place.block, place.index) in replaced else place.block
@@ -96,7 +97,7 @@ class Patches(TrunkHooks):
         patches = self.patches.get(f"{place.attention}_output_patch", ()) if place is not None else ()
         if place is None or not patches:
             return None
-        return partial(self._patched, patches, self._extra(place.block, layer, place.index))
+        return partial(self._patched, patches, self.extras[layer])
 
     @staticmethod
     def _patched(patches: Sequence[Any], extra: dict[str, Any], out: Tensor) -> Tensor:

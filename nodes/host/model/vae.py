@@ -70,7 +70,7 @@ class VideoAutoencoder(MoVQ):
 
         One after the other, each as the free memory allows: `planned` is given the plan, and `report(done, total)`
         follows every chunk. `chunk` None is as many frames as the decoder was trained with, or fewer where they do not
-        fit; `overlap` None a quarter of that. Raises ValueError when not even bands fit.
+        fit; `overlap` None a quarter of that, at most 4. Raises ValueError when not even bands fit.
         """
         pixels = latents.new_empty(self.decode_output_shape(latents.shape)) if output_buffer is None else output_buffer
         videos, places = (kind if latents.ndim == 5 else kind[:, :, None] for kind in (latents, pixels))

@@ -83,7 +83,7 @@ class DecodeWindows:
     """Into what a video is cut to be decoded: by a name of DECODE_WINDOWS, of at most `chunk` frames.
 
     `chunk` None is as many as the free memory allows, up to those that the decoder was trained with; `overlap` None is
-    a quarter of a chunk.
+    a quarter of a chunk, at most 4.
     """
 
     name: str

@@ -51,6 +51,29 @@ def test_a_product_adds_itself_to_what_nobody_holds(name: str, pending: Tensor |
     assert (out.data_ptr() == x.data_ptr()) == fused
 
 
+def test_a_checkpoint_may_hold_the_activation() -> None:
+    """Where gradients are recorded, though nothing here needs one, it is computed again from what it was."""
+    x = activation()
+    kept = x.clone()
+    for layer in (Linear(6, 5), Conv2d(6, 5, 1)):
+        with fused_kernels(True):
+            out, bias = add_product(x, layer.requires_grad_(False), FRESH)
+        torch.testing.assert_close(whole(out, bias), exact(x, layer), rtol=0, atol=3e-6)
+        assert torch.equal(x, kept)
+    with fused_kernels(True):
+        convolved(Conv2d(5, 4, 3, padding=1).requires_grad_(False), x, BIAS)
+    assert torch.equal(x, kept)
+
+
+@torch.no_grad()
+def test_another_type_is_not_written_over() -> None:
+    """A host's attention may give one; the sum is then of the wider type, as torch's is."""
+    layer, x = Linear(6, 5), activation().bfloat16()
+    with fused_kernels(True):
+        out, bias = add_product(x, layer, FRESH)
+    torch.testing.assert_close(whole(out, bias), exact(x, layer), rtol=0, atol=1e-5)
+
+
 @torch.no_grad()
 def test_what_lies_otherwise_is_not_written_over() -> None:
     layer, x = Conv2d(6, 5, 1), activation().contiguous()

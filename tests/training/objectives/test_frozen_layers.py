@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionframes_core.checkpoints.open_model import open_model
-from fusionframes_core.models.layers import TorchOperations
+from fusionframes_core.kernels.kernel_choice import fused_kernels
+from fusionframes_core.models.layers import TorchOperations, without_bias
 from fusionframes_core.models.unet.unet import UNet
 from tests.helpers.unet_cases import condition, randomise, video_config
 from training.accounting.live_memory import LiveMemory
@@ -56,6 +57,33 @@ def test_a_frozen_layer_is_the_plain_one(name: str) -> None:
     torch.testing.assert_close(results[1][0], results[0][0])
     torch.testing.assert_close(results[1][1], results[0][1])
     assert results[1][2] == 0
+
+
+class Doubled(nn.Module):
+    """A weight as its half."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.half = weight / 2
+
+    def dense(self) -> Tensor:
+        """The weight."""
+        return self.half * 2
+
+
+@pytest.mark.parametrize("name", ["conv2d", "halving", "over time", "pointwise"])
+@torch.no_grad()
+def test_a_packed_layer_lends_its_weight_to_the_fused_path(name: str) -> None:
+    """And not the empty one that says its shape."""
+    make, shape = MAKES[name]
+    layer, x = make(FrozenOperations).requires_grad_(False), torch.randn(shape)
+    wanted = layer(x)
+    layer.pack(Doubled)
+    assert layer.weight.is_meta
+    with fused_kernels(True):
+        out, bias = without_bias(layer, x)
+    out = out if bias is None else out + bias.view(-1, *[1] * (out.ndim - 2))
+    torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-5)
 
 
 @needs_bitsandbytes
