@@ -211,7 +211,7 @@ import comfy.model_management as management
 patches, stock = pack("nodes.host.model.attention_patches"), pack("nodes.host.sampling.stock_patches")
 unets, keyframe = pack("fusionframes_core.models.unet.unet"), pack("fusionframes_core.models.unet.keyframe_unet")
 model = pack("nodes.host").load_parts("tiny", "fp32")[0]
-network, report, shapes = model.model.diffusion_model, {}, []
+network, report, shapes, heard = model.model.diffusion_model, {}, [], []
 x, t, text = torch.randn(2, 4, 5, 8, 8), torch.full((2,), 500.0), torch.randn(2, 24, 128)
 mask = torch.arange(24)[None].expand(2, -1) < 9
 
@@ -226,6 +226,16 @@ def refusal(check, *given):
     except ValueError as error:
         return str(error)
     return ""
+
+
+def tell(n, c, v, extra):
+    extra["told"] = True
+    return n, c, v
+
+
+def hear(n, extra):
+    heard.append("told" in extra)
+    return n
 
 
 def cancel(kind):
@@ -252,6 +262,8 @@ with torch.inference_mode():
         replaced = run(patches_replace={"attn1": {key: lambda q, k, v, extra: v}})
         report[" ".join(map(str, key))] = float((replaced - plain).abs().mean())
     report["text"] = float((run(patches={"attn2_patch": [lambda n, c, v, extra: (n, c * 2, v)]}) - plain).abs().mean())
+    told = run(patches={"attn1_patch": [tell], "attn1_output_patch": [hear]})
+    report["told"] = [torch.equal(told, plain), len(heard) > 2, all(heard)]
     try:
         run(**cancel("attn1_patch"))
     except management.InterruptProcessingException:
@@ -277,6 +289,7 @@ def test_attention_is_comfyuis(comfyui: Any, root: Path) -> None:
     assert report["middle 0"] == report["middle 0 0"] > 1e-4
     assert report["output 1"] > 1e-4
     assert report["text"] > 1e-4
+    assert report["told"] == [True, True, True], "patches of one layer share what they are told"
     assert report["cancelled after"] == [[10, 64, 64]]  # the first attention's: nothing ran after it
     assert "ControlNet" in report["control"]
     assert report["none"] == ""
