@@ -53,6 +53,9 @@ def _run(command: Callable[..., Any], work: Callable[[dict[str, Any]], None], ar
         check_inputs(parsed)
         work(parsed)
         leave_processes()
+    except SystemExit:  # all processes were told to stop, and have saved
+        leave_processes()
+        raise
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as error:
         if os.environ.get("FUSIONFRAMES_DEBUG"):
             traceback.print_exc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from fusionframes_core.checkpoints.open_model import BUNDLED
 from tests.helpers.toy_trainer import train
 from tests.helpers.video_files import LFS_POINTER
 from training import assemble, latents, train_keyframes
+from training.engine import stage_command
 from training.engine.run_settings import TrainSettings
 from training.engine.stage_command import parse, run_command, run_stage
+from training.engine.trainer import STOPPED
 
 CONFIGS = Path(train_keyframes.__file__).parent / "configs"
 TINY = BUNDLED["tiny"]
@@ -260,3 +263,19 @@ def test_no_stays_a_word_in_yaml(tmp_path: Path) -> None:
     )
     parsed = parse(train_keyframes.KeyframeStage, ["--config", str(tmp_path / "config.yaml")])
     assert parsed["train"].mixed_precision == "no"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_leaves_its_process_group(stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it was told to stop: threads of a group that is left to the interpreter's end may abort it."""
+    left: list[bool] = []
+    monkeypatch.setattr(stage_command, "leave_processes", lambda: left.append(True))
+
+    def stage() -> None:
+        """Stop or end."""
+        if stopped:
+            raise SystemExit(STOPPED)
+
+    with pytest.raises(SystemExit) if stopped else nullcontext():
+        run_command(stage, [])
+    assert left == [True]
