@@ -48,15 +48,13 @@ def keyframe_model(trained: UNetConfig, image: Path | None, init: Path | None, t
     return model
 
 
-def check_parts(parts: str) -> None:
-    """Raise ValueError unless it is one of PARTS."""
+def choose_trained(model: UNet, parts: str) -> None:
+    """The temporal parts alone train, over frozen image weights (section 4.1), or all of the U-Net together.
+
+    Raises ValueError unless `parts` is one of PARTS.
+    """
     if parts not in PARTS:
         raise ValueError(f"parts must be one of {', '.join(PARTS)}; got {parts!r}")
-
-
-def choose_trained(model: UNet, parts: str) -> None:
-    """The temporal parts alone train, over frozen image weights (section 4.1), or all of the U-Net together."""
-    check_parts(parts)
     if parts == "temporal":
         freeze_spatial(model)
     else:

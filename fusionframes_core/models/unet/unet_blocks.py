@@ -156,8 +156,7 @@ class CrossAttentionBlock(nn.Module):
         tokens = to_tokens(self.in_norm(x, condition.time, input_bias=bias))
         # All frames ask at once, so that keys and values are computed once for each video.
         per_video = rearrange(tokens, "(b t) n c -> b (t n) c", t=condition.num_frames)
-        seen = {"mask": condition.mask, "memo": condition.memo}
-        x = self.attention.add_to(x, per_video, condition.context, condition, **seen)
+        x = self.attention.add_to(x, per_video, condition.context, condition, condition.mask, condition.memo)
         return self.feed_forward.add_to(x, self.out_norm(x, condition.time, input_bias=bias)), bias
 
 

@@ -234,35 +234,36 @@ class Attention(nn.Module):
         memo: StageMemo | None = None,
     ) -> Tensor:
         """`attend` through the hooks if there are any, and the output layer: (B, N, outputs)."""
-        return self._output(self._attended(x, context, mask, hooks, memo), hooks)
-
-    def add_to(self, residual: Tensor, x: Tensor, context: Tensor, condition: TrunkCondition, **how: Any) -> Tensor:
-        """residual (N, C, H, W) + what `forward` gives for x, whose tokens are the positions of `residual` in order.
-
-        `residual`, which nobody else may hold, may be written over. `how`: mask and memo.
-        """
-        attended = self._attended(x, context, hooks=condition.hooks, **how)
-        rows, positions = len(residual), residual.shape[2:]
-        if condition.hooks is not None and condition.hooks.output_patch(self) is not None:
-            out = self._output(attended, condition.hooks).reshape(rows, positions.numel(), -1)
-            return elementwise.add_residual(residual, from_tokens(out, *positions))
-        out = from_tokens(attended.reshape(rows, positions.numel(), -1), *positions)
-        return add_product(residual, self.output_layer, out)[0]
-
-    def _attended(
-        self,
-        x: Tensor,
-        context: Tensor,
-        mask: Tensor | None = None,
-        hooks: TrunkHooks | None = None,
-        memo: StageMemo | None = None,
-    ) -> Tensor:
-        return self.attend(x, context, mask, memo) if hooks is None else hooks.attend(self, x, context, mask, memo)
-
-    def _output(self, attended: Tensor, hooks: TrunkHooks | None) -> Tensor:
-        out = self.output_layer(attended)
+        out = self.output_layer(self._attended(hooks, x, context, mask, memo))
         patch = None if hooks is None else hooks.output_patch(self)
         return out if patch is None else patch(out)
+
+    def add_to(
+        self,
+        residual: Tensor,
+        x: Tensor,
+        context: Tensor,
+        condition: TrunkCondition,
+        mask: Tensor | None = None,
+        memo: StageMemo | None = None,
+    ) -> Tensor:
+        """residual (N, C, H, W) + what `forward` gives for x, whose tokens are the positions of `residual` in order.
+
+        `residual`, which nobody else may hold, may be written over.
+        """
+        hooks, positions = condition.hooks, residual.shape[2:]
+
+        def placed(tokens: Tensor) -> Tensor:
+            return from_tokens(tokens.reshape(len(residual), positions.numel(), -1), *positions)
+
+        attended = self._attended(hooks, x, context, mask, memo)
+        patch = None if hooks is None else hooks.output_patch(self)
+        if patch is not None:
+            return elementwise.add_residual(residual, placed(patch(self.output_layer(attended))))
+        return add_product(residual, self.output_layer, placed(attended))[0]
+
+    def _attended(self, hooks: TrunkHooks | None, *inputs: Any) -> Tensor:
+        return self.attend(*inputs) if hooks is None else hooks.attend(self, *inputs)
 
     def keys_and_values(self, context: Tensor, memo: StageMemo | None) -> tuple[Tensor, Tensor]:
         """Of a context (B, M, context), each (B, M, outputs); with a memo it is the same in all steps of the stage."""
