@@ -15,6 +15,7 @@ from fusionframes_core.checkpoints.open_model import load_weights
 from fusionframes_core.checkpoints.temporal_blocks import save_temporal_weights, temporal_path
 from fusionframes_core.config import ModelConfig, UNetConfig
 from fusionframes_core.models.text_encoder import TextEncoder
+from fusionframes_core.models.unet.keyframe_unet import frame_positions
 from fusionframes_core.models.unet.unet import UNet
 
 from .accounting.fitting import check_here
@@ -26,6 +27,7 @@ from .engine.run_settings import TrainSettings
 from .engine.stage_command import run_stage
 from .engine.trainer import Trainer
 from .objectives.denoising import NoiseLevels
+from .objectives.distinct_frames import tell_frames_apart
 from .objectives.held_out import HeldOutLoss
 from .objectives.initial_weights import load_text_encoder
 from .objectives.keyframe_objective import KeyframeObjective
@@ -52,6 +54,8 @@ class KeyframeStage(PresetStage):
             parts only.
         parts: what trains: "temporal", over image weights that stay frozen, as in the paper, or "all" of the U-Net
             together. The temporal parts of other conditionings have to be trained anew over such image weights.
+        distinct_frames: begin with sharp functions of a frame's number in its embedding, which changes no output: what
+            differs from frame to frame is learned far sooner. For positions by "index"; "spread" ones have no need.
         preset: model whose keyframe configuration is trained.
         high_share: share of the noise levels drawn from the upper half, where motion is decided.
         least_weight: samples are weighted by σ² but not below this; 1 weights all alike.
@@ -71,6 +75,7 @@ class KeyframeStage(PresetStage):
     image: Path | None = None
     init: Path | None = None
     parts: str = "temporal"
+    distinct_frames: bool = False
     preset: str = "tiny"
     high_share: float = 0.65
     least_weight: float = 0.1
@@ -90,6 +95,9 @@ class KeyframeStage(PresetStage):
         check_here(plan_keyframes(planned, self.train, parts=self.parts))
         torch.manual_seed(self.train.seed)  # of the initial weights
         model = keyframe_model(config.keyframe, self.image, self.init, self.temporal)
+        if self.distinct_frames and model.frame_embedding is not None:
+            positions = frame_positions(config.frame_positions, config.num_frames)
+            tell_frames_apart(model.frame_embedding.position, positions)
         choose_trained(model, self.parts)
         encoder = load_text_encoder(self.text_encoder, config.text) if self.text_encoder else None
         source = open_source(self.data, self.clips, encoder, "keyframes", config.num_frames)

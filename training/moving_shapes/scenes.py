@@ -159,7 +159,8 @@ class _Numbers(TypedDict):
 
 
 def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
-    along, across = rng.uniform(-1, 1) * _TRAVEL_JITTER[speed], rng.uniform(-9, 9)
+    share, across = rng.uniform(-1, 1), rng.uniform(-9, 9)
+    along = share * _TRAVEL_JITTER[speed]
     offset = {
         "moving left": (along, across),
         "moving right": (along, across),
@@ -168,6 +169,8 @@ def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
         "bouncing left and right": (rng.uniform(-1, 1), across),
         "bouncing up and down": (across, rng.uniform(-1, 1)),
         "circling": (rng.uniform(-3, 3), rng.uniform(-3, 3)),
+        # In the middle: only where the place is known from the start can the first steps decide the angle.
+        "spinning": (share, across / 9),
     }.get(motion, (rng.uniform(-9, 9), rng.uniform(-9, 9)))
     colours = [c for _ in range(2) for c in rng.uniform(30, 75) + rng.uniform(-14, 14, 3)]
     gradient = (rng.uniform(0, 2 * np.pi), *(float(c) for c in colours))
