@@ -101,15 +101,15 @@ PROCESSES ?= 2
 PREPARE   := OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq runs/autoencoder/movq.safetensors
 TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_per_node $(PROCESSES) -m
 CONFIGS   := training/configs
-CLIPS     := keyframes_0 keyframes_1 keyframes_2 keyframes_3 turning_0 turning_1 turning_2 spinning_0 spinning_1
-CLIPS     += keyframes_held_out
+CLIPS     := keyframes_0 keyframes_1 keyframes_2 keyframes_3 keyframes_4 turning_0 turning_1 turning_2
+CLIPS     += spinning_0 spinning_1 spinning_2 keyframes_held_out
 CLIPS     += windows_0 windows_1 windows_2 windows_3 windows_held_out
 CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
 CHOICES   := conv1d_attn3d_blocks conv3d_attn1d_blocks conv1d_attn1d_layers
 CHOICES   := $(foreach name,$(CHOICES),runs/temporal/temporal_$(name).safetensors)
 
-train-tiny: runs/keyframes_8/keyframe.safetensors $(CHOICES) runs/interp_3/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_12/keyframe.safetensors $(CHOICES) runs/interp_3/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny $(addprefix --temporal+=,$(CHOICES))
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -129,11 +129,13 @@ CLIPS_keyframes_0        := --kind keyframes --count 3000 --seed 1
 CLIPS_keyframes_1        := --kind keyframes --count 3000 --seed 2
 CLIPS_keyframes_2        := --kind keyframes --count 3000 --seed 3
 CLIPS_keyframes_3        := --kind keyframes --count 4000 --seed 31
+CLIPS_keyframes_4        := --kind keyframes --count 4500 --seed 202
 CLIPS_turning_0          := --kind turning --count 1600 --seed 11
 CLIPS_turning_1          := --kind turning --count 3000 --seed 13
 CLIPS_turning_2          := --kind turning --count 1500 --seed 33
 CLIPS_spinning_0         := --kind spinning --count 3000 --seed 14
 CLIPS_spinning_1         := --kind spinning --count 3000 --seed 34
+CLIPS_spinning_2         := --kind spinning --count 3500 --seed 201
 CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
 CLIPS_windows_0          := --kind windows --count 2000 --seed 1
 CLIPS_windows_1          := --kind windows --count 3000 --seed 12
@@ -177,8 +179,20 @@ runs/keyframes_7/keyframe.safetensors: runs/keyframes_6/keyframe.safetensors
 runs/keyframes_8/keyframe.safetensors: runs/keyframes_7/keyframe.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_8.yaml
 
+runs/keyframes_9/keyframe.safetensors: runs/keyframes_8/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_9.yaml
+
+runs/keyframes_10/keyframe.safetensors: runs/keyframes_9/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_10.yaml
+
+runs/keyframes_11/keyframe.safetensors: runs/keyframes_10/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_11.yaml
+
+runs/keyframes_12/keyframe.safetensors: runs/keyframes_11/keyframe.safetensors
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_12.yaml
+
 # Each in a folder of its own, then beside the others.
-runs/temporal/temporal_%.safetensors: runs/keyframes_7/keyframe.safetensors
+runs/temporal/temporal_%.safetensors: runs/keyframes_12/keyframe.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml --init $< --text_encoder runs/text_encoder_2
 	@mkdir -p $(@D) && cp runs/keyframes_$*/$(@F) $@
 
