@@ -247,7 +247,7 @@ runs/card/keyframes/keyframe.safetensors: runs/card/image/image.safetensors
 # The other conditionings begin with what fits of the new one: the image weights below them are new.
 $(CARD_CHOICE): runs/card/keyframes/keyframe.safetensors
 	$(BIN)/python -m training.train_keyframes --config $(CONFIGS)/tiny_keyframes_card.yaml --image null --init $< \
-		--temporal $* --train.output runs/card/keyframes_$* --train.steps 2000 --train.decay_steps 800 $(CARD)
+		--parts temporal --temporal $* --train.output runs/card/keyframes_$* --train.steps 2000 --train.decay_steps 800 $(CARD)
 	@mkdir -p $(@D) && cp runs/card/keyframes_$*/$(@F) $@
 
 clean:
