@@ -20,9 +20,6 @@ from ..moving_shapes.scenes import Scene, caption
 from .prepared_clips import KEYFRAME_STEP, ClipBatch, PreparedClips, context_of, with_nulls
 
 TEXT_DROP = 0.1  # share of the captions that are empty, for guidance
-# Share of the others that leave the colour out. With it in all, what a spinning square looks like was learned for the seven
-# colours that training has, and the eighth became a circle.
-UNSAID_COLOUR = 0.3
 
 DrawPixels = Callable[[np.random.Generator, int], Tensor]
 """(rng, count) → pixels (count, 3, T, H, W) in [-1, 1]."""
@@ -31,8 +28,7 @@ DrawPixels = Callable[[np.random.Generator, int], Tensor]
 @torch.no_grad()
 def encode_captions(encoder: TextEncoder, scenes: list[Scene], rng: np.random.Generator) -> TextContext:
     """Contexts of freshly worded captions; a share TEXT_DROP of them is empty, which means the null embedding."""
-    texts = ["" if rng.random() < TEXT_DROP else caption(scene, rng, UNSAID_COLOUR) for scene in scenes]
-    return encoder.encode(texts)
+    return encoder.encode(["" if rng.random() < TEXT_DROP else caption(scene, rng) for scene in scenes])
 
 
 @dataclass(frozen=True)

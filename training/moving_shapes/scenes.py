@@ -177,13 +177,10 @@ def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
     return {"offset": offset, "phase": rng.uniform(-0.08, 0.08), "gradient": gradient}
 
 
-def caption(scene: Scene, rng: np.random.Generator, unsaid_colour: float = 0.0) -> str:
-    """One of many wordings of the scene; size, speed and background are not always said, and so is the colour in a
-    share `unsaid_colour` of them."""
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """One of many wordings of the scene; size, speed and background are not always said."""
     verb, gerund = MOTIONS[scene.motion][rng.integers(len(MOTIONS[scene.motion]))]
     noun = f"{scene.size} {scene.colour} {scene.shape}" if rng.random() < 0.8 else f"{scene.colour} {scene.shape}"
-    if unsaid_colour and rng.random() < unsaid_colour:
-        noun = noun.replace(f"{scene.colour} ", "")
     noun = f"a {noun}" if rng.random() < 0.7 else noun
     noun = noun.replace("a orange", "an orange")
     says_speed = scene.motion != "standing still" and rng.random() < 0.7
