@@ -19,7 +19,7 @@ PROMPTS = (
     "a large green square bouncing left and right",
     "a small yellow triangle circling",
     "a large purple star growing",
-    "a small orange circle moving down",
+    "a large orange star spinning",
 )
 COLUMNS, SCALE, MARGIN, CAPTION = 3, 3, 12, 26  # pixels, but for the number of columns
 PAPER, INK = 255, (70, 70, 70)

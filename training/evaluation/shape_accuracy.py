@@ -22,7 +22,7 @@ from ..moving_shapes.track import track
 from .video_metrics import print_table, wilson
 
 # What the model card has to reach (right share of the prompts that ask for the attribute).
-WANTED = {"colour": 0.95, "motion": 0.90, "shape": 0.85}
+WANTED = {"colour": 1.0, "motion": 0.98, "shape": 0.98}
 
 # How the figures of `steadiness.summary` are printed: factor, unit, and what is wanted.
 STEADY = {
