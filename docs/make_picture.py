@@ -19,7 +19,7 @@ PROMPTS = (
     "a large green square bouncing left and right",
     "a small yellow triangle circling",
     "a large purple star growing",
-    "a large orange star spinning",
+    "a large orange star spinning slowly",
 )
 COLUMNS, SCALE, MARGIN, CAPTION = 3, 3, 12, 26  # pixels, but for the number of columns
 PAPER, INK = 255, (70, 70, 70)
@@ -53,7 +53,7 @@ def write_webp(frames: np.ndarray, path: Path, fps: float) -> None:
 
 def main() -> None:
     pipeline = FusionFramesPipeline.from_pretrained("tiny")
-    results = {prompt: pipeline(prompt, seed=0, passes=1) for prompt in PROMPTS}
+    results = {prompt: pipeline(prompt, seed=1, passes=1) for prompt in PROMPTS}
     videos = [captioned(to_uint8(result.frames[0]), prompt) for prompt, result in results.items()]
     path = Path(__file__).with_name("tiny.webp")
     write_webp(grid(videos), path, results[PROMPTS[0]].fps)

@@ -50,7 +50,7 @@ def patcher(config: Any, kind: str = "Keyframe", **options: Any) -> SimpleNamesp
 @pytest.mark.parametrize(
     ("config", "kind", "steps", "cfg"),
     [
-        (TINY, "Keyframe", 20, 5.0),
+        (TINY, "Keyframe", 20, 2.5),
         (TINY, "Interpolation", 1, 1.0),
         (KANDINSKY_VIDEO_1_0, "Keyframe", 50, 6.0),
         (KANDINSKY_VIDEO_1_0, "Interpolation", 50, 1.25),

@@ -209,7 +209,7 @@ def test_figures_are_those_of_the_models(nodes: ModuleType) -> None:
         r"for KandinskyVideo 1\.1, (\d+) for 1\.0": {str(KANDINSKY_VIDEO_1_0.interpolation_schedule.steps)},
         r"(\d+) for (?:KandinskyVideo )?1\.0, 12 for 1\.1": {str(KANDINSKY_VIDEO_1_0.num_frames)},
         r"15 for (?:KandinskyVideo )?1\.0, (\d+) for 1\.1": {str(KANDINSKY_VIDEO_1_1.num_frames)},
-        r"(\d+) for `?tiny`?, (?:15|6) for": {str(TINY.num_frames), f"{1 + TINY.guidance:g}"},
+        r"([\d.]+) for `?tiny`?, (?:15|6) for": {str(TINY.num_frames), f"{1 + TINY.guidance:g}"},
         r"tiny`?, ([\d.]+) for KandinskyVideo\. (?:The paper|\(The paper)": {f"{1 + KANDINSKY_VIDEO_1_0.guidance:g}"},
         r"with: (\d+) for KandinskyVideo 1\.1, 16 for others": {str(KANDINSKY_VIDEO_1_1.movq.decode_chunk)},
         r"1\.1, (\d+) for others": {str(TINY.movq.decode_chunk), str(KANDINSKY_VIDEO_1_0.movq.decode_chunk)},
