@@ -75,7 +75,7 @@ class TinyGraph(Graph):
             "latent_image": self.empty(num_frames),
             "seed": 3,
             "steps": 3,
-            "cfg": 5.0,
+            "cfg": 2.5,
             "sampler_name": "euler",
             "scheduler": "sgm_uniform",
             "denoise": 1.0,
@@ -84,7 +84,7 @@ class TinyGraph(Graph):
 
     def sample_keyframes(self, **changes: Any) -> list[Any]:
         """Latents of our Sample Keyframes."""
-        inputs = {"width": 64, "height": 64, "num_frames": 5, "seed": 3, "steps": 3, "cfg": 5.0}
+        inputs = {"width": 64, "height": 64, "num_frames": 5, "seed": 3, "steps": 3, "cfg": 2.5}
         names = {"model": self.keyframes, "text": self.positive, "sampler": "default", "scheduler": "default"}
         return self.ours("SampleKeyframes", **{**inputs, **names, **changes})[0]
 
