@@ -149,47 +149,32 @@ runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS
 runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes.yaml
 
+KEYFRAMES := $(patsubst %,runs/keyframes_%/keyframe.safetensors,2 3 4 5 6 7 8 9 10 11 12)
+
+$(KEYFRAMES): runs/keyframes_%/keyframe.safetensors:
+	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml
+
+# What each goes on from.
 runs/keyframes_2/keyframe.safetensors: runs/keyframes/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_2.yaml
+runs/keyframes_3/keyframe.safetensors: runs/keyframes_2/keyframe.safetensors runs/image_2/image.safetensors
+runs/keyframes_4/keyframe.safetensors: runs/keyframes_3/keyframe.safetensors
+runs/keyframes_5/keyframe.safetensors: runs/keyframes_4/keyframe.safetensors runs/image_3/image.safetensors
+runs/keyframes_6/keyframe.safetensors: runs/keyframes_5/keyframe.safetensors runs/image_4/image.safetensors
+runs/keyframes_7/keyframe.safetensors: runs/keyframes_6/keyframe.safetensors
+runs/keyframes_8/keyframe.safetensors: runs/keyframes_7/keyframe.safetensors
+runs/keyframes_9/keyframe.safetensors: runs/keyframes_8/keyframe.safetensors
+runs/keyframes_10/keyframe.safetensors: runs/keyframes_9/keyframe.safetensors
+runs/keyframes_11/keyframe.safetensors: runs/keyframes_10/keyframe.safetensors
+runs/keyframes_12/keyframe.safetensors: runs/keyframes_11/keyframe.safetensors
 
 runs/image_2/image.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_2.yaml
 
-runs/keyframes_3/keyframe.safetensors: runs/keyframes_2/keyframe.safetensors runs/image_2/image.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_3.yaml
-
-runs/keyframes_4/keyframe.safetensors: runs/keyframes_3/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_4.yaml
-
 runs/image_3/image.safetensors: runs/image_2/image.safetensors
 	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_3.yaml
 
-runs/keyframes_5/keyframe.safetensors: runs/keyframes_4/keyframe.safetensors runs/image_3/image.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_5.yaml
-
 runs/image_4/image.safetensors: runs/image_3/image.safetensors runs/text_encoder_2/text_encoder.safetensors
 	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_4.yaml
-
-runs/keyframes_6/keyframe.safetensors: runs/keyframes_5/keyframe.safetensors runs/image_4/image.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_6.yaml
-
-runs/keyframes_7/keyframe.safetensors: runs/keyframes_6/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_7.yaml
-
-runs/keyframes_8/keyframe.safetensors: runs/keyframes_7/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_8.yaml
-
-runs/keyframes_9/keyframe.safetensors: runs/keyframes_8/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_9.yaml
-
-runs/keyframes_10/keyframe.safetensors: runs/keyframes_9/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_10.yaml
-
-runs/keyframes_11/keyframe.safetensors: runs/keyframes_10/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_11.yaml
-
-runs/keyframes_12/keyframe.safetensors: runs/keyframes_11/keyframe.safetensors
-	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_12.yaml
 
 # Each in a folder of its own, then beside the others.
 runs/temporal/temporal_%.safetensors: runs/keyframes_12/keyframe.safetensors

@@ -61,7 +61,7 @@ def test_a_file_that_finds_no_room_is_one_sentence(
     official: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     """A limit on the size of files stands for a full disk: writing ends at the same place."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="files are limited by resource, which Windows does not have")
     source, out = official["1.0"][1] / "kandinsky_video.pt", tmp_path / f"k{suffix}"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (source.stat().st_size // 2, hard))
