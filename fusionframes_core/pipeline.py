@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,10 @@ from .models.casting import compute_dtype
 from .models.movq.chunked_decode import decode_chunked
 from .models.movq.decode_plan import decoder_for, plan_for
 from .models.movq.frame_chunks import decode_frames, encode_frames
-from .models.text_encoder import HEADS, TextContext, TextEncoder, null_context
+from .models.text_encoder import TextContext
 from .models.unet.keyframe_unet import frame_positions
-from .sampling.callbacks import Callback, StageCallback, run_callback
+from .prompt_contexts import PromptContexts, check_prompts
+from .sampling.callbacks import Callback, StageCallback, of_stage, run_callback
 from .sampling.frame_rates import PASS_FACTOR, frames_by_time
 from .sampling.guides import Guide
 from .sampling.interpolation_sampling import interpolate
@@ -57,14 +56,6 @@ class GenerationResult:
         return self.frames.shape[2]
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """The contexts of one generation, by the stage that reads them."""
-
-    keyframes: ContextPair
-    interpolation: TextContext | None = None  # 1.1: interpolation reads the prompt too
-
-
 class FusionFramesPipeline(Models):
     """The four models of a ModelParts and the way from a prompt to a video.
 
@@ -78,7 +69,7 @@ class FusionFramesPipeline(Models):
         """`decode_chunk`: frames decoded at once; None: as many as the decoder was trained with and memory allows."""
         super().__init__(models if isinstance(models, OffloadedModels) else OffloadedModels.of_parts(models))
         self.decode_chunk = decode_chunk
-        self._nulls: dict[str, Tensor] = {}  # so that the text encoder need not come back for them
+        self._contexts = PromptContexts(self.residency)
 
     @classmethod
     def from_pretrained(
@@ -143,21 +134,21 @@ class FusionFramesPipeline(Models):
         `guide`, are keyframes to hold in their places. A stage that makes NaN or infinity raises NotFinite (a
         ValueError), which names it.
         """
-        prompts, beginning = _check_prompts(prompt), Beginning(latents, guides)
+        prompts, beginning = check_prompts(prompt), Beginning(latents, guides)
         chosen = replace(settings or GenerationSettings(), **overrides)
         chosen = beginning.shaped(chosen, self.config).resolve(self.config)
         pixels = check_image(image, len(prompts), self.config)
         given = beginning.given(chosen, self.config, len(prompts))
-        texts = self._encode_all(prompts, chosen)
-        keyframes = self._keyframes(texts.keyframes, chosen, _of_stage(callback, "keyframes"), pixels, given)
+        texts = self._contexts.encode_all(prompts, chosen)
+        keyframes = self._keyframes(texts.keyframes, chosen, of_stage(callback, "keyframes"), pixels, given)
         latents = keyframes
         for index in range(chosen.passes):
-            report = _of_stage(callback, f"interpolation {index + 1}")
+            report = of_stage(callback, f"interpolation {index + 1}")
             latents = self._interpolate(latents, texts.interpolation, chosen, chosen.interpolation_pass(index), report)
         multiple = chosen.rate_multiple(self.config.fps)
         if multiple is not None:
             latents = latents[:, :, frames_by_time(chosen.num_frames, chosen.passes, multiple)]
-        report = _of_stage(callback, "decode")
+        report = of_stage(callback, "decode")
         frames = self.decode(latents, callback=report, windows=chosen.decode_windows).cpu().float().clamp(-1, 1)
         fps = self.config.fps * float(multiple or PASS_FACTOR**chosen.passes)
         return GenerationResult(frames, keyframes.cpu(), latents.cpu(), fps, chosen)
@@ -166,8 +157,7 @@ class FusionFramesPipeline(Models):
     def encode_text(self, prompts: list[str], stage: str = "keyframes") -> TextContext:
         """Contexts (B, N, D) of prompts for a stage ("keyframes" or "interpolation"); an empty one gets its null
         context."""
-        with self._text_encoder() as encoder:
-            return encoder.encode_for(prompts, (stage,))[0]
+        return self._contexts.encode(prompts, stage)
 
     def sample_keyframes(
         self,
@@ -191,7 +181,7 @@ class FusionFramesPipeline(Models):
         chosen = beginning.shaped(asked, self.config).resolve(self.config)
         pixels = check_image(image, text.context.shape[0], self.config)
         given = beginning.given(chosen, self.config, text.context.shape[0])
-        return self._keyframes(self._pair(text, negative), chosen, callback, pixels, given)
+        return self._keyframes(self._contexts.keyframe_pair(text, negative), chosen, callback, pixels, given)
 
     def guide(
         self,
@@ -303,54 +293,10 @@ class FusionFramesPipeline(Models):
     ) -> Tensor:
         config = self.config
         batch, _, count = latents.shape[:3]
-        if not config.interpolation_text:
-            text = None
-        null = self._null(text, batch, "interpolation")
-        texts = ContextPair(null if text is None else text.to(self.device), null)
+        texts = self._contexts.interpolation_pair(text, batch)
         noise = stage_noise(chosen.seed, interpolation_stage(count), batch, self.device)
         sampler = StageSampler(config.interpolation_schedule, chosen.interpolation_sampling, noise, callback)
         frames = latents.to(self.device, torch.float32)
         with self.residency.stage("interpolation") as unet:
             made = self.interpolator(unet, frames, texts, options, sampler, config.drop_temporal)
             return require_finite("interpolation", made, compute_dtype(unet))
-
-    def _encode_all(self, prompts: list[str], chosen: ResolvedSettings) -> _Texts:
-        """Every context that a generation needs, so that the text encoder can go before the U-Nets come."""
-        heads = HEADS if self.config.interpolation_text else HEADS[:1]
-        with self._text_encoder() as encoder:
-            keyframes, *interpolation = encoder.encode_for(prompts, heads)
-            avoided = encoder.encode_negative(chosen.negative_prompt, prompts, chosen.negative == "official")
-        return _Texts(self._pair(keyframes, avoided), *interpolation)
-
-    def _pair(self, text: TextContext, negative: TextContext | None) -> ContextPair:
-        """The keyframes' contexts on the models' device; no negative prompt is the null context."""
-        text = text.to(self.device)
-        if negative is None:
-            return ContextPair(text, self._null(text, text.context.shape[0], "keyframes"))
-        return ContextPair(text, negative.to(self.device))
-
-    @contextmanager
-    def _text_encoder(self) -> Iterator[TextEncoder]:
-        with self.residency.stage("text_encoder") as encoder:
-            self._nulls = {head: encoder.null_of(head).detach().clone() for head in HEADS}
-            yield encoder
-
-    def _null(self, text: TextContext | None, batch: int, head: str) -> TextContext:
-        """A stage's null context, of the prompt's number of tokens as upstream (2 without a prompt)."""
-        if not self._nulls:
-            with self._text_encoder():
-                pass
-        shortest = self.config.text.max_tokens if self.config.text.fixed_length else 2
-        count = text.context.shape[1] if text is not None else shortest
-        return null_context(self._nulls[head], batch, count).to(self.device)
-
-
-def _check_prompts(prompt: Any) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
-        raise ValueError(f"prompt must be a string or a list of strings; got {prompt!r}")
-    return prompts
-
-
-def _of_stage(callback: StageCallback | None, name: str) -> Callback | None:
-    return None if callback is None else partial(callback, name)

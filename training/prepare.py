@@ -21,7 +21,8 @@ import torch
 
 from fusionframes_core.checkpoints.open_model import open_model
 from fusionframes_core.files import home_path
-from fusionframes_core.settings import check_size, size_multiple, spatial_factor
+from fusionframes_core.settings import size_multiple, spatial_factor
+from fusionframes_core.value_checks import check_size
 
 from .data.data_parts import merge, parse_part
 from .data.data_report import REPORT

@@ -27,7 +27,8 @@ from ..media.video_source import VideoSource
 from ..media.write_video import check_output, video_writer, write_png, write_video, written_otherwise
 from ..pipeline import FusionFramesPipeline
 from ..sampling.frame_rates import PASS_FACTOR, frames_by_time
-from ..settings import GenerationSettings, check_range, size_multiple
+from ..settings import GenerationSettings, size_multiple
+from ..value_checks import check_range
 from .arguments import DTYPES, given_settings
 from .beginning import check_beginning, read_beginning
 from .input_clip import read_clip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -34,3 +35,8 @@ def shown_as(callback: Callback | None, change: Callable[[Tensor], Tensor]) -> C
     if callback is None:
         return None
     return lambda step, total, latents: callback(step, total, change(latents))
+
+
+def of_stage(callback: StageCallback | None, name: str) -> Callback | None:
+    """A whole generation's callback as that of its stage `name`."""
+    return None if callback is None else partial(callback, name)

@@ -101,12 +101,12 @@ def broken_rules(found: Import) -> list[str]:
 
 
 FLOORS = (
-    ("errors", "config", "files"),
+    ("errors", "value_checks", "config", "files"),
     ("kernels", "presets"),
     ("models",),
     ("sampling", "media", "checkpoints"),
     ("settings",),
-    ("image_to_video", "given_keyframes"),
+    ("image_to_video", "given_keyframes", "prompt_contexts"),
     ("pipeline",),
     ("cli",),
     ("__init__", "__main__"),

@@ -19,10 +19,9 @@ from fusionframes_core.settings import (
     DEFAULT_MOTION,
     MAX_STILL_NOISE,
     NOISE_AUGMENTATION,
-    check_range,
-    check_weight,
     motion_score,
 )
+from fusionframes_core.value_checks import check_range, check_weight
 
 from ..engine.figures import Figures
 from ..engine.objective import Batch

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ....fusionframes_core.sampling.options import SamplingOptions
-from ....fusionframes_core.settings import ResolvedImageSettings, check_denoise
+from ....fusionframes_core.settings import ResolvedImageSettings
+from ....fusionframes_core.value_checks import check_denoise
 from .model_values import OWN, OWN_WEIGHT, own_sampling, own_settings
 
 # In a list of samplers or schedulers: what the model's makers used, by its name and by the one that old workflows hold.

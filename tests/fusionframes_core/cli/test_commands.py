@@ -55,11 +55,11 @@ def test_generate_writes_what_the_pipeline_makes(
     generate: list[str], micro_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sheet = tmp_path / "sheet.png"
-    options = ["--seed", "3", "--scale", "4", "--guidance", "1", "--contact-sheet", str(sheet)]
+    options = ["--seed", "3", "--scale", "4", "--guidance", "2", "--contact-sheet", str(sheet)]
     assert main([*generate, *options]) == 0
     assert "13 frames, 64x64, 8 FPS, seed 3" in capsys.readouterr().out
     frames, rate = read_video(tmp_path / "out" / "video.mp4")
-    expected = FusionFramesPipeline.from_pretrained(micro_folder)(PROMPT, seed=3, guidance=1.0)
+    expected = FusionFramesPipeline.from_pretrained(micro_folder)(PROMPT, seed=3, guidance=2.0)
     expected_frames = enlarge(to_uint8(expected.frames[0]), 4)
     assert frames.shape == expected_frames.shape == (13, 64, 64, 3)
     assert float(rate) == 8
