@@ -15,7 +15,18 @@ from tqdm import tqdm
 from fusionframes_core.media.frames import to_pixels
 from fusionframes_core.models.movq.movq import MoVQ
 
-from .scenes import CLIP_LENGTH, FAST_MOTIONS, MOTIONS, NEW_SHAPES, SHAPES, Scene, keyframe_times, render, sample_scene
+from .scenes import (
+    CLIP_LENGTH,
+    FAST_MOTIONS,
+    MOTIONS,
+    NEW_SHAPES,
+    POSED,
+    SHAPES,
+    Scene,
+    keyframe_times,
+    render,
+    sample_scene,
+)
 
 MAX_SKIP = 12  # section 4.2: s ∈ {1, ..., 12}
 WINDOW = 33  # 9 keyframes and the three frames between every two
@@ -23,6 +34,7 @@ KEYFRAME_MOTIONS: dict[str, tuple[str, ...]] = {
     "keyframes": tuple(MOTIONS),
     "turning": ("spinning", "circling"),
     "spinning": ("spinning",),
+    "posed": (POSED,),
 }
 KINDS = (*KEYFRAME_MOTIONS, "windows")
 
@@ -43,8 +55,9 @@ def draw_clip(
     """A scene, the times to show it at, and the distance s between its frames.
 
     "keyframes" are 16 frames from the clip's start, of every motion, "turning" those of the motions that are learned
-    last, "spinning" those of turned shapes alone; "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip where
-    they fit, with fast motions drawn more often. `shape` pins the shape.
+    last, "spinning" those of turned shapes alone. "posed" ones stand still at any angle, also in colours that
+    never spin, so that turned shapes are known in them. "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip
+    where they fit, with fast motions drawn more often. `shape` pins the shape.
     """
     pinned = {} if shape is None else {"shape": shape}
     if kind in KEYFRAME_MOTIONS:
