@@ -109,8 +109,8 @@ class PlanSampling(io.ComfyNode):
                 ),
                 inputs.cfg(
                     30.0,
-                    f"How closely the prompt is followed: 1 is no guidance. {inputs.OWN}; 5 or 6 is usual for "
-                    "keyframes, 1 to 1.5 for interpolation.",
+                    f"How closely the prompt is followed: 1 is no guidance. {inputs.OWN}. For keyframes: "
+                    f"{inputs.cfg_values()}; for interpolation 1 to 1.5.",
                 ),
                 io.Conditioning.Input(
                     "negative",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fusionframes_core.presets import TINY
 from tests.helpers.host_server import Server
+
+CFG = 1 + TINY.guidance
 
 
 class Node:
@@ -75,7 +78,7 @@ class TinyGraph(Graph):
             "latent_image": self.empty(num_frames),
             "seed": 3,
             "steps": 3,
-            "cfg": 2.5,
+            "cfg": CFG,
             "sampler_name": "euler",
             "scheduler": "sgm_uniform",
             "denoise": 1.0,
@@ -84,7 +87,7 @@ class TinyGraph(Graph):
 
     def sample_keyframes(self, **changes: Any) -> list[Any]:
         """Latents of our Sample Keyframes."""
-        inputs = {"width": 64, "height": 64, "num_frames": 5, "seed": 3, "steps": 3, "cfg": 2.5}
+        inputs = {"width": 64, "height": 64, "num_frames": 5, "seed": 3, "steps": 3, "cfg": CFG}
         names = {"model": self.keyframes, "text": self.positive, "sampler": "default", "scheduler": "default"}
         return self.ours("SampleKeyframes", **{**inputs, **names, **changes})[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fusionframes_core.pipeline import FusionFramesPipeline
+from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.guides import Guide
 from tests.helpers.host_graphs import TinyGraph
 from tests.helpers.host_media import put_square
@@ -92,7 +93,7 @@ def test_guides_as_in_core(server: Server, pipeline: FusionFramesPipeline) -> No
     ]
     _, found, first, last = latents_of(server, graph, *links)
     guides = [Guide(first, 1, 0.75, 0.5), Guide(last, -1, 0.75, 0.5)]
-    options = {"seed": 3, "steps": 3, "guidance": 1.5, "num_frames": 5}
+    options = {"seed": 3, "steps": 3, "guidance": TINY.guidance, "num_frames": 5}
     wanted = pipeline.sample_keyframes(pipeline.encode_text([PROMPT]), guides=guides, **options)
     assert (found - wanted).abs().max() < 2e-3
 
@@ -106,7 +107,7 @@ def test_video_to_video_as_in_core(server: Server, pipeline: FusionFramesPipelin
     given, found = latents_of(
         server, graph, frames, graph.sample_keyframes(latents=frames, denoise=denoise, steps=4, **size)
     )
-    options = {"seed": 3, "steps": 4, "guidance": 1.5, "denoise": denoise}
+    options = {"seed": 3, "steps": 4, "guidance": TINY.guidance, "denoise": denoise}
     wanted = pipeline.sample_keyframes(pipeline.encode_text([PROMPT]), latents=given, **options)
     assert (found - wanted).abs().max() < 2e-3
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fusionframes_core.pipeline import FusionFramesPipeline
-from tests.helpers.host_graphs import Graph, TinyGraph
+from tests.helpers.host_graphs import CFG, Graph, TinyGraph
 from tests.helpers.host_media import read_images, read_video
 from tests.helpers.host_server import Server
 
@@ -65,7 +65,7 @@ def test_sampler_custom_advanced_is_our_node(server: Server) -> None:
         negative=graph.negative,
         seed=3,
         steps=3,
-        cfg=2.5,
+        cfg=CFG,
     )
     advanced = graph.add(
         "SamplerCustomAdvanced",
@@ -197,12 +197,12 @@ def test_torch_compile(server: Server) -> None:
 def test_dual_guidance(server: Server) -> None:
     """DualCFGGuider takes our model: with equal weights and one prompt twice it is plain guidance."""
     graph = TinyGraph(PROMPT)
-    plan = graph.ours("PlanSampling", model=graph.keyframes, positive=graph.positive, seed=3, steps=3, cfg=2.5)
+    plan = graph.ours("PlanSampling", model=graph.keyframes, positive=graph.positive, seed=3, steps=3, cfg=CFG)
     other = graph.add("CLIPTextEncode", clip=graph.clip, text="a small blue star, spinning")[0]
     sampled = []
-    for middle, weight in ((graph.positive, 2.5), (other, 2.0)):
+    for middle, weight in ((graph.positive, CFG), (other, CFG + 1)):
         conditions = {"cond1": graph.positive, "cond2": middle, "negative": graph.negative}
-        weights = {"cfg_conds": 2.5, "cfg_cond2_negative": weight, "style": "regular"}
+        weights = {"cfg_conds": CFG, "cfg_cond2_negative": weight, "style": "regular"}
         guider = graph.add("DualCFGGuider", model=graph.keyframes, **conditions, **weights)[0]
         parts = {"noise": plan[0], "guider": guider, "sampler": plan[2], "sigmas": plan[3]}
         sampled.append(graph.add("SamplerCustomAdvanced", **parts, latent_image=graph.empty())[0])
