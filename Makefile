@@ -18,7 +18,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format pictures layouts bench tables train-tiny train-tiny-card \
+.PHONY: help setup demo test quick lint format pictures thumbnails layouts bench tables train-tiny train-tiny-card \
 	card-latents clean distclean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make format      let ruff rewrite the sources"
 	@echo "make layouts     place the nodes of the shipped workflows anew (needs what tests/browser needs)"
 	@echo "make pictures    draw every node for its help page (needs what tests/browser needs)"
+	@echo "make thumbnails  run the bundled model's workflows and draw their pictures (needs what tests/host needs)"
 	@echo "make bench       side-by-side benchmarks"
 	@echo "make tables      the paper's tables in small, trained and measured, into RESULTS.md"
 	@echo "make train-tiny  train the bundled model again, all stages"
@@ -84,6 +85,9 @@ layouts: $(DEVELOP)
 
 pictures: $(DEVELOP)
 	FUSIONFRAMES_PICTURES=$(CURDIR)/web/docs $(BIN)/python -m pytest tests/browser/test_pictures.py -rs
+
+thumbnails: $(DEVELOP)
+	FUSIONFRAMES_THUMBNAILS=1 FUSIONFRAMES_REQUIRE=host $(BIN)/python -m pytest tests/host/test_thumbnails.py -rs
 
 bench: $(DEVELOP)
 	$(BIN)/python -m benchmarks
