@@ -53,17 +53,12 @@ def test_null_contexts_fetch_the_encoder_where_nothing_was_encoded(models: Offlo
 
 def test_no_negative_prompt_is_the_null_context(models: OffloadedModels) -> None:
     contexts = PromptContexts(models)
-    plain, empty = (
-        contexts.encode_all(PROMPTS, settings(models)).keyframes,
-        contexts.encode(["", ""], "keyframes"),
-    )
-    first = plain.unconditional.context[:, : empty.context.shape[1]]
-    torch.testing.assert_close(first, empty.context[:, : first.shape[1]])
+    null = contexts.encode([""], "keyframes").context[:, :1]
+    plain = contexts.encode_all(PROMPTS, settings(models)).keyframes
+    torch.testing.assert_close(plain.unconditional.context[:, :1], null.expand(2, -1, -1))
     avoided = contexts.encode_all(PROMPTS, settings(models, negative_prompt="blue")).keyframes
     assert torch.equal(avoided.conditional.context, plain.conditional.context)
-    assert avoided.unconditional.context.shape != first.shape or not torch.allclose(
-        avoided.unconditional.context, first
-    )
+    assert not torch.allclose(avoided.unconditional.context[:, :1], null, atol=1e-3)
 
 
 @pytest.mark.parametrize("reads", [False, True])
