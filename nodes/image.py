@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..fusionframes_core.media.frames import COVER
 from ..fusionframes_core.sampling.first_frame import FirstFrame
 from ..fusionframes_core.settings import IMAGE_GUIDANCE, NOISE_AUGMENTATION
-from . import host, inputs
+from . import host, input_checks, inputs
 from .sockets import CATEGORY, latent
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class DrawFirstFrame(inputs.Sized):
         **sampling: Unpack[host.SamplingInputs],
     ) -> io.NodeOutput:
         """Draw one picture."""
-        inputs.check_cfg(sampling["cfg"])
+        input_checks.check_cfg(sampling["cfg"])
         host.require_image_model(model)
         host.require_our_vae(vae)
         shape, options = host.video_shape(model, height, width, 1), host.sampling_options(model, **sampling)
@@ -200,8 +200,8 @@ class ImageToVideo(inputs.Sized):
         **given: Unpack[ImageToVideoInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
-        inputs.check_weight("cfg", given["cfg"])
-        inputs.check_weight("cfg_image", given["cfg_image"])
+        input_checks.check_weight("cfg", given["cfg"])
+        input_checks.check_weight("cfg_image", given["cfg_image"])
         host.require_image_model(model)
         model = host.with_blocks(model, temporal_blocks)
         shape, options = host.video_shape(model, height, width, num_frames), host.image_sampling_options(model, given)

@@ -19,7 +19,7 @@ from ..fusionframes_core.sampling.frame_rates import (
 )
 from ..fusionframes_core.sampling.options import InterpolationOptions
 from ..fusionframes_core.settings import PASSES_OF_FPS
-from . import host, inputs
+from . import host, input_checks, inputs
 from .sockets import CATEGORY, latent, rate_of
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Interpolate(io.ComfyNode):
         """Interpolate once or twice; a second pass is over neighbouring frames of full-speed video."""
         sampling: Any = {**given}
         wanted = Rate(*(sampling.pop(name, other) for name, other in (("fps", _BY_PASSES), *_NO_RATE.items())))
-        inputs.check_cfg(given["cfg"])
+        input_checks.check_cfg(given["cfg"])
         host.require_interpolation_model(model)
         rate, frames = rate_of(latents), latents["samples"]
         multiple = wanted.multiple_of(rate)

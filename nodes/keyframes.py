@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from . import host, inputs
+from . import host, input_checks, inputs
 from .sockets import CATEGORY, latent, rate_of
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ class SampleKeyframes(inputs.Sized):
         host.require_rates(fps=fps)
         sampling: Any = {**given}
         latents = sampling.pop("latents", None)
-        inputs.check_cfg(given["cfg"])
-        inputs.check_denoise(given.get("denoise", 1.0), latents)
+        input_checks.check_cfg(given["cfg"])
+        input_checks.check_denoise(given.get("denoise", 1.0), latents)
         host.require_text_model(model)
         model = host.with_blocks(model, temporal_blocks)
         options = host.sampling_options(model, **sampling)

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fusionframes_core.settings import MAX_KEYFRAMES
-from . import host, inputs
+from . import host, input_checks, inputs
 from .sockets import CATEGORY
 
 
@@ -136,7 +136,7 @@ class PlanSampling(io.ComfyNode):
         cls, model: Any, positive: Any, seed: int, steps: int, cfg: float, negative: Any = None
     ) -> io.NodeOutput:
         """Put the pieces together."""
-        inputs.check_cfg(cfg)
+        input_checks.check_cfg(cfg)
         host.require_our_model(model)
         conditionings = host.text_conditionings(positive, negative)
         options = host.sampling_options(model, seed, steps, cfg)

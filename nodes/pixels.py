@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fusionframes_core.media.frame_choice import FrameChoice
 from ..fusionframes_core.models.movq.chunked_decode import DECODE_WINDOWS
-from . import host, inputs
+from . import host, input_checks, inputs
 from .sockets import CATEGORY, latent, rate_of
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 MAX_FRAMES = 10**6
 _VAE = "The VAE of the model, from Load Model or Load VAE."
 _SCALED = (
-    f"The {{}} in pixels to scale and crop the frames to, a multiple of {inputs.SIDE_STEP} ({inputs.LARGER_STEP}). 0 "
-    "keeps the frames as they are."
+    f"The {{}} in pixels to scale and crop the frames to, a multiple of {input_checks.SIDE_STEP} "
+    f"({inputs.LARGER_STEP}). 0 keeps the frames as they are."
 )
 
 

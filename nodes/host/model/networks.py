@@ -29,7 +29,7 @@ LATENT_CHANNELS = 4  # of a video, which is what stock guidances ask a network's
 class Memos:
     """What the steps of a sampling have in common, by their context: it lives as long as the context's tensor does.
 
-    `hosted_models.SteadyText` gives every step the same tensor. Whoever changes the text brings another one.
+    `shared_conds.SteadyText` gives every step the same tensor. Whoever changes the text brings another one.
     """
 
     def __init__(self) -> None:
