@@ -106,14 +106,14 @@ PREPARE   := OMP_NUM_THREADS=1 $(BIN)/python -m training.latents --movq runs/aut
 TRAIN     := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc_per_node $(PROCESSES) -m
 CONFIGS   := training/configs
 CLIPS     := keyframes_0 keyframes_1 keyframes_2 keyframes_3 keyframes_4 turning_0 turning_1 turning_2
-CLIPS     += spinning_0 spinning_1 spinning_2 keyframes_held_out
+CLIPS     += spinning_0 spinning_1 spinning_2 spinning_3 tilted_0 tilted_1 tilted_2 plain_0 keyframes_held_out
 CLIPS     += windows_0 windows_1 windows_2 windows_3 windows_held_out
 CLIPS     := $(patsubst %,runs/latents/%.safetensors,$(CLIPS))
 
 CHOICES   := conv1d_attn3d_blocks conv3d_attn1d_blocks conv1d_attn1d_layers
 CHOICES   := $(foreach name,$(CHOICES),runs/temporal/temporal_$(name).safetensors)
 
-train-tiny: runs/keyframes_12/keyframe.safetensors $(CHOICES) runs/interp_3/interpolation.safetensors runs/decoder/movq.safetensors
+train-tiny: runs/keyframes_13/keyframe.safetensors $(CHOICES) runs/interp_3/interpolation.safetensors runs/decoder/movq.safetensors
 	$(BIN)/python -m training.assemble --output runs/tiny $(addprefix --temporal+=,$(CHOICES))
 	@echo 'runs/tiny is a model folder: python -m fusionframes_core generate --model runs/tiny ...'
 
@@ -140,6 +140,11 @@ CLIPS_turning_2          := --kind turning --count 1500 --seed 33
 CLIPS_spinning_0         := --kind spinning --count 3000 --seed 14
 CLIPS_spinning_1         := --kind spinning --count 3000 --seed 34
 CLIPS_spinning_2         := --kind spinning --count 3500 --seed 201
+CLIPS_spinning_3         := --kind spinning --count 2500 --seed 203
+CLIPS_tilted_0           := --kind tilted --count 1500 --seed 231
+CLIPS_tilted_1           := --kind tilted --count 1500 --seed 232
+CLIPS_tilted_2           := --kind tilted --count 1500 --seed 233
+CLIPS_plain_0            := --kind plain --count 1500 --seed 221
 CLIPS_keyframes_held_out := --kind keyframes --count 300 --seed 9 --held_out true
 CLIPS_windows_0          := --kind windows --count 2000 --seed 1
 CLIPS_windows_1          := --kind windows --count 3000 --seed 12
@@ -153,7 +158,7 @@ runs/image/image.safetensors: runs/text_encoder/text_encoder.safetensors $(CLIPS
 runs/keyframes/keyframe.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes.yaml
 
-KEYFRAMES := $(patsubst %,runs/keyframes_%/keyframe.safetensors,2 3 4 5 6 7 8 9 10 11 12)
+KEYFRAMES := $(patsubst %,runs/keyframes_%/keyframe.safetensors,2 3 4 5 6 7 8 9 10 11 12 13)
 
 $(KEYFRAMES): runs/keyframes_%/keyframe.safetensors:
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml
@@ -170,6 +175,7 @@ runs/keyframes_9/keyframe.safetensors: runs/keyframes_8/keyframe.safetensors
 runs/keyframes_10/keyframe.safetensors: runs/keyframes_9/keyframe.safetensors
 runs/keyframes_11/keyframe.safetensors: runs/keyframes_10/keyframe.safetensors
 runs/keyframes_12/keyframe.safetensors: runs/keyframes_11/keyframe.safetensors
+runs/keyframes_13/keyframe.safetensors: runs/keyframes_12/keyframe.safetensors
 
 runs/image_2/image.safetensors: runs/image/image.safetensors
 	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_2.yaml
@@ -181,7 +187,7 @@ runs/image_4/image.safetensors: runs/image_3/image.safetensors runs/text_encoder
 	$(TRAIN) training.train_image --config $(CONFIGS)/tiny_image_4.yaml
 
 # Each in a folder of its own, then beside the others.
-runs/temporal/temporal_%.safetensors: runs/keyframes_12/keyframe.safetensors
+runs/temporal/temporal_%.safetensors: runs/keyframes_13/keyframe.safetensors
 	$(TRAIN) training.train_keyframes --config $(CONFIGS)/tiny_keyframes_$*.yaml --init $< --text_encoder runs/text_encoder_2
 	@mkdir -p $(@D) && cp runs/keyframes_$*/$(@F) $@
 

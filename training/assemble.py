@@ -28,7 +28,7 @@ COLOURED_FRAMES = 400  # enough for colours that no longer change in the second 
 def assemble(
     output: Path,
     text_encoder: Path = Path("runs/text_encoder_2/text_encoder.safetensors"),
-    keyframe: Path = Path("runs/keyframes_12/keyframe.safetensors"),
+    keyframe: Path = Path("runs/keyframes_13/keyframe.safetensors"),
     interpolation: Path = Path("runs/interp_3/interpolation.safetensors"),
     movq: Path = Path("runs/decoder/movq.safetensors"),
     temporal: list[Path] | None = None,

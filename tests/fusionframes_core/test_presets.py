@@ -19,6 +19,8 @@ from fusionframes_core.media.read_video import read_video
 from fusionframes_core.pipeline import FusionFramesPipeline
 from training.moving_shapes.measure import measure
 from training.moving_shapes.prompts_file import read_prompts
+from training.moving_shapes.steadiness import shape_share
+from training.moving_shapes.track import track
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +73,17 @@ def test_the_videos_have_the_colour_that_the_prompt_says(pipeline: FusionFramesP
     shown = [measure(np.asarray(to_uint8(frames))).colour for frames in result.frames]
     wrong = [(p.prompt, colour) for p, colour in zip(prompts, shown, strict=True) if colour != p.colour]
     assert len(wrong) <= 1, wrong
+
+
+def test_a_prompt_without_a_motion_shows_its_shape_in_every_frame(pipeline: FusionFramesPipeline, root: Path) -> None:
+    """A shape whose angle or place is left open comes out as a blob; `motionless_32.txt` has the other colours too."""
+    prompts = read_prompts(root / "training" / "prompts" / "motionless_32.txt", 8)
+    result = pipeline([prompt.prompt for prompt in prompts], passes=0, seed=0)
+    for prompt, frames in zip(prompts, result.frames, strict=True):
+        video = np.asarray(to_uint8(frames))
+        assert measure(video).colour == prompt.colour, prompt.prompt
+        assert prompt.shape is not None
+        assert shape_share(track(video), prompt.shape) == 1, prompt.prompt
 
 
 def test_a_seed_gives_the_same_video_and_another_seed_another(pipeline: FusionFramesPipeline) -> None:

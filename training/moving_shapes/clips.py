@@ -20,8 +20,9 @@ from .scenes import (
     FAST_MOTIONS,
     MOTIONS,
     NEW_SHAPES,
-    POSED,
+    PLAIN,
     SHAPES,
+    TILTED,
     Scene,
     keyframe_times,
     render,
@@ -34,7 +35,8 @@ KEYFRAME_MOTIONS: dict[str, tuple[str, ...]] = {
     "keyframes": tuple(MOTIONS),
     "turning": ("spinning", "circling"),
     "spinning": ("spinning",),
-    "posed": (POSED,),
+    "plain": (PLAIN,),
+    "tilted": (TILTED,),
 }
 KINDS = (*KEYFRAME_MOTIONS, "windows")
 
@@ -55,9 +57,10 @@ def draw_clip(
     """A scene, the times to show it at, and the distance s between its frames.
 
     "keyframes" are 16 frames from the clip's start, of every motion, "turning" those of the motions that are learned
-    last, "spinning" those of turned shapes alone. "posed" ones stand still at any angle, also in colours that
-    never spin, so that turned shapes are known in them. "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the clip
-    where they fit, with fast motions drawn more often. `shape` pins the shape.
+    last, "spinning" those of turned shapes alone. "plain" ones stand still and upright, and their captions say nothing
+    of that, so that a prompt without a motion is known; "tilted" ones are still at any angle, also in colours that
+    never spin, so that turned shapes are known in them. "windows" are 33 frames s ∈ {1, ..., 12} apart, inside the
+    clip where they fit, with fast motions drawn more often. `shape` pins the shape.
     """
     pinned = {} if shape is None else {"shape": shape}
     if kind in KEYFRAME_MOTIONS:

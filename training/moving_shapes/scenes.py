@@ -60,7 +60,8 @@ MOTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "bouncing up and down": (("bounces up and down", "bouncing up and down"),),
     "circling": (("circles", "circling"), ("moves in a circle", "moving in a circle")),
 }
-POSED = "posed"  # no motion: a still shape at any angle, whose captions say nothing of a motion
+PLAIN, TILTED = "plain", "tilted"  # still shapes, upright or at any angle
+UNNAMED = (PLAIN, TILTED)  # in place of a motion, where the caption names none
 FAST_MOTIONS = ("bouncing left and right", "bouncing up and down", "circling")
 
 _TRAVEL = {"slowly": 24.0, "quickly": 34.0}  # pixels in a clip; a third of the frame is 21.3
@@ -70,7 +71,7 @@ _TURNS = {"slowly": 0.5, "quickly": 1.0}  # of a spin in a clip
 _CYCLES = {"slowly": 1.0, "quickly": 2.0}  # of a bounce or a circle in a clip
 _BOUNCE = 15.0
 _ORBIT = 12.0
-_PHASES = {POSED: (0.0, 1.0)}  # of other motions near the start of a cycle
+_PHASES = {TILTED: (0.0, 1.0)}  # of other motions near the start of a cycle
 _SCALE_RANGE = {"slowly": (0.75, 1.25), "quickly": (0.5, 1.35)}
 
 
@@ -106,25 +107,25 @@ class Scene:
     speed: str
     background: str
     offset: tuple[float, float]  # of the path's middle from the frame's middle, pixels of 64
-    phase: float  # cycles, of periodic motions; of a posed shape the turn
+    phase: float  # cycles, of periodic motions; of a tilted shape the turn
     gradient: tuple[float, ...]  # angle, then two RGB colours; grey and black ignore it
 
 
 def is_held_out(colour: str, shape: str, motion: str) -> bool:
     """True for the combinations (one colour of eight for every shape and motion) that training never sees.
 
-    A posed shape stands still, so those of standing still are held out of it.
+    A plain or tilted shape stands still, so those of standing still are held out of it.
     """
     if shape in NEW_SHAPES:
         return False
-    shown = "standing still" if motion == POSED else motion
+    shown = "standing still" if motion in UNNAMED else motion
     indices = list(COLOURS).index(colour), SHAPES.index(shape), list(MOTIONS).index(shown)
     return (indices[0] + 3 * indices[1] + 5 * indices[2]) % len(COLOURS) == 0
 
 
 def is_visible(shape: str, motion: str) -> bool:
-    """False for a spinning or posed circle or ring, which looks like a standing one."""
-    return not (shape in ("circle", "ring") and motion in ("spinning", POSED))
+    """False for a spinning or tilted circle or ring, which looks like a standing one."""
+    return not (shape in ("circle", "ring") and motion in ("spinning", TILTED))
 
 
 def sample_scene(rng: np.random.Generator, held_out: bool | None = False, **fixed: str) -> Scene:
@@ -177,7 +178,7 @@ def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
         "circling": (rng.uniform(-3, 3), rng.uniform(-3, 3)),
         # In the middle: only where the place is known from the start can the first steps decide the angle.
         "spinning": (share, across / 9),
-        POSED: (share, across / 9),
+        **dict.fromkeys(UNNAMED, (share, across / 9)),
     }.get(motion, (rng.uniform(-9, 9), rng.uniform(-9, 9)))
     colours = [c for _ in range(2) for c in rng.uniform(30, 75) + rng.uniform(-14, 14, 3)]
     gradient = (rng.uniform(0, 2 * np.pi), *(float(c) for c in colours))
@@ -185,8 +186,8 @@ def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of many wordings of the scene; size, speed and background are not always said, of a posed one no motion."""
-    text = _noun(scene, rng) if scene.motion == POSED else _moving_noun(scene, rng)
+    """One of many wordings of the scene; size, speed and background are not always said, one of UNNAMED never."""
+    text = _noun(scene, rng) if scene.motion in UNNAMED else _moving_noun(scene, rng)
     if rng.random() < 0.5:
         text += f" on {background_words(scene.background)}"
     return text
@@ -194,6 +195,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def _noun(scene: Scene, rng: np.random.Generator) -> str:
     noun = f"{scene.size} {scene.colour} {scene.shape}" if rng.random() < 0.8 else f"{scene.colour} {scene.shape}"
+    noun = f"{TILTED} {noun}" if scene.motion == TILTED else noun
     noun = f"a {noun}" if rng.random() < 0.7 else noun
     return noun.replace("a orange", "an orange")
 
@@ -226,7 +228,7 @@ def _pose(scene: Scene, u: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArr
         centre += (u[:, None] - 0.5) * _TRAVEL[scene.speed] * np.array(_DIRECTIONS[scene.motion])
     elif scene.motion == "spinning":
         angle = 2 * np.pi * _TURNS[scene.speed] * u
-    elif scene.motion == POSED:
+    elif scene.motion == TILTED:
         angle += 2 * np.pi * scene.phase
     elif scene.motion in ("growing", "shrinking"):
         low, high = _SCALE_RANGE[scene.speed]

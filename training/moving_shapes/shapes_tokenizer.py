@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from fusionframes_core.files import home_path
 from fusionframes_core.models.tokenizer import SPECIAL_TOKENS
 
-from .scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS
+from .scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, SPEEDS, TILTED
 
 GLUE = ("a", "an", "that", "on", "soft", "background", ",")
 
@@ -89,7 +89,7 @@ def vocabulary() -> list[str]:
     """Every word that a caption can contain, in a fixed order."""
     phrases = [*GLUE, *COLOURS, *SHAPES, *SIZES, *SPEEDS, *BACKGROUNDS]
     phrases += [wording for wordings in MOTIONS.values() for pair in wordings for wording in pair]
-    return list(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
+    return list(dict.fromkeys(word for phrase in (*phrases, TILTED) for word in phrase.split()))
 
 
 def build_tokenizer(words: Iterable[str] | None = None) -> Tokenizer:

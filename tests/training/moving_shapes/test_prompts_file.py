@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from training.engine.command_line import BadInput
 from training.moving_shapes.prompts_file import Prompt, make_prompts, parse_prompt, read_prompts, write_prompts
-from training.moving_shapes.scenes import MOTIONS, caption, is_held_out, sample_scene
+from training.moving_shapes.scenes import COLOURS, MOTIONS, SHAPES, caption, is_held_out, sample_scene
 
 HELD_OUT = Path(__file__).parents[3] / "training" / "prompts" / "held_out_200.jsonl"
+MOTIONLESS = HELD_OUT.with_name("motionless_32.txt")
 
 
 def test_the_words_of_a_caption_are_found_again() -> None:
@@ -52,6 +54,13 @@ def test_held_out_prompts_are_held_out_different_and_cover_everything() -> None:
 def test_the_shipped_prompts_are_what_the_command_makes() -> None:
     assert HELD_OUT.read_text("utf-8") == write_prompts(make_prompts())
     assert read_prompts(HELD_OUT) == make_prompts()
+
+
+def test_the_motionless_prompts_name_every_shape_in_every_colour_and_nothing_else() -> None:
+    prompts = read_prompts(MOTIONLESS)
+    assert {(p.colour, p.shape) for p in prompts} == set(itertools.product(COLOURS, SHAPES))
+    assert len(prompts) == len(COLOURS) * len(SHAPES)
+    assert all(p.motion is p.speed is p.size is None for p in prompts)
 
 
 def test_prompts_are_read_from_text_and_from_json(tmp_path: Path) -> None:
