@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from training.moving_shapes.scenes import MOTIONS, caption, sample_scene
+from fusionframes_core.checkpoints.open_model import model_folder
+from training.moving_shapes.scenes import MOTIONS, UNNAMED, caption, sample_scene
 from training.moving_shapes.shapes_tokenizer import SYNONYMS, build_tokenizer, vocabulary
 
 
@@ -22,13 +25,19 @@ def test_special_tokens_are_those_of_t5(tokenizer):
 
 def test_every_caption_is_known_and_left_as_it_is(tokenizer):
     rng = np.random.default_rng(0)
-    for _ in range(1000):
-        text = caption(sample_scene(rng, held_out=None), rng)
+    scenes = [sample_scene(rng, held_out=None) for _ in range(1000)]
+    scenes += [sample_scene(rng, motion=name) for name in UNNAMED for _ in range(50)]
+    for scene in scenes:
+        text = caption(scene, rng)
         tokens = tokenizer.encode(text).tokens
         assert tokens[-1] == "</s>"
         assert "<unk>" not in tokens
         assert " ".join(tokens[:-1]).replace(" ,", ",") == text
         assert len(tokens) <= 24
+
+
+def test_the_bundled_model_has_this_tokenizer(tokenizer):
+    assert json.loads((model_folder("tiny") / "tokenizer.json").read_text("utf-8")) == json.loads(tokenizer.to_str())
 
 
 @pytest.mark.parametrize(
