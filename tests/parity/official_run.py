@@ -7,12 +7,9 @@ stand-ins into place for what they import and do not use, and answers torch's ra
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import io
 import sys
 import tempfile
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +32,7 @@ from tests.helpers.pipeline_cases import (
     tokenizer_of,
     write_official_files,
 )
+from tests.parity.official_stand_ins import put_stand_ins
 
 DRAWS = (torch.randn, torch.randn_like, torch.rand_like)
 
@@ -97,65 +95,6 @@ def answered(recording: Recording) -> Iterator[None]:
         yield
     finally:
         torch.randn, torch.randn_like, torch.rand_like = DRAWS
-
-
-def put_stand_ins(version: str) -> None:
-    """What the official packages import and these cases do not use, where it is not installed."""
-    from transformers import CLIPImageProcessor, CLIPModel, T5EncoderModel, T5Model  # noqa: F401 (these look for it)
-
-    if version == "1.1":
-        _ = importlib.import_module("diffusers").DDPMScheduler  # so does this, which only the official code needs
-
-    if importlib.util.find_spec("pandas") is None:
-        sys.modules["pandas"] = types.ModuleType("pandas")
-    if importlib.util.find_spec("torchvision") is None:
-        put_torchvision()
-
-
-def put_torchvision() -> None:
-    """The four transforms that the official pipelines use."""
-    package, transforms = (types.ModuleType(name) for name in ("torchvision", "torchvision.transforms"))
-    transforms.__dict__.update(ToPILImage=ToPIL, ToTensor=ToTensor, Lambda=Lambda, Compose=Compose, __path__=[])
-    package.__dict__["transforms"] = transforms
-    unused = types.ModuleType("torchvision.transforms.functional")
-    transforms.__dict__["functional"] = unused
-    sys.modules |= {module.__name__: module for module in (package, transforms, unused)}
-
-
-class ToPIL:
-    """torchvision's for a float (3, H, W): cut off to 8 bits."""
-
-    def __call__(self, pixels: Tensor) -> Any:
-        return PIL.Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-
-
-class ToTensor:
-    """torchvision's: (3, H, W) in [0, 1]."""
-
-    def __call__(self, image: Any) -> Tensor:
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
-
-
-class Lambda:
-    """torchvision's."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def __call__(self, value: Any) -> Any:
-        return self.function(value)
-
-
-class Compose:
-    """torchvision's."""
-
-    def __init__(self, functions: Any) -> None:
-        self.functions = functions
-
-    def __call__(self, value: Any) -> Any:
-        for function in self.functions:
-            value = function(value)
-        return value
 
 
 def loaded(model: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> Any:
