@@ -1,7 +1,7 @@
 """What a training stage takes, counted on the meta device: memory by part, speed, days, and settings that fit a card.
 
-`python -m training.plan paper_keyframes --cards 8 --memory 80`. CONFIG is a file in training/configs, or any stage's
-YAML file; options that the stage knows may follow, as `--train.batch_size 2`. No weights and no data are read. Exit
+`python -m training.plan paper_keyframes --cards 8 --memory 80`. CONFIG is a file in training/configs, or the YAML file of
+a keyframe, interpolation, decoder or LoRA stage; options that it knows may follow, as `--train.batch_size 2`. No weights and no data are read. Exit
 codes: 0 done; 2 bad input, one sentence on stderr.
 """
 
@@ -42,10 +42,12 @@ def _keyframes(stage: KeyframeStage, size: Size) -> PlannedStage:
     config = model_config(stage.preset)
     if stage.temporal is not None:
         config = dataclasses.replace(config, keyframe=dataclasses.replace(config.keyframe, temporal=stage.temporal))
-    return plan_keyframes(config, stage.train, size)
+    return plan_keyframes(config, stage.train, size, stage.parts)
 
 
 def _interpolation(stage: InterpolationStage, size: Size) -> PlannedStage:
+    if stage.architecture != "groups":
+        raise ValueError(f'architecture must be "groups" to be planned; got {stage.architecture!r}')
     return plan_interpolation(model_config(stage.preset), stage.train, stage.window, size)
 
 

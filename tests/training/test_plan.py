@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from fusionframes_core.models.unet.unet import UNet
+from fusionframes_core.presets import TINY
 from training import plan
 from training.accounting import card_memory
 from training.accounting.network_steps import NetworkStep
@@ -20,6 +23,20 @@ def test_every_shipped_config_of_a_stage_has_a_plan() -> None:
         assert (CONFIGS / f"{name}.yaml").is_file()
         assert open_plan(name, None, []).steps > 0
     assert open_plan("paper_keyframes", None, ["--train.batch_size", "3"]).setting.clips == 3
+
+
+def trained(*options: str) -> int:
+    """Number of weights that a keyframe stage of `parts: all` is planned to train."""
+    with torch.device("meta"):
+        model = open_plan("tiny_keyframes_13", None, options).step("fp32").build()
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def test_parts_of_a_keyframe_stage_are_planned_as_they_train() -> None:
+    """All weights are those of the whole U-Net; the temporal ones are fewer."""
+    with torch.device("meta"):
+        every = sum(weight.numel() for weight in UNet(TINY.keyframe).parameters())
+    assert trained("--parts", "temporal") < trained() == every
 
 
 def traced(step: NetworkStep, how: TracedAs) -> Trace:
@@ -49,6 +66,7 @@ def test_a_plan_says_what_a_stage_takes(monkeypatch: pytest.MonkeyPatch, capsys:
     [
         (["nothing"], "CONFIG must be a YAML file, or one of"),
         (["tiny_image"], "--stage must say which of lora, decoder, interp, keyframes"),
+        (["tiny_interp", "--architecture", "masked"], "architecture must be \"groups\" to be planned; got 'masked'"),
         (["paper_keyframes", "--cards", "0"], "--cards must be at least 1; got 0"),
         (["paper_keyframes", "--train.bach_size", "2"], "did you mean train.batch_size?"),
     ],
