@@ -25,11 +25,13 @@ MOTION_ALIASES = {"normal": "medium"}  # what 1.1's code calls its own default
 PASSES_OF_FPS = {"low": 0, "medium": 1, "high": 2}
 """The official code's frame rates (2, 8 and 32 frames per second) → interpolation passes."""
 NEGATIVES = ("own", "official")
+BY_PASSES = "as passes says"
 DEFAULT_MOTION, IMAGE_GUIDANCE, NOISE_AUGMENTATION = "medium", 2.0, 20  # defaults of 1.1's code
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def _option(default: Any, help: str, unset: str = "of the model") -> Any:
+    """A field whose `help` the command line shows; `unset` says what None stands for."""
+    return field(default=default, metadata={"help": help, "unset": unset})
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,19 @@ class GenerationSettings:
     num_frames: int | None = _option(None, "number of keyframes; 2 or more when there are interpolation passes")
     passes: int = _option(1, f"interpolation passes, 0 to {MAX_PASSES}; each turns T frames into 4T - 3")
     fps: str | None = _option(
-        None, "low, medium or high, as the official code's: 0, 1 or 2 passes, 2, 8 or 32 frames per second"
+        None,
+        "low, medium or high, as the official code's: 0, 1 or 2 passes, 2, 8 or 32 frames per second",
+        unset=BY_PASSES,
     )
     multiplier: float | None = _option(
         None,
         f"how many times the frame rate to make it, up to {MAX_MULTIPLIER}; frames are taken by time from the passes",
+        unset=BY_PASSES,
     )
     target_fps: float | None = _option(
         None,
         "frames per second to make, taken by time from as many passes as it needs; the output is as long as before",
+        unset=BY_PASSES,
     )
     skip_frames: tuple[int, ...] = _option((3, 1), f"skip-frame value of each pass, 1 to {MAX_SKIP_FRAMES}")
     perturbation: int = _option(0, "noise steps on the frames that interpolation is given")

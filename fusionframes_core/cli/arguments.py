@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -17,23 +18,34 @@ from ..checkpoints.text_encoder_weights import MODES
 from ..files import check_name, home_path
 from ..models.compiled import COMPILES
 from ..sampling.guides import PULL
+from ..sampling.sampler import SAMPLERS
 from ..settings import GenerationSettings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
-INTERPOLATION_SETTINGS = (
-    *(
-        "seed",
-        "passes",
-        "multiplier",
-        "target_fps",
-        "skip_frames",
-        "perturbation",
-        "interpolation_guidance",
-        "interpolation_steps",
-    ),
-    *("sampler", "size"),
-)
+SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
 MAX_RATE = 1000  # frames a second
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a command says of a setting in the place of the field's own help and default."""
+
+    help: str | None = None
+    default: str | None = None
+
+
+INTERPOLATION_SETTINGS = {
+    "seed": Wording(help="the same seed gives the same video"),
+    "passes": Wording(help="interpolation passes, 1 or 2; each makes three new frames between every two"),
+    "multiplier": Wording(),
+    "target_fps": Wording(),
+    "skip_frames": Wording(default=f"3 for a video of at most {SLOW_FPS:g} frames per second, 1 for a faster one"),
+    "perturbation": Wording(),
+    "interpolation_guidance": Wording(),
+    "interpolation_steps": Wording(),
+    "sampler": Wording(help=f"sampler of interpolation: {', '.join(SAMPLERS)}"),
+    "size": Wording(default="the input's, rounded to what the model can make"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -124,20 +136,28 @@ PARSERS: dict[str, Any] = {
 ALIASES = {"num_frames": ("--frames", "--keyframes")}
 
 
-def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
-    """An option for each of GenerationSettings' fields (or those of `names`); what is not given is left out."""
+def add_settings(parser: argparse.ArgumentParser, wordings: Mapping[str, Wording] | None = None) -> None:
+    """An option for each of GenerationSettings' fields (or those of `wordings`); what is not given is left out."""
     for field in dataclasses.fields(GenerationSettings):
-        if names is not None and field.name not in names:
+        if wordings is not None and field.name not in wordings:
             continue
+        wording = Wording() if wordings is None else wordings[field.name]
         flags = (*ALIASES.get(field.name, ()), "--" + field.name.replace("_", "-"))
-        default = "of the model" if field.default is None else repr(field.default)
+        default = wording.default or _shown(field)
         parser.add_argument(
             *flags,
             dest=field.name,
             type=PARSERS[str(field.type)],
             default=argparse.SUPPRESS,
-            help=f"{field.metadata['help']} (default: {default})",
+            help=f"{wording.help or field.metadata['help']} (default: {default})",
         )
+
+
+def _shown(field: dataclasses.Field[Any]) -> str:
+    """A field's default as it is typed."""
+    if field.default is None:
+        return str(field.metadata["unset"])
+    return ",".join(map(str, field.default)) if isinstance(field.default, tuple) else repr(field.default)
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -29,14 +29,13 @@ from ..pipeline import FusionFramesPipeline
 from ..sampling.frame_rates import PASS_FACTOR, frames_by_time
 from ..settings import GenerationSettings, size_multiple
 from ..value_checks import check_range
-from .arguments import DTYPES, given_settings
+from .arguments import DTYPES, SLOW_FPS, given_settings
 from .beginning import check_beginning, read_beginning
 from .input_clip import read_clip
 from .interpolating import Interpolation
 from .memory_plan import check_fits, generation_bytes, memory_in_one_sentence, plan_interpolation
 
 MAX_SCALE = 64
-SLOW_FPS = 4.0  # up to here a video's frames are as far apart as keyframes
 
 
 @memory_in_one_sentence()
