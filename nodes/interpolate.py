@@ -94,9 +94,9 @@ class Interpolate(io.ComfyNode):
                     min=0,
                     max=MAX_MULTIPLIER,
                     optional=True,
-                    tooltip="How many times the frame rate: 2, 3, 4, 8 or 16, or any number between. Frames are taken "
-                    "by time from one or two passes; passes 2 makes 3 and other odd numbers move more evenly. 0: as "
-                    "passes says.",
+                    tooltip="How many times the frame rate: 2, 3, 4, 8 or 16, or any whole number between. Frames are "
+                    "taken by time from one or two passes; passes 2 makes 3 and other odd numbers move more evenly. 0: "
+                    "as passes says.",
                 ),
                 io.Float.Input(
                     "target_fps",

@@ -101,8 +101,8 @@ class SampleKeyframes(inputs.Sized):
                     max=inputs.MAX_FPS,
                     step=0.01,
                     optional=True,
-                    tooltip="How many keyframes make one second of video. 0 uses the model's own rate, which is 2; "
-                    "Interpolate multiplies it by 4.",
+                    tooltip="How many keyframes make one second of video. 0 is the model's own rate, which is 2, "
+                    "or that of latents; Interpolate multiplies it by 4.",
                 ),
                 inputs.temporal_blocks("the model"),
                 io.Float.Input(

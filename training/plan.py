@@ -1,8 +1,8 @@
 """What a training stage takes, counted on the meta device: memory by part, speed, days, and settings that fit a card.
 
-`python -m training.plan paper_keyframes --cards 8 --memory 80`. CONFIG is a file in training/configs, or the YAML file of
-a keyframe, interpolation, decoder or LoRA stage; options that it knows may follow, as `--train.batch_size 2`. No weights and no data are read. Exit
-codes: 0 done; 2 bad input, one sentence on stderr.
+`python -m training.plan paper_keyframes --cards 8 --memory 80`. CONFIG is a file in training/configs, or the YAML file
+of a keyframe, interpolation, decoder or LoRA stage; options that it knows may follow, as `--train.batch_size 2`. No
+weights and no data are read. Exit codes: 0 done; 2 bad input, one sentence on stderr.
 """
 
 from __future__ import annotations
