@@ -49,7 +49,13 @@ class Trainer:
     """Minimises an objective over the trainable parameters of a model and averages its weights."""
 
     def __init__(self, settings: TrainSettings, model: nn.Module, objective: Objective, stage: StageSpec) -> None:
-        """Raises ValueError for a launcher with its own sharding, or a model of which nothing trains."""
+        """Raises ValueError for a launcher with its own sharding, for a model of which nothing trains, and for sample
+        videos of a stage that has none."""
+        if settings.sample_every and stage.sample is None:
+            raise ValueError(
+                f"sample_every must be 0 for the stage {stage.name!r}, which makes no videos; "
+                f"got {settings.sample_every}"
+            )
         self.settings, self.objective, self.stage = settings, objective, stage
         self.accelerator = make_accelerator(settings)
         warn_of_wrong_gradients(self.accelerator)

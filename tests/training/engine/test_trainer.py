@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -179,6 +180,12 @@ def test_an_error_in_a_thread_is_the_runs(tmp_path: Path) -> None:
     trainer.objective.make_batch = broken  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="clips must be whole"):
         trainer.run()
+
+
+def test_samples_of_a_stage_without_videos_are_refused(tmp_path: Path) -> None:
+    silent = dataclasses.replace(toy_spec(), sample=None)
+    with pytest.raises(ValueError, match="sample_every must be 0 for the stage 'toy', which makes no videos; got 5"):
+        toy_trainer(settings(tmp_path, sample_every=5), spec=silent)
 
 
 def test_what_a_run_writes(tmp_path: Path) -> None:
