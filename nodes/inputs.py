@@ -197,13 +197,14 @@ def _noise_tooltip(frames: str, them: str, effect: str) -> str:
     )
 
 
-def precision() -> io.Input:
+def precision(tooltip: str | None = None) -> io.Input:
     """Number format of the weights."""
     return io.Combo.Input(
         "precision",
         options=list(host.PRECISIONS),
         default=host.AUTO,
-        tooltip="The number format of the weights. 'auto' lets ComfyUI choose; 'bf16' and 'fp16' need half the memory "
+        tooltip=tooltip
+        or "The number format of the weights. 'auto' lets ComfyUI choose; 'bf16' and 'fp16' need half the memory "
         "of 'fp32', and 'fp8' stores U-Nets in half of that again (all else is bf16 then).",
     )
 

@@ -129,7 +129,10 @@ class LoadTextEncoder(io.ComfyNode):
                     "(KandinskyVideo 1.1), or kandinsky_video.pt in models/diffusion_models (1.0). 'auto' finds it; "
                     "tiny needs none.",
                 ),
-                inputs.precision(),
+                inputs.precision(
+                    "The number format of the weights. 'auto' keeps the 16 bits of the files, or else lets ComfyUI "
+                    "choose; 'bf16' and 'fp16' need half the memory of 'fp32'; 'fp8' is 'bf16' here."
+                ),
             ],
             outputs=[
                 io.Clip.Output(display_name="clip", tooltip="Reads prompts: for Encode Text or CLIP Text Encode.")

@@ -225,7 +225,7 @@ def make_parser() -> Parser:
     )
     add_settings(interpolate, INTERPOLATION_SETTINGS)
 
-    for command in (generate, interpolate):
+    for command, changed in ((generate, "either U-Net"), (interpolate, "the interpolation U-Net")):
         command.add_argument(
             "--out", required=True, type=parse_path, help="FILE.mp4, FILE.gif, or a folder for PNG frames"
         )
@@ -241,7 +241,7 @@ def make_parser() -> Parser:
             type=parse_lora,
             action="append",
             default=[],
-            help="a LoRA of either U-Net, made by training.train_lora (default strength: 1); may be repeated",
+            help=f"a LoRA of {changed}, made by training.train_lora (default strength: 1); may be repeated",
         )
         command.add_argument("--dtype", choices=DTYPES, help="of the weights (default: fp32 on a CPU, bf16 on a GPU)")
         command.add_argument(

@@ -14,7 +14,6 @@ PACKAGES = ("fusionframes_core", "nodes", "training")
 MOST_MODULES = 12
 # Modules that no test imports by name → the tests that go through them.
 TESTED_THROUGH = {
-    "fusionframes_core.cli.commands": "tests/fusionframes_core/cli/test_commands.py",
     "fusionframes_core.cli.input_clip": "tests/fusionframes_core/cli/test_interpolate_videos.py",
     "fusionframes_core.media.frame_colour": "tests/fusionframes_core/media/test_kinds.py",
     "fusionframes_core.media.gif_writer": "tests/fusionframes_core/media/test_video.py",

@@ -186,7 +186,7 @@ def _numbers(rng: np.random.Generator, motion: str, speed: str) -> _Numbers:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of many wordings of the scene; size, speed and background are not always said, one of UNNAMED never."""
+    """One of many wordings of the scene. Size, speed and background are not always said, a motion of UNNAMED never."""
     text = _noun(scene, rng) if scene.motion in UNNAMED else _moving_noun(scene, rng)
     if rng.random() < 0.5:
         text += f" on {background_words(scene.background)}"

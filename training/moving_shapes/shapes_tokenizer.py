@@ -86,7 +86,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption can contain, in a fixed order."""
+    """Every word that a caption can contain; new ones go last, because models know the others by their places."""
     phrases = [*GLUE, *COLOURS, *SHAPES, *SIZES, *SPEEDS, *BACKGROUNDS]
     phrases += [wording for wordings in MOTIONS.values() for pair in wordings for wording in pair]
     return list(dict.fromkeys(word for phrase in (*phrases, TILTED) for word in phrase.split()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fusionframes_core.checkpoints.inspect import inspect_file
@@ -13,6 +14,7 @@ from fusionframes_core.checkpoints.lora import add_lora, misfit, open_lora, shap
 from fusionframes_core.checkpoints.open_model import load_config, open_model
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.pipeline import FusionFramesPipeline
+from training.data.encoder_identity import component_identity
 
 RING = Path(__file__).parents[3] / "loras" / "fusionframes_tiny_ring.safetensors"
 
@@ -90,6 +92,9 @@ def test_weights_in_fewer_bits(micro_folder: Path, tmp_path: Path, dtype: torch.
 def test_the_bundled_lora_fits_the_bundled_model() -> None:
     assert open_lora(RING, open_model("tiny").config).part == "keyframe"
     assert inspect_file(RING).kind == "LoRA of rank 8 for the keyframe U-Net of tiny"
+    base = component_identity(open_model("tiny").components["keyframe"])["fingerprint"]
+    with safe_open(RING, framework="pt") as file:
+        assert file.metadata()["base_fingerprint"] == base  # image weights that it was not trained over change it
 
 
 def test_a_lora_says_what_it_was_trained_on(micro_folder: Path, tmp_path: Path) -> None:

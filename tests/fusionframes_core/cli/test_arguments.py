@@ -9,7 +9,8 @@ from dataclasses import fields
 import pytest
 
 from fusionframes_core.cli.arguments import INTERPOLATION_SETTINGS, make_parser
-from fusionframes_core.settings import GenerationSettings
+from fusionframes_core.cli.commands import _skip_frames
+from fusionframes_core.settings import MAX_PASSES, GenerationSettings
 
 REQUIRED = {"generate": ["--prompt", "", "--out", "x.mp4"], "interpolate": ["in.mp4", "--out", "x.mp4"]}
 
@@ -43,6 +44,8 @@ def test_interpolate_says_what_is_true_of_it() -> None:
     """Its passes begin at 1, and its size and the time between frames are the input's."""
     shown = options("interpolate")
     assert INTERPOLATION_SETTINGS.keys() <= shown.keys()
-    assert "1 or 2" in str(shown["passes"].help)
+    assert f"1 or {MAX_PASSES}" in str(shown["passes"].help)
     assert default_shown(shown["size"]).startswith("the input's")
     assert default_shown(shown["skip_frames"]).startswith("3 for a video of at most 4 frames per second")
+    assert (_skip_frames(4), _skip_frames(4.01)) == (3, 1)
+    assert "interpolation" in str(shown["lora"].help)

@@ -36,6 +36,13 @@ def test_every_caption_is_known_and_left_as_it_is(tokenizer):
         assert len(tokens) <= 24
 
 
+def test_words_keep_their_places(tokenizer):
+    """A trained text encoder knows them by these numbers: the first word, those of a motion, the last ones."""
+    places = {"a": 3, "red": 10, "circle": 18, "spins": 45, "in": 70, "tilted": 71}
+    assert {word: tokenizer.token_to_id(word) for word in places} == places
+    assert tokenizer.get_vocab_size() == 72
+
+
 def test_the_bundled_model_has_this_tokenizer(tokenizer):
     assert json.loads((model_folder("tiny") / "tokenizer.json").read_text("utf-8")) == json.loads(tokenizer.to_str())
 
