@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..fusionframes_core.sampling.guides import PULL
 from ..fusionframes_core.settings import MAX_KEYFRAMES
-from . import host, inputs
+from . import host, input_checks, inputs
 from .sockets import CATEGORY
 
 _SIDE = (
@@ -87,6 +87,7 @@ class AddGuide(inputs.Sized):
         **given: Any,
     ) -> io.NodeOutput:
         """Patch a clone."""
+        input_checks.check_size(width, height)
         host.require_text_model(model)
         check_shares(strength=strength, pull=pull)
         image, latents = given.get("image"), given.get("latents")

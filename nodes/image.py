@@ -86,6 +86,7 @@ class DrawFirstFrame(inputs.Sized):
         **sampling: Unpack[host.SamplingInputs],
     ) -> io.NodeOutput:
         """Draw one picture."""
+        input_checks.check_size(width, height)
         input_checks.check_cfg(sampling["cfg"])
         host.require_image_model(model)
         host.require_our_vae(vae)
@@ -146,6 +147,7 @@ class PrepareFirstFrame(inputs.Sized):
         **first: Unpack[FirstFrameInputs],
     ) -> io.NodeOutput:
         """Encode the image and say how to continue it."""
+        input_checks.check_size(width, height)
         host.require_image_model(model)
         shape = host.video_shape(model, height, width, num_frames)
         host.show_values(model, str(shape), shape)
@@ -200,6 +202,7 @@ class ImageToVideo(inputs.Sized):
         **given: Unpack[ImageToVideoInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video."""
+        input_checks.check_size(width, height)
         input_checks.check_weight("cfg", given["cfg"])
         input_checks.check_weight("cfg_image", given["cfg_image"])
         host.require_image_model(model)

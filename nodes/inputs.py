@@ -57,12 +57,15 @@ def side(name: str, tooltip: str | None = None) -> io.Input:
 
 
 class Sized(io.ComfyNode):
-    """A node with a width and a height, of which ComfyUI itself checks no steps."""
+    """A node with a width and a height, of which ComfyUI itself checks no steps, and nothing where they are linked.
+
+    `execute` checks them again (`input_checks.check_size`).
+    """
 
     @classmethod
-    def validate_inputs(cls, width: int = 0, height: int = 0) -> bool | str:
-        """True, or one sentence for a size that no model can make."""
-        return host.sentence(check_size, width, height)
+    def validate_inputs(cls, width: int | None = 0, height: int | None = 0) -> bool | str:
+        """True, or one sentence for a size that no model can make; None is a side that comes from another node."""
+        return host.sentence(check_size, width or 0, height or 0)
 
 
 def num_keyframes(tooltip: str | None = None) -> io.Input:

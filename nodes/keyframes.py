@@ -49,6 +49,7 @@ class EmptyVideoLatent(inputs.Sized):
         cls, width: int, height: int, num_frames: int, fps: float, batch_size: int, model: Any = None
     ) -> io.NodeOutput:
         """Zeros."""
+        input_checks.check_size(width, height)
         host.require_rates(fps=fps)
         host.require_model_for_own(model, width=width, height=height, num_keyframes=num_frames, fps=fps)
         if model is None:
@@ -139,6 +140,7 @@ class SampleKeyframes(inputs.Sized):
         **given: Unpack[KeyframeInputs],
     ) -> io.NodeOutput:
         """Sample the keyframes of one video, or change those that are given."""
+        input_checks.check_size(width, height)
         host.require_rates(fps=fps)
         sampling: Any = {**given}
         latents = sampling.pop("latents", None)

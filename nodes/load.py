@@ -50,7 +50,7 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str = host.BUNDLED) -> bool | str:
+    def validate_inputs(cls, model_name: str | None = host.BUNDLED) -> bool | str:
         """True, or one sentence that says where a missing model belongs."""
         return host.sentence(host.model_location, model_name)
 
@@ -93,7 +93,7 @@ class LoadUNet(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, unet_name: str = "") -> bool | str:
+    def validate_inputs(cls, unet_name: str | None = "") -> bool | str:
         """True, or one sentence that says where a missing file belongs."""
         return host.sentence(host.unet_file, unet_name)
 
@@ -140,7 +140,7 @@ class LoadTextEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text_encoder: str = host.BUNDLED, projection: str = host.AUTO) -> bool | str:
+    def validate_inputs(cls, text_encoder: str | None = host.BUNDLED, projection: str | None = host.AUTO) -> bool | str:
         """True, or one sentence that says where a missing file belongs."""
         return host.sentence(host.check_text_files, text_encoder, projection)
 
@@ -179,7 +179,7 @@ class LoadMoVQ(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, movq_name: str = "") -> bool | str:
+    def validate_inputs(cls, movq_name: str | None = "") -> bool | str:
         """True, or one sentence that says where a missing file belongs."""
         return host.sentence(host.movq_file, movq_name)
 

@@ -94,7 +94,7 @@ class Decode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, chunk: int = 0, overlap: int = -1) -> bool | str:
+    def validate_inputs(cls, chunk: int | None = 0, overlap: int | None = -1) -> bool | str:
         """True, or one sentence for chunks that cannot overlap so much."""
         return host.sentence(check_chunks, chunk, overlap)
 
@@ -235,6 +235,7 @@ class EncodeVideo(inputs.Sized):
         **part: Unpack[LoadedPart],
     ) -> io.NodeOutput:
         """Encode every frame, or those that are chosen, a few at a time."""
+        input_checks.check_size(width, height)
         host.require_rates(fps=fps, force_rate=part.get("force_rate", 0.0))
         host.require_our_vae(vae)
         choice = FrameChoice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -110,9 +111,9 @@ class SchedulePrompts(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prompts: str = _SCHEDULE, num_frames: int = 0) -> bool | str:
-        """True, or one sentence about the line that is wrong."""
-        return host.sentence(read_schedule, prompts, num_frames)
+    def validate_inputs(cls, prompts: str | None = _SCHEDULE, num_frames: int | None = 0) -> bool | str:
+        """True, or one sentence about the line that is wrong; None comes from another node."""
+        return host.sentence(read_schedule, prompts, num_frames or 0)
 
     @classmethod
     def execute(cls, clip: Any, prompts: str, num_frames: int, blend: bool, model: Any = None) -> io.NodeOutput:
@@ -184,7 +185,7 @@ class SaveConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str = "prompt") -> bool | str:
+    def validate_inputs(cls, name: str | None = "prompt") -> bool | str:
         """True, or one sentence about the name."""
         return host.sentence(host.conditioning_file, name)
 
@@ -221,14 +222,14 @@ class LoadConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str = "") -> bool | str:
+    def validate_inputs(cls, name: str | None = "") -> bool | str:
         """True, or one sentence that says which file is missing."""
         return host.sentence(host.existing_conditioning, name)
 
     @classmethod
-    def fingerprint_inputs(cls, name: str = "") -> float:
-        """Changes when the file does."""
-        return host.existing_conditioning(name).stat().st_mtime
+    def fingerprint_inputs(cls, name: str | None = "") -> float:
+        """Changes when the file does; not a number, which always changes, where another node gives the name."""
+        return math.nan if name is None else host.existing_conditioning(name).stat().st_mtime
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:

@@ -183,7 +183,12 @@ class Told(str):
 
 
 def sentence(check: Callable[..., Any], *values: Any, **named: Any) -> bool | str:
-    """Run a check for ComfyUI's validate_inputs: True, or the sentence of the ValueError that it raised."""
+    """Run a check for ComfyUI's validate_inputs: True, or the sentence of the ValueError that it raised.
+
+    An input that comes from another node is None there: what needs its value has to be checked when the node runs.
+    """
+    if any(value is None for value in values):
+        return True
     try:
         check(*values, **named)
     except ValueError as error:

@@ -29,6 +29,16 @@ def test_what_is_saved_comes_back(files: Any, tmp_path: Path) -> None:
     assert all(read[1][1][name].equal(mask) for name, mask in masks.items())
 
 
+@pytest.mark.parametrize("changed", [{"mask_strength": 0.5}, {"set_area_to_bounds": True}])
+def test_what_the_file_does_not_hold_is_refused(files: Any, tmp_path: Path, changed: dict[str, Any]) -> None:
+    """A stock mask may act by a part, or in its bounds; a schedule's does neither."""
+    plain = {"pooled_output": None, "mask": torch.ones(1, 4, 1, 1), "mask_strength": 1.0, "set_area_to_bounds": False}
+    files.save_conditioning([[torch.zeros(1, 3, 8), plain]], tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=f"encoded or scheduled; this one has {next(iter(changed))}"):
+        files.save_conditioning([[torch.zeros(1, 3, 8), plain | changed]], tmp_path / "b.safetensors")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     "names", [["1.context"], ["x.context"], ["0.context", "2.context"], ["0.context", ".context"], ["0"]]
 )

@@ -167,7 +167,7 @@ def test_every_stage_trains_on_prepared_videos(
     tmp_path: Path, prepared: Path, image_movq: Path, stage: str, file: str, held_out: bool, samples: bool
 ) -> None:
     """`data:` instead of `clips:`: text, latents and pixels come from the folder, with samples and held-out losses."""
-    on_prepared(stage, settings(tmp_path / "run"), [prepared], image_movq)
+    on_prepared(stage, settings(tmp_path / "run", sample_every=2 if samples else 0), [prepared], image_movq)
     weights = load_file(tmp_path / "run" / f"{file}.safetensors")
     assert all(value.isfinite().all() for value in weights.values())
     if stage in ("keyframe", "interpolation", "movq"):

@@ -19,7 +19,9 @@ def with_blocks(model: Any, name: str) -> Any:
     """
     if name == AUTO:
         return model
-    part, precision, _ = model.cached_patcher_init[1]
+    part, precision, loaded = model.cached_patcher_init[1]
+    if name == loaded:
+        return model
     other = load_unet(part, precision, name)
     gone = {f"diffusion_model.{key}" for key in temporal_names(model.model.config.keyframe)}
     kept = {key: patches[:] for key, patches in model.patches.items() if key not in gone}

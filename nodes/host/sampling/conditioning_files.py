@@ -8,6 +8,7 @@ from typing import Any
 from ....fusionframes_core.checkpoints.state_dict import read_weights, save_weights
 
 MASK = "attention_mask"
+MASKED = {"mask_strength": 1.0, "set_area_to_bounds": False}  # of a schedule's mask; the files hold no others
 
 
 def save_conditioning(conditioning: Any, file: Path) -> None:
@@ -15,7 +16,7 @@ def save_conditioning(conditioning: Any, file: Path) -> None:
     tensors = {}
     for index, (context, options) in enumerate(conditioning):
         extra = sorted(key for key, value in options.items() if value is not None and key not in (MASK, "mask"))
-        extra = [key for key in extra if key not in ("pooled_output", "mask_strength", "set_area_to_bounds")]
+        extra = [key for key in extra if key != "pooled_output" and (key not in MASKED or options[key] != MASKED[key])]
         if extra:
             raise ValueError(f"conditioning must be a prompt's, encoded or scheduled; this one has {', '.join(extra)}")
         tensors[f"{index}.context"] = context
@@ -34,6 +35,6 @@ def load_conditioning(file: Path) -> Any:
         options: dict[str, Any] = {"pooled_output": None}
         options |= {key: tensors[f"{index}.{key}"] for key in (MASK, "mask") if f"{index}.{key}" in tensors}
         if "mask" in options:
-            options |= {"mask_strength": 1.0, "set_area_to_bounds": False}
+            options |= MASKED
         entries.append([tensors[f"{index}.context"], options])
     return entries

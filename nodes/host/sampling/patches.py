@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.context_windows as windows
 import torch
 from torch import Tensor
 
-HANDLER = "context_handler"
+HANDLER, WRAPPER = "context_handler", "model_function_wrapper"
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -20,7 +22,11 @@ class _Windows(windows.IndexListContextHandler):
         if cond_in is None:
             return None
         masks = [entry.get("mask") for entry in cond_in]
-        cut = [mask if mask is None else window.get_tensor(mask, device, dim=1) for mask in masks]
+        # A stock mask is one picture for all frames: (1, 1, h, w), where a schedule's is (1, T, h, w).
+        cut = [
+            mask if mask is None or mask.shape[1] != x_in.shape[2] else window.get_tensor(mask, device, dim=1)
+            for mask in masks
+        ]
         seen = [(entry, mask) for entry, mask in zip(cond_in, cut, strict=True) if mask is None or bool(mask.any())]
         resized = super().get_resized_cond([entry for entry, _ in seen], x_in, window, device)
         for entry, (_, mask) in zip(resized, seen, strict=True):
@@ -35,7 +41,7 @@ def with_windows(model: Any, length: int, overlap: int) -> Any:
         raise ValueError(f"context_overlap must be at least 1 and less than context_length ({length}); got {overlap}")
     if HANDLER in model.model_options:
         raise ValueError("the model already samples in context windows; use one node for them")
-    if "model_function_wrapper" in model.model_options:
+    if isinstance(model.model_options.get(WRAPPER), _Turned):
         raise ValueError("a looping model cannot sample in windows too: use FusionFrames Loop or Long Video")
     patched = model.clone()
     options: dict[str, Any] = {"context_length": length, "context_overlap": overlap, "dim": 2}
@@ -58,17 +64,26 @@ def with_loop(model: Any) -> Any:
     """
     if HANDLER in model.model_options:
         raise ValueError("a model that samples in windows cannot loop too: use FusionFrames Loop or Long Video")
-    patched = model.clone()
-    patched.set_model_unet_function_wrapper(_turned)
+    patched, earlier = model.clone(), model.model_options.get(WRAPPER)
+    patched.set_model_unet_function_wrapper(_Turned(earlier.inner if isinstance(earlier, _Turned) else earlier))
     return patched
 
 
-def _turned(apply_model: Any, arguments: dict[str, Any]) -> Tensor:
-    x, t, conditions = arguments["input"], arguments["timestep"], arguments["c"]
-    shift = _shift(conditions["transformer_options"].get("sample_sigmas"), t, x.shape[2])
-    if "video" in conditions:  # what a model sees of single frames turns with them
-        conditions = {**conditions, "video": conditions["video"].roll(shift, dims=2)}
-    return apply_model(x.roll(shift, dims=2), t, **conditions).roll(-shift, dims=2)
+@dataclass(frozen=True)
+class _Turned:
+    """A model function wrapper that shows the network the video turned; `inner` is one that the MODEL had before."""
+
+    inner: Callable[[Any, dict[str, Any]], Tensor] | None
+
+    def __call__(self, apply_model: Any, arguments: dict[str, Any]) -> Tensor:
+        x, t, conditions = arguments["input"], arguments["timestep"], arguments["c"]
+        shift = _shift(conditions["transformer_options"].get("sample_sigmas"), t, x.shape[2])
+        if "video" in conditions:  # what a model sees of single frames turns with them
+            conditions = {**conditions, "video": conditions["video"].roll(shift, dims=2)}
+        turned = x.roll(shift, dims=2)
+        if self.inner is None:
+            return apply_model(turned, t, **conditions).roll(-shift, dims=2)
+        return self.inner(apply_model, {**arguments, "input": turned, "c": conditions}).roll(-shift, dims=2)
 
 
 def _shift(sigmas: Tensor | None, sigma: Tensor, num_frames: int) -> int:
