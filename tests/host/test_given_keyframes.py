@@ -10,7 +10,7 @@ import pytest
 from fusionframes_core.pipeline import FusionFramesPipeline
 from fusionframes_core.presets import TINY
 from fusionframes_core.sampling.guides import Guide
-from tests.helpers.host_graphs import TinyGraph
+from tests.helpers.host_graphs import CFG, TinyGraph
 from tests.helpers.host_media import put_square
 from tests.helpers.host_server import Rejected, Server, error_of
 from tests.host.test_stock import latents_of
@@ -127,6 +127,30 @@ def test_denoise_says_how_much_changes(server: Server) -> None:
     assert (unchanged - given).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("pull", [0.0, 0.4])
+def test_what_a_mask_keeps_stays_beside_a_guide(server: Server, pull: float) -> None:
+    """In every frame but the guide's own; where the mask lets them change, pulled frames do."""
+    graph = TinyGraph()
+    frames = encoded(graph)
+    left = graph.add("SolidMask", value=1.0, width=64, height=64)[0]
+    hole = graph.add("SolidMask", value=0.0, width=32, height=64)[0]
+    half = graph.add("MaskComposite", destination=left, source=hole, x=0, y=0, operation="multiply")[0]
+    masked = graph.add("SetLatentNoiseMask", samples=frames, mask=half)[0]
+    model = guided(graph, graph.keyframes, 0, "last_square.png", pull=pull)
+    given, found = latents_of(server, graph, frames, graph.sample_keyframes(model=model, latents=masked))
+    assert (found - given)[:, :, 1:, :, :3].abs().max() < 1e-4
+    assert (found - given)[:, :, 1:, :, 5:].abs().mean() > 1e-2
+
+
+def pull_without_noise(graph: TinyGraph) -> Any:
+    """The second of two stock samplers, which goes on with the first one's noise."""
+    model = guided(graph, graph.keyframes, 0, "first_square.png", pull=0.4)
+    inputs = {"model": model, "positive": graph.positive, "negative": graph.negative, "noise_seed": 3, "steps": 4}
+    inputs |= {"cfg": CFG, "sampler_name": "euler", "scheduler": "normal"}
+    inputs |= {"add_noise": "disable", "latent_image": encoded(graph), "start_at_step": 2, "end_at_step": 4}
+    return graph.add("KSamplerAdvanced", **inputs, return_with_leftover_noise="disable")[0]
+
+
 def denoise_without_video(graph: TinyGraph) -> Any:
     return graph.sample_keyframes(denoise=0.5)
 
@@ -166,6 +190,7 @@ def guide_of_nothing(graph: TinyGraph) -> Any:
         (guide_beyond_the_end, "index of a guide must be from 0 to 4, or from -5 to -1"),
         (guide_for_interpolation, "model must be a keyframe model"),
         (guide_of_nothing, "connect either image or latents"),
+        (pull_without_noise, "pull of Add Guide must be 0 for a sampler that goes on from another without noise"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(server: Server, build: Callable[[TinyGraph], Any], sentence: str) -> None:

@@ -189,6 +189,7 @@ INTERNALS = (
     Touch("comfy.context_windows.get_matching_context_schedule", CHECKED, "context_schedule"),
     Touch("comfy.context_windows.get_matching_fuse_method", CHECKED, "fuse_method"),
     Touch("comfy.context_windows.create_prepare_sampling_wrapper", CHECKED, "model"),
+    Touch("comfy.sampler_helpers.prepare_mask", CHECKED, "noise_mask shape device"),
     Touch("comfy.utils.ProgressBar", CHECKED, "total"),
     Touch("comfy.utils.ProgressBar.update_absolute", CHECKED, "value total preview"),
     Touch("comfy.utils.PROGRESS_BAR_ENABLED", CHECKED),

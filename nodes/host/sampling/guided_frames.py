@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
 from ....fusionframes_core.media.frames import fit_image
-from ....fusionframes_core.sampling.guides import Guide, HeldFrames, held_in, hold_frames
+from ....fusionframes_core.sampling.guides import Guide, HeldFrames, held_in, hold_frames, place_of
 from .model_values import FACTOR
 
 GUIDES = "fusionframes_guides"  # key of a MODEL's options
@@ -40,8 +41,9 @@ def with_guides(model: Any, latents: Tensor, index: int, strength: float, pull: 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a sampling begins with: `latents` (B, 4, T, h, w), and the mask of where they are changed, if any."""
+    """What a sampling begins with: noise and latents (B, 4, T, h, w), and the mask of where these change, if any."""
 
+    noise: Tensor
     latents: Tensor
     mask: Tensor | None
 
@@ -49,18 +51,30 @@ class Sampled:
 def hold(model_options: dict[str, Any], begun: Sampled) -> Sampled:
     """What sampling begins with, with a MODEL's guides in their places, which `model_options` then holds in each step.
 
-    Raises ValueError for guides that do not fit the video.
+    Where a mask keeps a video, frames that are only pulled keep it too. Raises ValueError for guides that do not fit
+    the video, and for pulled frames where the noise is another sampler's: what they would begin with is not known.
     """
     guides = model_options.get(GUIDES)
     if not guides:
         return begun
     latents = begun.latents
     _require_size(guides, latents)
-    held = hold_frames(guides, latents.shape[2])
-    shown = (held.shares > 0).reshape(1, 1, -1, 1, 1).to(latents.device)
+    count = latents.shape[2]
+    held = hold_frames(guides, count)
+    given = torch.zeros(count, dtype=torch.bool)
+    given[[place_of(guide, count) for guide in guides]] = True
+    shown, pulled = (_frames(chosen & (held.shares > 0), latents.device) for chosen in (given, ~given))
+    if bool(pulled.any()) and not bool(begun.noise.any()):
+        raise ValueError("pull of Add Guide must be 0 for a sampler that goes on from another without noise of its own")
     mask = torch.ones_like(latents) if begun.mask is None else begun.mask
+    if begun.mask is not None:
+        pulled = pulled & (prepare_mask(begun.mask, latents.shape, latents.device) > 0)
     model_options[MASK_FUNCTION] = Holding(held, model_options.get(MASK_FUNCTION))
-    return Sampled(torch.where(shown, held.latents.to(latents), latents), mask)
+    return Sampled(begun.noise, torch.where(shown | pulled, held.latents.to(latents), latents), mask)
+
+
+def _frames(chosen: Tensor, device: torch.device) -> Tensor:
+    return chosen.reshape(1, 1, -1, 1, 1).to(device)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def before_sampling(
     take_frames(model, guider.model_options)
     require_room_to_sample(guider.model_patcher, noise)
     align_contexts(guider.conds)
-    begun = hold(guider.model_options, Sampled(latent_image, denoise_mask))
+    begun = hold(guider.model_options, Sampled(noise, latent_image, denoise_mask))
     return executor(noise, begun.latents, steady(sampler), sigmas, begun.mask, *args, **kwargs)
 
 
