@@ -193,7 +193,8 @@ def _run(arguments: argparse.Namespace) -> None:
         check_positive(getattr(arguments, name, None), f"--{name}")
     if getattr(arguments, "seed", 0) < 0:
         raise BadInput(f"--seed must be at least 0; got {arguments.seed}")
-    check_output(getattr(arguments, "json", None) or getattr(arguments, "out", None))
+    for name in ("json", "out"):
+        check_output(getattr(arguments, name, None), f"--{name}")
     check_device(getattr(arguments, "device", "cpu"))
     if getattr(arguments, "threads", None):
         torch.set_num_threads(arguments.threads)

@@ -18,6 +18,7 @@ from ..files import atomic_path
 from ..models.text_encoder import TextEncoder
 from .checkpoint_info import TEXT_PREFIX, CheckpointInfo, component_of, identify_file
 from .component import KINDS, ModelParts, kind_of_file
+from .embedded_config import CONFIG_TENSOR, MODEL_CONFIG, text_tensor
 from .names import RULES, TEXT_RULES, official_from_ours
 from .official_folder import CONFIGS_FILE, OFFICIAL_FILES, OWN_SECTION, TEXT_FOLDERS
 from .state_dict import converted, weights_path
@@ -53,7 +54,11 @@ def convert_file(
     if layout == "official":
         names = {theirs: _official_name(ours, info, version) for theirs, ours in names.items()}
     tensors = {names[theirs]: tensor for theirs, tensor in _converted(file, names, dtype)}
-    metadata = _metadata(info, file, version) if layout == "ours" else {}
+    metadata: dict[str, str] = {}
+    if layout == "ours":
+        metadata = _metadata(info, file, version) if info.official else _own_metadata(info, file)
+        if MODEL_CONFIG in file.metadata:
+            tensors[CONFIG_TENSOR] = text_tensor(file.metadata[MODEL_CONFIG])
     write_tensors(tensors, target, metadata)
     return info, len(tensors)
 
@@ -87,8 +92,14 @@ def _converted(file: WeightsFile, names: Mapping[str, str], dtype: torch.dtype |
             yield theirs, converted(names[theirs], tensor, dtype)
 
 
+def _own_metadata(info: CheckpointInfo, file: WeightsFile) -> dict[str, str]:
+    """What a file of ours says of itself: shapes alone tell neither heads nor norms nor how a model is sampled."""
+    kept = {name: file.metadata[name] for name in ("version", "config") if name in file.metadata}
+    return {"format": "pt", "fusionframes": str(info.kind), **kept}
+
+
 def _metadata(info: CheckpointInfo, file: WeightsFile, version: str) -> dict[str, str]:
-    """What the file says of itself: kind, version and, where it has one, its configuration."""
+    """What an official file says of itself: kind, version and, where it has one, its configuration."""
     metadata = {"format": "pt", "fusionframes": str(info.kind), "version": version}
     kind = kind_of_file(info.kind)
     if kind is not None and kind.read_architecture is not None:

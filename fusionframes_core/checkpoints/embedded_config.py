@@ -16,7 +16,12 @@ MODEL_CONFIG = "model_config"  # its key in the metadata of an opened file
 
 def config_tensor(config: ModelConfig) -> Tensor:
     """The configuration's JSON as bytes (N,), uint8."""
-    return torch.tensor(list(json.dumps(to_dict(config)).encode()), dtype=torch.uint8)
+    return text_tensor(json.dumps(to_dict(config)))
+
+
+def text_tensor(text: str) -> Tensor:
+    """A text's bytes (N,), uint8."""
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
 def config_text(stored: Tensor) -> str:

@@ -24,7 +24,7 @@ from ..media.frames import contact_sheet, enlarge, to_pixels, to_uint8
 from ..media.read_video import open_video, read_video
 from ..media.timeline import DEFAULT_RATE
 from ..media.video_source import VideoSource
-from ..media.write_video import check_output, video_writer, write_png, write_video, written_otherwise
+from ..media.write_video import check_output, check_side, video_writer, write_png, write_video, written_otherwise
 from ..pipeline import FusionFramesPipeline
 from ..sampling.frame_rates import PASS_FACTOR, frames_by_time
 from ..settings import GenerationSettings, size_multiple
@@ -52,6 +52,7 @@ def generate(arguments: argparse.Namespace) -> None:
     device, dtype = _place(arguments)
     needed = generation_bytes(model.config, settings.size, made, dtype, arguments.decode_chunk)
     check_fits(needed, settings.size, device)
+    check_side(out, settings.size, arguments.scale)
     pipeline = _load(model, arguments)
     given = read_beginning(pipeline, settings, arguments)
     with _progress() as report:
@@ -86,6 +87,7 @@ def interpolate(arguments: argparse.Namespace) -> None:
     device, dtype = _place(arguments)
     plan = plan_interpolation(config, size, passes, device, dtype, arguments.decode_chunk)
     check_fits(plan.bytes, size, device)
+    check_side(out, size, arguments.scale)
     clip = read_clip(video, arguments)
     multiple = settings.rate_multiple(clip.rate)
     passes = max(1, settings.needed_passes(clip.rate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -44,7 +45,13 @@ class PictureFolder(VideoSource):
             if source.facts.size != self.facts.size:
                 reason = f"changes size at {self.files[index].name}"
                 raise VideoFileError(f"'{self.name}' must hold pictures of one size; it {reason}", reason)
-            yield TimedPicture(float(index / self.rate), next(source.frames(size)).picture)
+            try:
+                picture = next(source.frames(size)).picture
+            except DamagedVideo:  # a WebP file is only opened until now
+                if self.allow_damaged:
+                    continue
+                raise
+            yield TimedPicture(float(index / self.rate), picture)
 
     def _opened(self) -> Iterator[tuple[int, VideoSource]]:
         """The pictures, each with its place. Raises VideoFileError, that names the file, where one cannot be read."""
@@ -97,6 +104,11 @@ class AnimatedWebP(VideoSource):
                 time += self._delays[index]
         if not read or (read < total and not self.allow_damaged):
             raise DamagedVideo(self.name, read, total)
+
+    def check(self, most: int | None = None) -> Timeline:
+        """See VideoSource; the last picture is shown as long as the file says."""
+        times = [frame.time for frame in itertools.islice(self.frames(self.facts.size), most)]
+        return make_timeline(times, self._delays[len(times) - 1] or None, ())
 
     def _opened(self) -> Any:
         try:

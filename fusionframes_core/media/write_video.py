@@ -14,9 +14,19 @@ from .mp4_writer import mp4_writer
 from .png_writer import FRAME_NAME, png_writer, write_png
 from .sound import Sound
 
-__all__ = ["check_output", "video_writer", "write_gif", "write_mp4", "write_png", "write_video", "written_otherwise"]
+__all__ = [
+    "check_output",
+    "check_side",
+    "video_writer",
+    "write_gif",
+    "write_mp4",
+    "write_png",
+    "write_video",
+    "written_otherwise",
+]
 
 OUTPUT_SUFFIXES = (".mp4", ".gif")
+LONGEST_SIDE = {".mp4": 16384, ".gif": 65535}  # pixels: what x264 and the format take
 _ALLOWED = " or ".join(OUTPUT_SUFFIXES)
 
 
@@ -41,6 +51,16 @@ def check_output(path: str | Path) -> Path:
     if path.is_dir():
         check_writable(path / FRAME_NAME.format(0))
     return path
+
+
+def check_side(path: Path, size: tuple[int, int], scale: int = 1) -> None:
+    """Raise ValueError unless the file at `path` can hold pictures of (height, width) times `scale`."""
+    most = LONGEST_SIDE.get(path.suffix.lower())
+    if most is not None and max(size) * scale > most:
+        raise ValueError(
+            f"size times scale must be at most {most} pixels a side in {path.suffix}; "
+            f"got {size[0]}x{size[1]} times {scale}"
+        )
 
 
 def video_writer(

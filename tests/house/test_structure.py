@@ -24,7 +24,6 @@ TESTED_THROUGH = {
     "training.data.fingerprints": "tests/training/data/test_additions.py",
     "training.data.planning": "tests/training/data/test_preparing.py",
     "training.data.resuming": "tests/training/data/test_preparing.py",
-    "training.data.shard_samples": "tests/training/data/test_shard_samples.py",
     "training.data.stored_texts": "tests/training/data/test_prepared_texts.py",
     "training.engine.averaging": "tests/training/engine/test_trainer.py",
     "training.engine.checkpoint_writer": "tests/training/engine/test_checkpoint_parts.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -136,7 +136,7 @@ class MSRVTT(VideoFiles):
         _check_split(self.split, (*SPLITS, "validate"))
         _check_folder(self.root)
         videos, sentences = _annotations(self.annotations)
-        files = {path.stem: path for path in walk_videos(self.root).files.values()}
+        files = _by_id(walk_videos(self.root).files.values())
         names = [name for name, split in videos.items() if self.split in ("all", split)]
         missing = [name for name in names if name not in files]
         if missing and not self.skip_missing:
@@ -195,6 +195,20 @@ class Vimeo90k:
 def class_in_words(name: str) -> str:
     """`ApplyEyeMakeup` → `apply eye makeup`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def _by_id(videos: Iterable[Path]) -> dict[str, Path]:
+    """Videos by the name that annotations have for them; folders of frames stand in where there is no file.
+
+    Raises DataError for two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(videos, key=lambda path: path.is_file()):
+        earlier = found.get(path.stem)
+        if earlier is not None and earlier.is_file():
+            raise DataError(f"{path.stem} must be one video; there are {earlier} and {path}")
+        found[path.stem] = path
+    return found
 
 
 def _annotations(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:

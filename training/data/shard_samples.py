@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import posixpath
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from .caption_files import CAPTION_COLUMNS, column_name
 from .items import Item, VideoError, some_of
 from .text_files import UnreadableText, decode_text, lone_surrogate, parse_json
 
+BROKEN = (OSError, tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)
+"""What reading a damaged tar file raises, packed or not."""
+PORTION = 2**20  # bytes
 CAPTION_KINDS = ("txt", *CAPTION_COLUMNS)
 VIDEO_KINDS = frozenset(suffix[1:] for suffix in VIDEO_SUFFIXES)
 PICTURE_KINDS = frozenset(suffix[1:] for suffix in ANIMATED_SUFFIXES)
@@ -93,7 +98,7 @@ def read_samples(path: str) -> Iterator[Item]:
             members, torn = _members(archive)
             for sample in group(members):
                 yield sample.read(archive)
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+    except (*BROKEN, ValueError) as error:
         raise VideoError(f"broken: {error}") from error
     if torn:
         raise VideoError(f"broken: {torn}")
@@ -120,14 +125,26 @@ def group(members: list[tarfile.TarInfo]) -> list[Sample]:
 
 
 def _members(archive: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], str]:
-    """The files of a tar file, and what its end is like where it is torn; the last file before a tear is not whole."""
+    """The files of a tar file, and what its end is like where it is torn; the last file before a tear is not whole.
+
+    A header that is no header ends a tar file as zeros do, for tarfile; what follows zeros are zeros alone.
+    """
     members: list[tarfile.TarInfo] = []
     try:
         while (member := archive.next()) is not None:
             members.append(member)
-    except (OSError, tarfile.TarError, EOFError) as error:
+        rest = _read_on(archive)
+    except BROKEN as error:
         return members[:-1], str(error)
-    return members, ""
+    return members, f"what follows {members[-1].name} is no tar file" if rest and members else ""
+
+
+def _read_on(archive: tarfile.TarFile) -> bool:
+    """Whether anything but zeros follows what was read."""
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)
+    return any(portion.count(0) < len(portion) for portion in iter(lambda: file.read(PORTION), b""))
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -20,7 +20,7 @@ from fusionframes_core.media.media_files import is_hidden
 
 from ..moving_shapes.scenes import CLIP_LENGTH, Scene, caption, render, sample_scene
 from .items import Buckets, DataError, Footage, Found, Item, Rate, Size, Unit, VideoError
-from .shard_samples import read_samples
+from .shard_samples import BROKEN, read_samples
 from .video_frames import decode
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -49,7 +49,7 @@ class WebDataset:
             try:
                 with tarfile.open(path) as archive:
                     archive.next()
-            except (OSError, tarfile.TarError) as error:
+            except BROKEN as error:
                 raise DataError(f"{path} must be a tar file{_why_not(path, error)}") from error
         names = [path.name for path in paths]
         if len(set(names)) < len(names):

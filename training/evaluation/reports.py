@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,12 @@ def _leaves(content: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]
 
 
 def read_reports(paths: Sequence[Path]) -> dict[str, dict[str, float]]:
-    """File name → its figures. Raises BadInput."""
-    reports = {}
+    """File name → its figures; where two files have one name, whole path → figures. Raises BadInput."""
+    stems, reports = Counter(path.stem for path in paths), {}
     for path in paths:
         try:
-            reports[path.stem] = figures_of(json.loads(path.read_text("utf-8")))
+            name = path.stem if stems[path.stem] == 1 else path.with_suffix("").as_posix()
+            reports[name] = figures_of(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, AttributeError) as error:
             raise BadInput(f"{path} must be a report of training.evaluate --json") from error
     return reports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,13 +60,26 @@ def batches_of(files: list[Path], size: int, frames: int | None = None) -> Itera
 
 
 def pairs_of(real: Path, fake: Path) -> list[tuple[Path, Path]]:
-    """Videos of both folders that have the same name. Raises DataError when one of `fake` has no partner."""
-    partners = {path.stem: path for path in video_files(real)}
-    files = video_files(fake)
-    missing = [path.name for path in files if path.stem not in partners]
+    """Videos of both folders that have the same name, of files whatever their format.
+
+    Raises DataError when one of `fake` has no partner, or several.
+    """
+    partners, files = video_files(real), video_files(fake)
+    same_name = {path.name: [path] for path in partners}
+    found = [same_name.get(path.name) or [one for one in partners if _called(one) == _called(path)] for path in files]
+    missing = [path.name for path, ours in zip(files, found, strict=True) if not ours]
     if missing:
         raise DataError(missing_sentence(fake, missing, real))
-    return [(partners[path.stem], path) for path in files]
+    chosen = Counter(one for ours in found for one in ours)
+    for path, ours in zip(files, found, strict=True):
+        if len(ours) > 1 or chosen[ours[0]] > 1:
+            raise DataError(f"{real} and {fake} must each have one video called {_called(path)}; there are several")
+    return [(ours[0], path) for path, ours in zip(files, found, strict=True)]
+
+
+def _called(video: Path) -> str:
+    """A video's name; a folder of pictures may have a dot in it."""
+    return video.name if video.is_dir() else video.stem
 
 
 def prompts_of(folder: Path, captions: Path | None) -> list[tuple[Path, str]]:

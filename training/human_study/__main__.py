@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from fusionframes_core.files import home_path
 
-from ..engine.command_line import BadInput, check_output, exit_code
+from ..engine.command_line import BadInput, check_output, check_positive, exit_code
 from ..engine.durable_files import write_json
 from ..evaluation.video_metrics import print_table
 from .page import build
@@ -89,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_output(getattr(arguments, "json", None))
+    if arguments.run is run_build:
+        check_positive(arguments.limit, "--limit")
+        check_output(arguments.key, "--key")
     arguments.run(arguments)
 
 

@@ -28,6 +28,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),
 }
 ATTRIBUTES = tuple(VOCABULARY)
+TRIES = 2000  # of a new wording, before none is left
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,10 @@ def make_prompts(count: int = 200, seed: int = 0) -> list[Prompt]:
 
 
 def held_out_prompts(say: Callable[[Scene, np.random.Generator], Prompt], count: int, seed: int) -> list[Prompt]:
-    """`count` different prompts that `say` makes of scenes of held-out combinations, each equally often."""
+    """`count` different prompts that `say` makes of scenes of held-out combinations, each equally often.
+
+    Raises BadInput for more than there are wordings of.
+    """
     rng = np.random.default_rng(seed)
     held_out = [
         {"colour": colour, "shape": shape, "motion": motion}
@@ -175,8 +179,9 @@ def held_out_prompts(say: Callable[[Scene, np.random.Generator], Prompt], count:
     order = [held_out[i] for _ in range(count // len(held_out) + 1) for i in rng.permutation(len(held_out))]
     prompts: dict[str, Prompt] = {}
     for combination in order[:count]:
-        prompt = None
-        while prompt is None or prompt.prompt in prompts:
-            prompt = say(sample_scene(rng, held_out=True, **combination), rng)
+        said = (say(sample_scene(rng, held_out=True, **combination), rng) for _ in range(TRIES))
+        prompt = next((one for one in said if one.prompt not in prompts), None)
+        if prompt is None:
+            raise BadInput(f"--count must be at most {len(prompts)}, after which no wording is new; got {count}")
         prompts[prompt.prompt] = prompt
     return list(prompts.values())

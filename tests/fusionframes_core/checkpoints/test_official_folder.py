@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fusionframes_core.checkpoints.component import build as build_model
 from fusionframes_core.checkpoints.convert import convert_file, save_official_folder
+from fusionframes_core.checkpoints.embedded_config import CONFIG_TENSOR, config_tensor
 from fusionframes_core.checkpoints.inspect import inspect_file, inspect_path
 from fusionframes_core.checkpoints.model_folder import save_model_folder
 from fusionframes_core.checkpoints.official_folder import OFFICIAL_FILES, official_version, open_official_folder
-from fusionframes_core.checkpoints.open_model import load_weights, open_model
+from fusionframes_core.checkpoints.open_model import load_config, load_weights, model_folder, open_component, open_model
 from fusionframes_core.checkpoints.weights_file import open_weights
 from fusionframes_core.errors import CheckpointError
 from fusionframes_core.pipeline import FusionFramesPipeline
@@ -99,6 +101,19 @@ def test_conversion_and_back_changes_nothing(official: dict, version: str, tmp_p
             model = build_model(getattr(parts.config, name), device="meta")
             load_weights(model, ours)
             assert same_weights(model, getattr(parts, name))
+
+
+def test_a_file_of_ours_is_not_called_another_by_conversion(tmp_path: Path) -> None:
+    """Its shapes say neither its heads nor how it is sampled: it keeps what it says of itself, and no more."""
+    source = model_folder("tiny") / "keyframe.safetensors"
+    convert_file(source, tmp_path / "plain.safetensors")
+    with pytest.raises(CheckpointError, match=r"says no sizes: put the config\.json of its model folder beside it"):
+        open_component(tmp_path / "plain.safetensors")
+    config = load_config(model_folder("tiny"))
+    tensors = {**load_file(source), CONFIG_TENSOR: config_tensor(config)}
+    save_file(tensors, tmp_path / "saved.safetensors")
+    convert_file(tmp_path / "saved.safetensors", tmp_path / "again.safetensors", dtype=torch.float32)
+    assert open_component(tmp_path / "again.safetensors").config == config.keyframe
 
 
 def test_a_converted_file_says_what_it_is(official: dict, tmp_path: Path) -> None:

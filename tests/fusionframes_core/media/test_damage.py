@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionframes_core.media.file_structure import is_broken
 from fusionframes_core.media.read_video import open_video, read_video
@@ -83,6 +84,21 @@ def test_half_a_webp_is_refused(tmp_path: Path) -> None:
     path = write_animation(tmp_path / "a.webp", bars(PLACES[:9]), [100] * 9)
     with pytest.raises(VideoFileError, match=r"cut\.webp' must be a whole video file"):
         open_video(half_of(path, "cut.webp"))
+
+
+def test_a_webp_of_a_folder_whose_pixels_are_damaged_is_left_out(tmp_path: Path) -> None:
+    """Its header is whole, so that it opens; without --allow-damaged it is an error."""
+    pictures = noise(3)
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"p{index}.webp", lossless=True)
+    data = bytearray((tmp_path / "p1.webp").read_bytes())
+    data[40:] = bytes(len(data) - 40)
+    (tmp_path / "p1.webp").write_bytes(data)
+    with pytest.raises(DamagedVideo, match=r"p1\.webp' must be a whole video file: 0 of 1 frames"):
+        list(open_video(tmp_path).frames())
+    kept = list(open_video(tmp_path, allow_damaged=True).frames())
+    assert [frame.time for frame in kept] == [0, pytest.approx(2 / 24)]
+    assert (kept[1].picture == pictures[2]).all()
 
 
 def test_a_hole_in_an_mp4_is_counted(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_delays_of_animated_pictures_count(tmp_path: Path, name: str) -> None:
     assert [round(frame.time * 1000) for frame in source.frames()] == begins
     assert source.facts.timeline.variable
     assert source.facts.timeline.duration == pytest.approx(1.2, abs=0.01)
+    assert source.check() == source.facts.timeline
     tenths = list(source.pictures(Fraction(10)))
     assert [place_of(picture) for picture in tenths] == [5, 15, 15, 25, 25, 35, 35, 35, 35, 35, 35, 35]
 

@@ -15,7 +15,7 @@ import torch
 
 from fusionframes_core.media.frames import Frames, contact_sheet, enlarge, to_pixels, to_uint8
 from fusionframes_core.media.read_video import read_video
-from fusionframes_core.media.write_video import check_output, write_gif, write_mp4, write_png, write_video
+from fusionframes_core.media.write_video import check_output, check_side, write_gif, write_mp4, write_png, write_video
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,13 @@ def frames() -> Frames:
 
 def psnr(a: Frames, b: Frames) -> float:
     return 10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
+
+
+def test_a_side_that_no_file_of_the_kind_holds_is_refused() -> None:
+    check_side(Path("a.mp4"), (512, 512), 32)
+    check_side(Path("frames"), (512, 512), 64)
+    with pytest.raises(ValueError, match=r"at most 16384 pixels a side in \.mp4; got 256x512 times 33"):
+        check_side(Path("a.mp4"), (256, 512), 33)
 
 
 def test_pixels_round_trip(frames: Frames) -> None:

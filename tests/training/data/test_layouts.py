@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fusionframes_core.media.write_video import write_video
 from tests.helpers.video_clips import moving, write, write_avi
 from training.data.items import DataError, DataSet, Item, VideoError
 from training.data.layouts import MSRVTT, UCF101, Folder, Vimeo90k, class_in_words
@@ -119,6 +120,14 @@ def test_msrvtt(tmp_path: Path) -> None:
         (item,) = items_of(MSRVTT(tmp_path, annotations, split))
         assert (item.key, item.captions) == (f"video{index}", (f"{index}, 0", f"{index}, 1"))
         assert len(frames_of(MSRVTT(tmp_path, annotations), item)) == 10
+    (tmp_path / "frames").mkdir()
+    write_video(moving(3), tmp_path / "frames" / "video0", 24)
+    (item,) = items_of(MSRVTT(tmp_path, annotations, "train"))
+    assert item.source == tmp_path / "TrainValVideo" / "video0.mp4"
+    write(tmp_path / "frames" / "video0.mkv", moving(3))
+    with pytest.raises(DataError, match="video0 must be one video; there are"):
+        MSRVTT(tmp_path, annotations, "all").find(2)
+    (tmp_path / "frames" / "video0.mkv").unlink()
     (tmp_path / "TestVideo" / "video2.mp4").unlink()
     with pytest.raises(DataError, match=r"names a video that is not in .*: video2"):
         MSRVTT(tmp_path, annotations, "all").find(2)

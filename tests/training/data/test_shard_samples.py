@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
 import io
+import lzma
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.helpers.video_clips import moving, write
-from training.data.items import DataError, Footage, Item
+from training.data.items import DataError, Footage, Item, VideoError
 from training.data.preparing import prepare
 from training.data.recipe import Recipe
+from training.data.shard_samples import read_samples
 from training.data.streams import WebDataset
 
 
@@ -34,6 +39,47 @@ def tar(path: Path, files: list[tuple[str, bytes]], links: list[tuple[str, str]]
 def items_of(path: Path | str) -> dict[str, Item]:
     data = WebDataset(str(path))
     return {item.key: item for chunk in data.find(1).chunks for item in data.items(chunk)}
+
+
+def keys_before_damage(path: Path) -> tuple[list[str], str]:
+    """The samples that are read, and what is said of the rest."""
+    keys = []
+    try:
+        for item in read_samples(str(path)):
+            keys.append(item.key)
+    except VideoError as error:
+        return keys, str(error)
+    return keys, ""
+
+
+@pytest.mark.parametrize("hole", [512, 1])
+def test_a_damaged_header_is_not_the_end(tmp_path: Path, hole: int) -> None:
+    """A download with a hole in it, or one wrong byte: what is before it is read, and the rest is said to be lost."""
+    path = tar(tmp_path / "a.tar", [(f"{index}.mp4", b"x" * 600) for index in range(6)])
+    assert keys_before_damage(path) == ([str(index) for index in range(6)], "")
+    with tarfile.open(path) as archive:
+        place = archive.getmember("3.mp4").offset
+    content = bytearray(path.read_bytes())
+    content[place : place + hole] = bytes(hole)
+    path.write_bytes(content)
+    keys, said = keys_before_damage(path)
+    assert keys == ["0", "1", "2"]
+    assert said == "broken: what follows 2.mp4 is no tar file"
+
+
+@pytest.mark.parametrize("packed", ["xz", "gz", "bz2"])
+def test_damage_in_a_packed_file_is_said(tmp_path: Path, packed: str) -> None:
+    noise = random.Random(1)
+    plain = tar(tmp_path / "a.tar", [(f"{index}.mp4", noise.randbytes(30_000)) for index in range(6)])
+    with {"xz": lzma, "gz": gzip, "bz2": bz2}[packed].open(tmp_path / f"a.tar.{packed}", "wb") as file:
+        file.write(plain.read_bytes())
+    path = tmp_path / f"a.tar.{packed}"
+    assert keys_before_damage(path)[1] == ""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+    assert keys_before_damage(path)[1].startswith("broken: ")
 
 
 def test_keys_with_dots_files_in_any_order_and_upper_case(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fusionframes_core.checkpoints.open_model import model_folder
 from fusionframes_core.media.read_video import read_video
 from tests.helpers.video_clips import moving, write
 from training.evaluate import main
-from training.evaluation.reports import chosen, figures_of
+from training.evaluation.reports import chosen, figures_of, read_reports
 
 
 class Channels(nn.Module):
@@ -263,3 +263,16 @@ def test_what_is_passed_over_is_told(folders: Path, tmp_path: Path, capsys: pyte
     told = capsys.readouterr().err
     assert "note: 6 passed over in" in told
     assert "old.rmvb (not a known video suffix)" in told
+
+
+def test_reports_of_one_name_are_both_shown(tmp_path: Path) -> None:
+    """One folder for each run is the usual way."""
+    for run, psnr in (("a", 20.0), ("b", 30.0)):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "quality.json").write_text(json.dumps({"psnr": psnr}))
+    (tmp_path / "other.json").write_text(json.dumps({"psnr": 25.0}))
+    paths = [tmp_path / "a" / "quality.json", tmp_path / "b" / "quality.json", tmp_path / "other.json"]
+    found = read_reports(paths)
+    assert [name.split("/")[-2:] for name in found][:2] == [["a", "quality"], ["b", "quality"]]
+    assert [figures["psnr"] for figures in found.values()] == [20, 30, 25]
+    assert list(found)[2] == "other"

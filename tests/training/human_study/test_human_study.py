@@ -37,6 +37,17 @@ def study(folders: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return tmp_path / "page", json.loads((tmp_path / "key.json").read_text())
 
 
+@pytest.mark.parametrize(("name", "value"), [("--limit", "0"), ("--limit", "-1"), ("--key", ".")])
+def test_bad_options_are_refused_before_a_video_is_copied(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    given = {"--page": str(tmp_path / "page"), "--key": str(tmp_path / "key.json"), name: value}
+    command = ["build", *(str(folders / model) for model in ("blocks", "layers"))]
+    assert main([*command, *(word for pair in given.items() for word in pair)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {name} must ")
+    assert not (tmp_path / "page").exists()
+
+
 def shown(page: Path) -> dict[str, Any]:
     text = (page / "index.html").read_text("utf-8")
     _, _, rest = text.partition('<script id="data" type="application/json">')

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from training.engine.command_line import BadInput
-from training.moving_shapes.prompts_file import Prompt, make_prompts, parse_prompt, read_prompts, write_prompts
+from training.moving_shapes.prompts_file import (
+    Prompt,
+    held_out_prompts,
+    make_prompts,
+    parse_prompt,
+    read_prompts,
+    write_prompts,
+)
 from training.moving_shapes.scenes import COLOURS, MOTIONS, SHAPES, caption, is_held_out, sample_scene
 
 HELD_OUT = Path(__file__).parents[3] / "training" / "prompts" / "held_out_200.jsonl"
@@ -49,6 +56,11 @@ def test_held_out_prompts_are_held_out_different_and_cover_everything() -> None:
     assert len(combinations) == 43
     assert {p.motion for p in prompts} == set(MOTIONS)
     assert make_prompts(200, seed=0) == prompts != make_prompts(200, seed=1)
+
+
+def test_more_prompts_than_there_are_wordings_are_refused() -> None:
+    with pytest.raises(BadInput, match="--count must be at most 1, after which no wording is new; got 3"):
+        held_out_prompts(lambda scene, rng: Prompt("a red circle"), 3, seed=0)
 
 
 def test_the_shipped_prompts_are_what_the_command_makes() -> None:
