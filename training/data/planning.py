@@ -29,12 +29,17 @@ class Plan:
 
     def check_nothing_is_lost(self, folder: Path) -> None:
         """Raise DataError where clips would go."""
-        if self.gone:
-            videos = "a video that is" if len(self.gone) == 1 else f"{len(self.gone)} videos that are"
-            raise DataError(
-                f"{folder} holds clips of {videos} not in the data set any more, or without a caption: "
-                f"{some_of(self.gone)}: put them back, or say --drop-removed"
-            )
+        refuse_to_lose(self.gone, folder)
+
+
+def refuse_to_lose(gone: list[str], folder: Path) -> None:
+    """Raise DataError for videos that have clips in `folder` and are gone."""
+    if gone:
+        videos = "a video that is" if len(gone) == 1 else f"{len(gone)} videos that are"
+        raise DataError(
+            f"{folder} holds clips of {videos} not in the data set any more, or without a caption: "
+            f"{some_of(gone)}: put them back, or say --drop-removed"
+        )
 
 
 def make_plan(data: DataSet, found: Found, folder: Path, recipe: Recipe, size: int) -> Plan:

@@ -65,7 +65,8 @@ def prepare(
     for path in {folder / REPORT, out / REPORT}:
         path.unlink(missing_ok=True)
     encoder = Encoder(recipe) if workers == 0 and plan.jobs else None
-    run = _run_here(data, plan.jobs, encoder) if encoder else _run_beside(data, plan.jobs, recipe, workers)
+    work = Work(data, drop_removed)
+    run = _run_here(work, plan.jobs, encoder) if encoder else _run_beside(work, plan.jobs, recipe, workers)
     for _ in tqdm(run, total=len(plan.jobs), desc="chunks", mininterval=2):
         pass
     if stored_null(folder) is None:
@@ -92,18 +93,30 @@ def _autoencoder(recipe: Recipe) -> dict[str, str]:
     return component_identity(open_model(recipe.model, only=("movq",)).components["movq"])
 
 
-def _run_here(data: DataSet, jobs: list[Job], encoder: Encoder) -> Iterator[None]:
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What every chunk is made of and how."""
+
+    data: DataSet
+    drop_removed: bool
+
+    def do(self, job: Job, encoder: Encoder) -> None:
+        """Prepare one chunk."""
+        prepare_chunk(self.data, job.chunk, encoder, job.path, self.drop_removed)
+
+
+def _run_here(work: Work, jobs: list[Job], encoder: Encoder) -> Iterator[None]:
     for job in jobs:
-        prepare_chunk(data, job.chunk, encoder, job.path)
+        work.do(job, encoder)
         yield
 
 
-def _run_beside(data: DataSet, jobs: list[Job], recipe: Recipe, workers: int) -> Iterator[None]:
+def _run_beside(work: Work, jobs: list[Job], recipe: Recipe, workers: int) -> Iterator[None]:
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(recipe,)) as pool:
-        running = [pool.submit(_work, data, job) for job in jobs]
+        running = [pool.submit(_work, work, job) for job in jobs]
         try:
             for done in as_completed(running):
                 done.result()
@@ -119,8 +132,8 @@ def _start_worker(recipe: Recipe) -> None:
     _process["encoder"] = Encoder(recipe)
 
 
-def _work(data: DataSet, job: Job) -> None:
-    prepare_chunk(data, job.chunk, _process["encoder"], job.path)
+def _work(work: Work, job: Job) -> None:
+    work.do(job, _process["encoder"])
 
 
 def _settings(data: DataSet, recipe: Recipe, chunk: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fusionframes_core.pipeline import FusionFramesPipeline
 from .chunk_index import ChunkIndex, Entry, read_summary
 from .fingerprints import fingerprint
 from .items import DataSet, Footage, Item, Unit, VideoError, why_not
+from .planning import refuse_to_lose
 from .recipe import KEEP, Recipe
 from .shots import cut
 
@@ -182,10 +183,11 @@ def encode_clips(footage: Footage, encoder: Encoder) -> list[Clip]:
     return clips
 
 
-def prepare_chunk(data: DataSet, chunk: object, encoder: Encoder, path: Path) -> None:
+def prepare_chunk(data: DataSet, chunk: object, encoder: Encoder, path: Path, drop_removed: bool = False) -> None:
     """Prepare the videos of one chunk and write `path`; a video that cannot be used is noted there and skipped.
 
-    What `path` holds of them already is taken over. A chunk that is None leaves nothing.
+    What `path` holds of them already is taken over. A chunk that is None leaves nothing. Raises DataError, without
+    `drop_removed`, where a Unit, whose videos are known only now, no longer has one of which there are clips.
     """
     if chunk is None:
         path.unlink()
@@ -196,6 +198,10 @@ def prepare_chunk(data: DataSet, chunk: object, encoder: Encoder, path: Path) ->
         before = Before(ChunkIndex(path, read_summary(path)), file) if file else None
         for item in _items(data, chunk, result):
             result.put(data, item, before)
+        if before and unit and not drop_removed:
+            names = {entry.key for entry in result.entries}
+            held = [key for key, entry in before.index.entries.items() if not entry.why]
+            refuse_to_lose([key for key in held if key not in names], path.parent)
         result.tensors = {name: tensor.clone() for name, tensor in result.tensors.items()} if before else result.tensors
     metadata = {"summary": json.dumps(result.summary() | {"unit": unit})}
     save_weights(result.tensors, path, dtype=None, metadata=metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from training.data.items import DataError, Item
 from training.data.layouts import Folder, VideoFiles
 from training.data.preparing import prepare
 from training.data.recipe import Recipe
-from training.data.streams import MovingShapes
+from training.data.streams import MovingShapes, WebDataset
 
 PIXELS = replace(RECIPE, keep=("pixels",))
 
@@ -147,6 +148,29 @@ def test_clips_go_only_when_asked(folder: Path, tmp_path: Path) -> None:
     (folder / "c.txt").write_text("back")
     prepare(data, out, PIXELS, chunk=2)
     check_as_new(data, out)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clips_of_a_shard_go_only_when_asked(tmp_path: Path, workers: int) -> None:
+    """A shard that was made again with fewer videos, which are known only when it is read."""
+    out, how = tmp_path / "out", {"chunk": 4, "workers": workers}
+    prepare(shards(tmp_path, 3), out, PIXELS, **how)
+    kept = contents(out)
+    with pytest.raises(DataError, match="out holds clips of a video that is not in the data set any more"):
+        prepare(shards(tmp_path, 2), out, PIXELS, **how)
+    assert contents(out).keys() == kept.keys()
+    prepare(shards(tmp_path, 2), out, PIXELS, **how, drop_removed=True)
+    assert contents(out).keys() < kept.keys()
+
+
+def shards(folder: Path, count: int) -> WebDataset:
+    """One tar file of so many videos."""
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for index in range(count):
+            archive.add(write(folder / f"{index}.mp4", moving(12, seed=index)), f"{index}.mp4")
+            (folder / f"{index}.txt").write_text(f"number {index}")
+            archive.add(folder / f"{index}.txt", f"{index}.txt")
+    return WebDataset(str(folder / "a.tar"))
 
 
 def test_another_folder_of_videos_is_refused(folder: Path, tmp_path: Path) -> None:
