@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,8 +65,10 @@ def pairs_of(real: Path, fake: Path) -> list[tuple[Path, Path]]:
     Raises DataError when one of `fake` has no partner, or several.
     """
     partners, files = video_files(real), video_files(fake)
-    same_name = {path.name: [path] for path in partners}
-    found = [same_name.get(path.name) or [one for one in partners if _called(one) == _called(path)] for path in files]
+    same_name, same_call = {path.name: [path] for path in partners}, defaultdict(list)
+    for path in partners:
+        same_call[_called(path)].append(path)
+    found = [same_name.get(path.name) or same_call[_called(path)] for path in files]
     missing = [path.name for path, ours in zip(files, found, strict=True) if not ours]
     if missing:
         raise DataError(missing_sentence(fake, missing, real))

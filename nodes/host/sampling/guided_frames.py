@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ def hold(model_options: dict[str, Any], begun: Sampled) -> Sampled:
     if begun.mask is not None:
         pulled = pulled & (prepare_mask(begun.mask, latents.shape, latents.device) > 0)
     model_options[MASK_FUNCTION] = Holding(held, model_options.get(MASK_FUNCTION))
-    return Sampled(begun.noise, torch.where(shown | pulled, held.latents.to(latents), latents), mask)
+    return replace(begun, latents=torch.where(shown | pulled, held.latents.to(latents), latents), mask=mask)
 
 
 def _frames(chosen: Tensor, device: torch.device) -> Tensor:
